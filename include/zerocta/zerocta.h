@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zerocta: collectives that leave every SM to compute.
+ *
+ * A job is a set of ranks; each rank is a process or a thread and holds one context. Ranks form
+ * teams. Memory that the ranks of a team allocate together is a symmetric window: each rank can
+ * reach every other rank's part of it. A collective is turned into a plan (copies, signals and
+ * waits), and the plan runs on a device: the host's shared memory, or GPU copy engines.
+ *
+ *     #include <zerocta/zerocta.h>
+ *
+ *     int main(void)
+ *     {
+ *         enum { BYTES = 1024 };                                 // one rank's share
+ *         zcta_context *context = NULL;
+ *         if (zcta_init(NULL, &context) != ZCTA_OK)              // who am I: from the environment
+ *             return 1;
+ *
+ *         zcta_team *world = zcta_world(context);
+ *         uint32_t   rank = zcta_team_rank(world), count = zcta_team_rank_count(world);
+ *         zcta_window *window = NULL;
+ *         zcta_window_alloc(world, BYTES * count, &window);      // collective, same size on all
+ *
+ *         char *all = zcta_window_base(window), *mine = all + BYTES * rank;
+ *         memset(mine, (int)rank, BYTES);
+ *         zcta_status status = zcta_all_gather(world, mine, all, BYTES, NULL, NULL);  // in place
+ *
+ *         zcta_finalize(&context);                               // frees what is left
+ *         return status != ZCTA_OK;
+ *     }
+ *
+ * Rules that hold for every call
+ *
+ * - Sizes are in bytes, times in nanoseconds. Ranks in a team count from 0.
+ * - «Collective» means: every rank of the team makes the same call, in the same order.
+ * - Outputs are written only when the call returns ZCTA_OK.
+ * - Handles belong to the context they came from. What the caller creates, the caller frees;
+ *   zcta_finalize() frees the rest. A call that frees a handle sets the caller's pointer to NULL.
+ * - Threads: different teams may be used by different threads at once. One team, its windows and
+ *   its plans are used by one thread at a time. zcta_init() and zcta_finalize() of different
+ *   contexts may run at once.
+ * - Parameter structs begin with their own size: zero the struct, set `size`, set what you need.
+ *   Zero means default. A struct from a newer header is accepted as long as the fields this
+ *   library does not know are zero.
+ * - No call waits for ever: see zcta_init_params.timeout_ns.
+ * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
+ *
+ * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr,
+ * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective.
+ */
+#ifndef ZEROCTA_H
+#define ZEROCTA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define ZCTA_API __attribute__((visibility("default")))
+#else
+#define ZCTA_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ZCTA_VERSION_MAJOR 0
+#define ZCTA_VERSION_MINOR 1
+#define ZCTA_VERSION_PATCH 0
+
+/* ---- Status and errors ------------------------------------------------------------------- */
+
+/* One X-macro lists the statuses; the values are frozen. */
+#define ZCTA_STATUS_LIST(X)                                                                        \
+    X(OK, 0, "success")                                                                            \
+    X(ERR_INVALID, 1, "an argument is not valid")                                                  \
+    X(ERR_NO_MEMORY, 2, "out of memory")                                                           \
+    X(ERR_SYSTEM, 3, "the operating system refused a call")                                        \
+    X(ERR_ENVIRONMENT, 4, "the launcher's environment is incomplete or contradictory")             \
+    X(ERR_RENDEZVOUS, 5, "the ranks could not find each other")                                    \
+    X(ERR_TIMEOUT, 6, "a deadline passed")                                                         \
+    X(ERR_PEER, 7, "a rank died or left")                                                          \
+    X(ERR_MISMATCH, 8, "the ranks do not agree on the call")                                       \
+    X(ERR_NOT_IN_WINDOW, 9, "a buffer is not inside a window of this team")                        \
+    X(ERR_POLICY, 10, "the CTA policy forbids every path that could run")                          \
+    X(ERR_UNSUPPORTED, 11, "this build, device or machine cannot do that")                         \
+    X(ERR_BUSY, 12, "the object is still in use")                                                  \
+    X(ERR_DEVICE, 13, "a device or driver call failed")
+
+typedef enum zcta_status {
+#define ZCTA_STATUS_ENUM(name, value, text) ZCTA_##name = value,
+    ZCTA_STATUS_LIST(ZCTA_STATUS_ENUM)
+#undef ZCTA_STATUS_ENUM
+} zcta_status;
+
+#define ZCTA_NO_RANK UINT32_MAX
+
+/* What went wrong, and where. `rank` is the world rank that the message is about (the missing or
+ * differing one), or the caller's own; ZCTA_NO_RANK when no rank is known yet. `native` is the
+ * errno or driver code behind it, or 0. */
+typedef struct zcta_error {
+    zcta_status status;
+    uint32_t rank;
+    int64_t native;
+    char call[48];
+    char message[464];
+} zcta_error;
+
+/* "ZCTA_ERR_TIMEOUT" and "a deadline passed"; never NULL, static, from any thread. */
+ZCTA_API const char *zcta_status_name(zcta_status status);
+ZCTA_API const char *zcta_status_text(zcta_status status);
+
+/* major << 16 | minor << 8 | patch of the library that is loaded. */
+ZCTA_API uint32_t zcta_version(void);
+
+typedef struct zcta_context zcta_context; /* one rank's membership of a job */
+typedef struct zcta_team zcta_team;       /* an ordered set of ranks */
+typedef struct zcta_window zcta_window;   /* symmetric memory of a team */
+typedef struct zcta_plan zcta_plan;       /* a prepared collective */
+
+/* A cudaStream_t on CUDA. On the host a zcta_host_stream, or NULL to run inside the call. */
+typedef void *zcta_stream;
+
+/* Copies the context's most recent error; from any thread.
+ * Errors: ERR_INVALID (a NULL argument). With no error so far, error->status is ZCTA_OK. */
+ZCTA_API zcta_status zcta_last_error(zcta_context *context, zcta_error *error);
+
+/* ---- Context ----------------------------------------------------------------------------- */
+
+typedef enum zcta_device {
+    ZCTA_DEVICE_AUTO = 0, /* CUDA where there is a GPU, else the host */
+    ZCTA_DEVICE_HOST = 1, /* shared memory, copies by the CPU */
+    ZCTA_DEVICE_CUDA = 2, /* GPU memory, copies by the copy engines */
+} zcta_device;
+
+/* An allgather among the ranks of the job, given by the caller: places every rank's `bytes` bytes
+ * at all + rank * bytes. Returns 0 on success. Called only inside zcta_init(). */
+typedef int (*zcta_exchange_fn)(void *data, const void *mine, void *all, size_t bytes);
+
+/* Who this rank is and how it finds the others, in this order of precedence:
+ *   1. rank_count != 0 and exchange: through the caller's function;
+ *   2. rank_count != 0 and root: through a TCP port that rank 0 opens at `root`
+ * ("127.0.0.1:29400");
+ *   3. rank_count == 1: alone;
+ *   4. rank_count == 0: the environment of `zerocta run`, torchrun, Open MPI, PMIx or Slurm; with
+ *      none of these, one rank alone. */
+typedef struct zcta_init_params {
+    size_t size; /* sizeof(zcta_init_params) */
+    uint32_t rank;
+    uint32_t rank_count;
+    const char *root;  /* loopback addresses only, unless ZEROCTA_REMOTE=1 */
+    const char *token; /* secret shared by the ranks; strongly advised with `root` */
+    zcta_exchange_fn exchange;
+    void *exchange_data;
+    zcta_device device;
+    uint32_t check;      /* not 0: as ZEROCTA_CHECK=1 */
+    uint64_t timeout_ns; /* longest wait for a peer anywhere; 0: ZEROCTA_TIMEOUT seconds, or 30 s */
+    zcta_error *error;   /* if not NULL, filled when zcta_init() fails */
+} zcta_init_params;
+
+/* Joins the job. Collective over the world. `params` may be NULL: all from the environment.
+ * Errors: ERR_INVALID, ERR_ENVIRONMENT (names the missing variable), ERR_RENDEZVOUS (port taken,
+ * wrong token), ERR_TIMEOUT (names a missing rank), ERR_UNSUPPORTED (no such device), ERR_SYSTEM,
+ * ERR_NO_MEMORY. */
+ZCTA_API zcta_status zcta_init(const zcta_init_params *params, zcta_context **context);
+
+/* Leaves the job and frees the context with everything in it. Collective over the world; ranks
+ * that have died are not waited for. Always frees, whatever it returns; sets *context to NULL.
+ * Errors: ERR_INVALID (NULL, or finalized before), ERR_TIMEOUT (a rank did not come), ERR_PEER. */
+ZCTA_API zcta_status zcta_finalize(zcta_context **context);
+
+/* The team of all ranks. Owned by the context. NULL for a NULL context. */
+ZCTA_API zcta_team *zcta_world(zcta_context *context);
+
+/* The device in use: HOST or CUDA. */
+ZCTA_API zcta_device zcta_context_device(const zcta_context *context);
+
+/* ---- Teams ------------------------------------------------------------------------------- */
+
+/* Whether a collective may use SMs. A policy belongs to one team or to one call; it is never
+ * inherited and never spreads. */
+typedef enum zcta_policy {
+    ZCTA_POLICY_UNSET = 0,      /* a team: DEFAULT. A call: the team's */
+    ZCTA_POLICY_DEFAULT = 1,    /* the fastest path, SMs allowed */
+    ZCTA_POLICY_EFFICIENCY = 2, /* no SM where that is possible, else a reported fall-back */
+    ZCTA_POLICY_ZERO = 3,       /* no SM, or ZCTA_ERR_POLICY and the reason */
+} zcta_policy;
+
+typedef enum zcta_engine {
+    ZCTA_ENGINE_AUTO = 0, /* a team: chosen for each call. A call: the team's */
+    ZCTA_ENGINE_CE = 1,   /* plans run on the device: copy engines on GPUs */
+    ZCTA_ENGINE_NCCL = 2, /* NCCL */
+} zcta_engine;
+
+typedef struct zcta_team_params {
+    size_t size; /* sizeof(zcta_team_params) */
+    zcta_policy policy;
+    zcta_engine engine;
+    const char *name;    /* part of the team's identity and of its log lines; at most 31 bytes */
+    uint64_t timeout_ns; /* longest wait for a peer in this team; 0: the context's */
+} zcta_team_params;
+
+/* The team of these world ranks, in this order, with this policy, engine and name: made on first
+ * use, the same handle afterwards. Collective over the listed ranks when it is made; the caller is
+ * one of them. `params` may be NULL.
+ * Errors: ERR_INVALID (unknown, duplicate or absent own rank, bad params), ERR_TIMEOUT and ERR_PEER
+ * (name a rank that did not come), ERR_NO_MEMORY, ERR_SYSTEM. */
+ZCTA_API zcta_status zcta_team_get(zcta_context *context, const uint32_t *ranks,
+                                   uint32_t rank_count, const zcta_team_params *params,
+                                   zcta_team **team);
+
+/* Splits a team: ranks with the same color form a team, ordered by key, then by rank. A negative
+ * color takes part and gets *part = NULL. Collective over `team`. Errors: as zcta_team_get(). */
+ZCTA_API zcta_status zcta_team_split(zcta_team *team, int32_t color, int32_t key,
+                                     const zcta_team_params *params, zcta_team **part);
+
+/* Gives a team back. Collective over the team; sets *team to NULL. A team that failed is given back
+ * without waiting for anyone.
+ * Errors: ERR_INVALID (NULL, or the world), ERR_BUSY (windows or plans of it live: nothing
+ * changed), ERR_TIMEOUT, ERR_PEER (given back all the same). */
+ZCTA_API zcta_status zcta_team_destroy(zcta_team **team);
+
+ZCTA_API uint32_t zcta_team_rank(const zcta_team *team); /* the caller's; ZCTA_NO_RANK for NULL */
+ZCTA_API uint32_t zcta_team_rank_count(const zcta_team *team); /* 0 for NULL */
+ZCTA_API uint32_t zcta_team_world_rank(const zcta_team *team,
+                                       uint32_t rank);        /* ZCTA_NO_RANK: no such */
+ZCTA_API zcta_policy zcta_team_policy(const zcta_team *team); /* UNSET for NULL */
+ZCTA_API zcta_engine zcta_team_engine(const zcta_team *team);
+
+/* OK, or why the team failed; the context's last error then names the rank. A failed team stays
+ * failed: outputs of unfinished collectives are undefined, later calls return the same status, and
+ * teams without the missing rank go on. From any thread. */
+ZCTA_API zcta_status zcta_team_status(zcta_team *team);
+
+/* How often each path has run in this team. */
+typedef struct zcta_path_counter {
+    char path[32]; /* "all_gather/ce/direct-push" */
+    uint64_t calls;
+    uint64_t bytes;     /* of output, summed over the calls */
+    uint64_t fallbacks; /* calls that policy EFFICIENCY would have liked elsewhere */
+} zcta_path_counter;
+
+/* Writes up to *count counters and sets *count to how many there are. `counters` may be NULL to ask
+ * for the number. Errors: ERR_INVALID. */
+ZCTA_API zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters,
+                                        uint32_t *count);
+
+/* ---- Symmetric windows ------------------------------------------------------------------- */
+
+/* Allocates `bytes` on every rank of the team and maps everybody's part. Collective; the sizes are
+ * compared. The memory is zeroed, aligned to a page at least, and committed: it cannot run out
+ * later. Usable by every team whose ranks all belong to this one.
+ * Errors: ERR_INVALID (0 bytes, or a size no machine has), ERR_MISMATCH (names the rank that asks
+ * for another size), ERR_NO_MEMORY, ERR_SYSTEM, ERR_TIMEOUT, ERR_PEER. A rank's failure to allocate
+ * is reported on all ranks; nothing is left behind on any. */
+ZCTA_API zcta_status zcta_window_alloc(zcta_team *team, size_t bytes, zcta_window **window);
+
+/* Makes a window of memory that the caller already has; it must outlive the window. Collective.
+ * On the host only ranks of one process can register memory: another process cannot map it after
+ * the fact. Errors: as zcta_window_alloc(), ERR_UNSUPPORTED. */
+ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t bytes,
+                                          zcta_window **window);
+
+/* Frees the window, after every rank of the team has called it. Collective; sets *window to NULL.
+ * A window of a failed team is freed without waiting. Errors: ERR_INVALID, ERR_TIMEOUT, ERR_PEER
+ * (freed all the same), ERR_BUSY (a prepared plan uses it: nothing changed). */
+ZCTA_API zcta_status zcta_window_free(zcta_window **window);
+
+ZCTA_API void *zcta_window_base(const zcta_window *window);   /* this rank's part; NULL for NULL */
+ZCTA_API size_t zcta_window_bytes(const zcta_window *window); /* one rank's part; 0 for NULL */
+/* That rank's part, mapped here; `rank` counts in the window's team. NULL if there is none. */
+ZCTA_API void *zcta_window_peer(const zcta_window *window, uint32_t rank);
+
+/* The contiguous view: all ranks' parts one behind the other, *stride bytes apart (the part's size
+ * rounded up to a page), to read everybody's data with no copy. Local; made on the first call,
+ * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory), ERR_SYSTEM. */
+ZCTA_API zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride);
+
+/* ---- Collectives ------------------------------------------------------------------------- */
+
+typedef struct zcta_call_params {
+    size_t size;        /* sizeof(zcta_call_params) */
+    zcta_policy policy; /* for this call; UNSET: the team's */
+    zcta_engine engine; /* for this call; AUTO: the team's */
+} zcta_call_params;
+
+/* Places rank r's `bytes` bytes at recv + r * bytes, on every rank of the team.
+ *
+ * Collective. `bytes` is one rank's share, the same on all ranks; 0 does nothing. `recv` holds
+ * bytes * rank_count and lies in a window whose team contains this one, at the same offset on all
+ * ranks. `send` is any memory of this rank that the device can read; send == recv + rank * bytes
+ * means in place; any other overlap is an error. Memory is the caller's; it must stay valid and,
+ * but for reading `send`, untouched until the collective has finished.
+ * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
+ * Collectives of one team are ordered among themselves, also across streams.
+ * `params` may be NULL.
+ * Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH (under
+ * check), ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
+ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                     zcta_stream stream, const zcta_call_params *params);
+
+/* No rank's stream passes it before every rank's stream has reached it. Collective.
+ * Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
+ZCTA_API zcta_status zcta_barrier(zcta_team *team, zcta_stream stream);
+
+/* ---- Prepared plans ---------------------------------------------------------------------- */
+
+/* Prepares an allgather to be run many times: all checks, choices and addresses are settled here,
+ * and a run allocates nothing. Local, but every rank must run the same plans in the same order.
+ * Arguments and errors: as zcta_all_gather(). The caller frees the plan before its windows. */
+ZCTA_API zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, void *recv,
+                                          size_t bytes, const zcta_call_params *params,
+                                          zcta_plan **plan);
+
+/* Collective. Errors: ERR_INVALID, ERR_MISMATCH (under check), ERR_TIMEOUT, ERR_PEER, ERR_DEVICE.
+ */
+ZCTA_API zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream);
+
+/* Local; waits for runs that are under way; sets *plan to NULL. Errors: ERR_INVALID. */
+ZCTA_API zcta_status zcta_plan_free(zcta_plan **plan);
+
+/* ---- Explaining a choice ----------------------------------------------------------------- */
+
+#define ZCTA_REPORT_PATHS 8
+
+/* Every path that exists for a collective, whether it was chosen, and the reason either way. */
+typedef struct zcta_report {
+    uint32_t path_count;
+    uint32_t chosen;    /* index into paths; path_count if none can run */
+    zcta_policy policy; /* the one that applied */
+    struct zcta_report_path {
+        char path[32];     /* "ce/direct-push" */
+        uint32_t sms;      /* 1: it needs SMs */
+        uint32_t possible; /* 0: it cannot run here */
+        char reason[184];
+    } paths[ZCTA_REPORT_PATHS];
+} zcta_report;
+
+/* Decides as zcta_all_gather() would, and runs nothing. Local. Returns OK also when no path can
+ * run: report->chosen says so. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW. */
+ZCTA_API zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *recv,
+                                             size_t bytes, const zcta_call_params *params,
+                                             zcta_report *report);
+
+/* ---- Streams of the host device ---------------------------------------------------------- */
+
+/* A worker thread that runs collectives and callbacks in order. */
+typedef struct zcta_host_stream zcta_host_stream;
+
+/* Errors: ERR_INVALID, ERR_UNSUPPORTED (a CUDA context), ERR_SYSTEM, ERR_NO_MEMORY. */
+ZCTA_API zcta_status zcta_host_stream_create(zcta_context *context, zcta_host_stream **stream);
+
+/* Runs function(data) on the worker, after what was enqueued before. It must not enqueue on or wait
+ * for its own stream. Errors: ERR_INVALID. */
+ZCTA_API zcta_status zcta_host_stream_call(zcta_host_stream *stream, void (*function)(void *data),
+                                           void *data);
+
+/* Waits until everything enqueued so far has finished or failed. Returns the first failure since
+ * the last synchronize. Errors: ERR_INVALID, and those of the collectives. */
+ZCTA_API zcta_status zcta_host_stream_synchronize(zcta_host_stream *stream);
+
+/* Synchronizes, then frees; sets *stream to NULL. Errors: as synchronize. */
+ZCTA_API zcta_status zcta_host_stream_destroy(zcta_host_stream **stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

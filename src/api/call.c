@@ -1,0 +1,524 @@
+/* From a call's arguments to a run: checks, choice, addresses, agreement, evidence. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/objects.h"
+
+/* ---- Buffers -----------------------------------------------------------------------------------
+ */
+
+/* A call's buffers, found in the address map. */
+struct buffers {
+    zcta_window *recv_window, *send_window;
+    uint64_t recv_offset;
+    bool in_place;
+};
+
+static zcta_status fail_call(zcta_team *team, const struct zc_call_key *key, zcta_status status,
+                             const char *why)
+{
+    return zc_fail(team->group.diag, status, zc_collective_name(key->collective), 0, "%s", why);
+}
+
+static zcta_status check_sizes(zcta_team *team, const struct zc_call_key *key)
+{
+    const uint64_t limit = (uint64_t)INT64_MAX / team->group.count;
+
+    if (key->bytes > limit)
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, zc_collective_name(key->collective), 0,
+                       "%zu bytes a rank, times %" PRIu32 " ranks, is more than 63 bits can count",
+                       key->bytes, team->group.count);
+    if (key->send == NULL || key->recv == NULL)
+        return fail_call(team, key, ZCTA_ERR_INVALID, "send or recv is NULL");
+    if (key->bytes * team->group.count > UINTPTR_MAX - (uintptr_t)key->recv ||
+        key->bytes > UINTPTR_MAX - (uintptr_t)key->send)
+        return fail_call(team, key, ZCTA_ERR_INVALID,
+                         "a buffer of that size wraps around the address space");
+    return ZCTA_OK;
+}
+
+static zcta_status check_place(zcta_team *team, const struct zc_call_key *key,
+                               struct buffers *buffers)
+{
+    const uintptr_t send = (uintptr_t)key->send, recv = (uintptr_t)key->recv;
+    const uint64_t total = key->bytes * team->group.count;
+
+    buffers->in_place = send == recv + team->group.self * key->bytes;
+    if (!buffers->in_place && send < recv + total && recv < send + key->bytes)
+        return fail_call(team, key, ZCTA_ERR_INVALID,
+                         "send and recv overlap; in place means send == recv + rank * bytes");
+    return ZCTA_OK;
+}
+
+static zcta_status check_window(zcta_team *team, const struct zc_call_key *key, const char *name,
+                                const void *address, uint64_t bytes, enum zc_found found,
+                                const zcta_window *window)
+{
+    const char *call = zc_collective_name(key->collective);
+
+    if (found == ZC_PAST_END)
+        return zc_fail(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, call, 0,
+                       "%s, %p and %" PRIu64
+                       " bytes, reaches past the end of window %p (%zu bytes)",
+                       name, address, bytes, zcta_window_base(window), zcta_window_bytes(window));
+    if (found == ZC_NOT_FOUND)
+        return zc_fail(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, call, 0,
+                       "%s, %p and %" PRIu64 " bytes, lies in no window; allocate it with "
+                       "zcta_window_alloc() on a team that has these ranks",
+                       name, address, bytes);
+    return ZCTA_OK;
+}
+
+static zcta_status find_buffers(zcta_team *team, const struct zc_call_key *key,
+                                struct buffers *buffers)
+{
+    struct zc_address_map *map = &team->context->map;
+    const uint64_t total = key->bytes * team->group.count;
+    enum zc_found found;
+    zcta_window *window = NULL;
+    uint64_t offset = 0;
+    zcta_status status;
+
+    found = zc_map_find(map, key->recv, total, &window, &offset);
+    status = check_window(team, key, "recv", key->recv, total, found, window);
+    if (status != ZCTA_OK)
+        return status;
+    buffers->recv_window = window;
+    buffers->recv_offset = offset;
+    /* `send` may be any memory, but not run out of a window that it begins in. */
+    found = zc_map_find(map, key->send, key->bytes, &window, &offset);
+    if (found == ZC_NOT_FOUND)
+        return ZCTA_OK;
+    buffers->send_window = window;
+    return check_window(team, key, "send", key->send, key->bytes, found, window);
+}
+
+/* Every rank's output as mapped here: by world rank, because the window's team may be larger. */
+static zcta_status locate_outputs(zcta_team *team, const struct zc_call_key *key,
+                                  const struct buffers *buffers, void **outputs)
+{
+    const zcta_team *owner = buffers->recv_window->team;
+
+    for (uint32_t i = 0; i < team->group.count; i++) {
+        uint32_t at = 0;
+
+        while (at < owner->group.count && owner->ranks[at] != team->ranks[i])
+            at++;
+        if (at == owner->group.count)
+            return zc_fail_rank(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, team->ranks[i],
+                                zc_collective_name(key->collective), 0,
+                                "rank %" PRIu32 " has no part in the window of recv, which belongs "
+                                "to team %s; allocate it on a team that has all these ranks",
+                                team->ranks[i], owner->name);
+        outputs[i] = (char *)zcta_window_peer(buffers->recv_window, at) + buffers->recv_offset;
+    }
+    return ZCTA_OK;
+}
+
+/* ---- Choice ------------------------------------------------------------------------------------
+ */
+
+static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place)
+{
+    return (struct zc_facts){
+        .collective = key->collective,
+        .caps = &team->context->caps,
+        .rank_count = team->group.count,
+        .bytes = key->bytes,
+        .in_place = in_place,
+        .policy = key->policy == ZCTA_POLICY_UNSET ? team->policy : key->policy,
+        .engine = key->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : key->engine};
+}
+
+static zcta_status fail_choice(zcta_team *team, const struct zc_facts *facts,
+                               const zcta_report *report)
+{
+    const bool nccl = facts->engine == ZCTA_ENGINE_NCCL;
+
+    /* The path that would have been taken, or NCCL's, has the reason that matters. */
+    return zc_fail(team->group.diag, nccl ? ZCTA_ERR_UNSUPPORTED : ZCTA_ERR_POLICY,
+                   zc_collective_name(facts->collective), 0, "no path can run: %s",
+                   report->paths[report->path_count - (nccl ? 1 : 2)].reason);
+}
+
+static zcta_status check_buffers(zcta_team *team, const struct zc_call_key *key,
+                                 struct buffers *buffers, void **outputs)
+{
+    zcta_status status = check_sizes(team, key);
+
+    if (status == ZCTA_OK)
+        status = check_place(team, key, buffers);
+    if (status == ZCTA_OK)
+        status = find_buffers(team, key, buffers);
+    if (status == ZCTA_OK)
+        status = locate_outputs(team, key, buffers, outputs);
+    return status;
+}
+
+static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buffers,
+                                      void *const *outputs, struct zc_settled *settled)
+{
+    const struct zc_facts facts = facts_of(team, &settled->key, buffers->in_place);
+    struct zc_call call = {.send = settled->key.send, .recv = outputs};
+    zcta_report report;
+    const struct zc_choice choice = zc_select(&facts, &report);
+
+    if (!choice.found)
+        return fail_choice(team, &facts, &report);
+    settled->algorithm = choice.algorithm;
+    settled->sms = report.paths[report.chosen].sms != 0;
+    settled->fallback = settled->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
+    call.request = zc_select_request(&facts, choice.algorithm, team->group.self);
+    return zc_engine_ce.prepare(team->engine, &call, &settled->prepared);
+}
+
+zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, struct zc_settled *settled)
+{
+    const bool has_buffers = key->collective != ZC_COLLECTIVE_BARRIER;
+    struct zc_settled made = {.key = *key};
+    struct buffers buffers = {0};
+    void **outputs = NULL;
+    zcta_status status = ZCTA_OK;
+
+    /* Pairs with zc_map_remove(): read first, so that a window that goes meanwhile makes it stale.
+     */
+    made.generation = atomic_load_explicit(&team->context->map.generation, memory_order_acquire);
+    if (has_buffers && key->bytes == 0)
+        goto done;
+    outputs = calloc(team->group.count, sizeof *outputs);
+    if (outputs == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
+    if (has_buffers)
+        status = check_buffers(team, key, &buffers, outputs);
+    if (status == ZCTA_OK)
+        status = choose_and_prepare(team, &buffers, outputs, &made);
+    made.recv_window = buffers.recv_window;
+    made.send_window = buffers.send_window;
+    made.offset = buffers.recv_offset;
+    made.in_place = buffers.in_place;
+done:
+    if (status == ZCTA_OK)
+        *settled = made;
+    free(outputs);
+    return status;
+}
+
+void zc_unsettle(zcta_team *team, struct zc_settled *settled)
+{
+    zc_engine_ce.release(team->engine, settled->prepared);
+    memset(settled, 0, sizeof *settled);
+}
+
+/* ---- Agreement ---------------------------------------------------------------------------------
+ */
+
+/* What the ranks compare before they start, each as one number. */
+enum {
+    AGREE_COLLECTIVE,
+    AGREE_BYTES,
+    AGREE_IN_PLACE,
+    AGREE_POLICY,
+    AGREE_ENGINE,
+    AGREE_OFFSET,
+    AGREE_FIELDS
+};
+
+static const char *const agree_names[AGREE_FIELDS] = {
+    "collective", "bytes a rank", "in place", "policy", "engine", "offset of recv in its window"};
+
+struct agreement {
+    uint64_t fields[AGREE_FIELDS];
+};
+
+static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled)
+{
+    const struct zc_facts facts = facts_of(team, &settled->key, settled->in_place);
+
+    return (struct agreement){.fields = {[AGREE_COLLECTIVE] = (uint64_t)settled->key.collective,
+                                         [AGREE_BYTES] = settled->key.bytes,
+                                         [AGREE_IN_PLACE] = settled->in_place,
+                                         [AGREE_POLICY] = (uint64_t)facts.policy,
+                                         [AGREE_ENGINE] = (uint64_t)facts.engine,
+                                         [AGREE_OFFSET] = settled->offset}};
+}
+
+/* How many ranks say the same as rank `i`: the odd one out has the fewest. */
+static uint32_t supporters(const struct agreement *all, uint32_t count, uint32_t i, uint32_t field)
+{
+    uint32_t same = 0;
+
+    for (uint32_t j = 0; j < count; j++)
+        same += all[j].fields[field] == all[i].fields[field];
+    return same;
+}
+
+static zcta_status compare_field(zcta_team *team, const struct agreement *all, uint32_t field)
+{
+    const uint32_t count = team->group.count;
+    uint32_t odd = 0, common = 0;
+
+    for (uint32_t i = 1; i < count; i++) {
+        if (supporters(all, count, i, field) < supporters(all, count, odd, field) ||
+            (all[i].fields[field] != all[common].fields[field] && odd == common))
+            odd = i;
+        if (supporters(all, count, i, field) > supporters(all, count, common, field))
+            common = i;
+    }
+    if (all[odd].fields[field] == all[common].fields[field])
+        return ZCTA_OK;
+    return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], "agreement check", 0,
+                        "the ranks of team %s do not agree on the %s: rank %" PRIu32
+                        " says %" PRIu64 ", rank %" PRIu32 " says %" PRIu64,
+                        team->name, agree_names[field], team->ranks[odd], all[odd].fields[field],
+                        team->ranks[common], all[common].fields[field]);
+}
+
+static zcta_status agree(zcta_team *team, const struct zc_settled *settled)
+{
+    const struct agreement mine = agreement_of(team, settled);
+    struct agreement *all = calloc(team->group.count, sizeof *all);
+    zcta_status status;
+
+    if (all == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "agreement check", ENOMEM,
+                       "out of memory");
+    status = zc_group_exchange(&team->group, "agreement check", "made no call to compare",
+                               ZC_TOPIC_CHECK, &mine, all, sizeof mine);
+    for (uint32_t field = 0; field < AGREE_FIELDS && status == ZCTA_OK; field++)
+        status = compare_field(team, all, field);
+    free(all);
+    return status;
+}
+
+/* ---- Running -----------------------------------------------------------------------------------
+ */
+
+static void tell_first_use(zcta_team *team, const struct zc_settled *settled)
+{
+    struct zc_diag *diag = team->group.diag;
+
+    zc_log(diag, ZC_LOG_INFO, "%s [%s]: %" PRIu32 " ranks x %zu bytes, %s, signals %s, %s",
+           zc_collective_title(settled->key.collective), team->context->caps.title,
+           team->group.count, settled->key.bytes, zc_algorithm_name(settled->algorithm),
+           team->context->caps.signals, settled->sms ? "SMs for the own share" : "0 SMs");
+    if (settled->fallback)
+        zc_log(diag, ZC_LOG_WARN, "%s [Fallback]: the copy within this rank's device needs SMs",
+               zc_collective_title(settled->key.collective));
+}
+
+static void count_run(zcta_team *team, const struct zc_settled *settled)
+{
+    struct zc_team_counters *counters = &team->counters[settled->algorithm];
+
+    if (atomic_fetch_add_explicit(&counters->calls, 1, memory_order_relaxed) == 0)
+        tell_first_use(team, settled);
+    atomic_fetch_add_explicit(&counters->bytes, settled->key.bytes * team->group.count,
+                              memory_order_relaxed);
+    if (settled->fallback)
+        atomic_fetch_add_explicit(&counters->fallbacks, 1, memory_order_relaxed);
+}
+
+zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream)
+{
+    zcta_status status = zc_team_check(team);
+
+    if (status == ZCTA_OK && team->context->check)
+        status = agree(team, settled);
+    if (status != ZCTA_OK || settled->prepared == NULL)
+        return status;
+    count_run(team, settled);
+    status = zc_engine_ce.run(team->engine, settled->prepared, stream);
+    return status == ZCTA_OK ? zc_team_check(team) : status;
+}
+
+/* ---- Cache -------------------------------------------------------------------------------------
+ */
+
+static uint32_t cache_index(const struct zc_call_key *key)
+{
+    uint64_t hash = (uintptr_t)key->recv ^ ((uintptr_t)key->send << 1) ^ (key->bytes << 2) ^
+                    ((uint64_t)key->policy << 5) ^ ((uint64_t)key->collective << 7);
+
+    hash *= UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(hash >> 58) % ZC_CACHE_ENTRIES;
+}
+
+static bool same_key(const struct zc_call_key *a, const struct zc_call_key *b)
+{
+    return a->send == b->send && a->recv == b->recv && a->bytes == b->bytes &&
+           a->policy == b->policy && a->engine == b->engine && a->collective == b->collective;
+}
+
+/* Finds a settled call, or settles it in place of whatever had its place in the cache. */
+static zcta_status find_or_settle(zcta_team *team, const struct zc_call_key *key,
+                                  struct zc_settled **settled)
+{
+    struct zc_settled *entry = &team->cache[cache_index(key)];
+    const uint64_t generation =
+        atomic_load_explicit(&team->context->map.generation, memory_order_acquire);
+    struct zc_settled fresh;
+    zcta_status status;
+
+    if (entry->prepared == NULL || entry->generation != generation || !same_key(&entry->key, key)) {
+        status = zc_settle(team, key, &fresh);
+        if (status != ZCTA_OK)
+            return status;
+        if (entry->prepared != NULL)
+            team->group.ops->drain(team->group.device, &team->guard);
+        zc_unsettle(team, entry);
+        *entry = fresh;
+    }
+    *settled = entry;
+    return ZCTA_OK;
+}
+
+/* ---- Public ------------------------------------------------------------------------------------
+ */
+
+static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
+                             struct zc_call_key *key)
+{
+    const char *call = zc_collective_name(key->collective);
+    zcta_call_params params;
+    zcta_status status;
+
+    if (given == NULL)
+        return ZCTA_OK;
+    status = zc_params_read(team->group.diag, call, given, &params, sizeof params);
+    if (status != ZCTA_OK)
+        return status;
+    if ((uint32_t)params.policy > ZCTA_POLICY_ZERO || (uint32_t)params.engine > ZCTA_ENGINE_NCCL)
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, call, 0,
+                       "policy %d or engine %d does not exist", (int)params.policy,
+                       (int)params.engine);
+    key->policy = params.policy;
+    key->engine = params.engine;
+    return ZCTA_OK;
+}
+
+zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                            zcta_stream stream, const zcta_call_params *params)
+{
+    struct zc_call_key key = {.send = send, .recv = recv, .bytes = bytes};
+    struct zc_settled *settled = NULL;
+    zcta_status status;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    status = read_call(team, params, &key);
+    if (status == ZCTA_OK)
+        status = find_or_settle(team, &key, &settled);
+    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : status;
+}
+
+zcta_status zcta_barrier(zcta_team *team, zcta_stream stream)
+{
+    const struct zc_call_key key = {.collective = ZC_COLLECTIVE_BARRIER};
+    struct zc_settled *settled = NULL;
+    zcta_status status;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    status = find_or_settle(team, &key, &settled);
+    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : status;
+}
+
+static void count_window_plans(const struct zc_settled *settled, uint32_t change)
+{
+    if (settled->recv_window != NULL)
+        atomic_fetch_add_explicit(&settled->recv_window->plan_count, change, memory_order_acq_rel);
+    if (settled->send_window != NULL)
+        atomic_fetch_add_explicit(&settled->send_window->plan_count, change, memory_order_acq_rel);
+}
+
+zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                 const zcta_call_params *params, zcta_plan **plan)
+{
+    struct zc_call_key key = {.send = send, .recv = recv, .bytes = bytes};
+    zcta_plan *made = NULL;
+    zcta_status status;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    if (plan == NULL)
+        return fail_call(team, &key, ZCTA_ERR_INVALID, "plan is NULL");
+    status = read_call(team, params, &key);
+    if (status != ZCTA_OK)
+        return status;
+    made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return fail_call(team, &key, ZCTA_ERR_NO_MEMORY, "out of memory");
+    made->team = team;
+    status = zc_settle(team, &key, &made->settled);
+    if (status != ZCTA_OK)
+        goto fail;
+    count_window_plans(&made->settled, 1);
+    made->next = team->plans;
+    team->plans = made;
+    team->plan_count++;
+    *plan = made;
+    return ZCTA_OK;
+fail:
+    free(made);
+    return status;
+}
+
+zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream)
+{
+    return plan == NULL ? ZCTA_ERR_INVALID : zc_run_settled(plan->team, &plan->settled, stream);
+}
+
+zcta_status zcta_plan_free(zcta_plan **handle)
+{
+    zcta_plan *plan = handle == NULL ? NULL : *handle;
+    zcta_team *team;
+
+    if (plan == NULL)
+        return ZCTA_ERR_INVALID;
+    team = plan->team;
+    *handle = NULL;
+    team->group.ops->drain(team->group.device, &team->guard);
+    for (zcta_plan **at = &team->plans; *at != NULL; at = &(*at)->next)
+        if (*at == plan) {
+            *at = plan->next;
+            team->plan_count--;
+            break;
+        }
+    count_window_plans(&plan->settled, UINT32_MAX);
+    zc_unsettle(team, &plan->settled);
+    free(plan);
+    return ZCTA_OK;
+}
+
+zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                    const zcta_call_params *params, zcta_report *report)
+{
+    struct zc_call_key key = {.send = send, .recv = recv, .bytes = bytes};
+    struct buffers buffers = {0};
+    void **outputs = NULL;
+    zcta_report made;
+    zcta_status status;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    if (report == NULL)
+        return fail_call(team, &key, ZCTA_ERR_INVALID, "report is NULL");
+    status = read_call(team, params, &key);
+    if (status != ZCTA_OK)
+        return status;
+    outputs = calloc(team->group.count, sizeof *outputs);
+    if (outputs == NULL)
+        return fail_call(team, &key, ZCTA_ERR_NO_MEMORY, "out of memory");
+    if (bytes > 0)
+        status = check_buffers(team, &key, &buffers, outputs);
+    if (status == ZCTA_OK) {
+        const struct zc_facts facts = facts_of(team, &key, buffers.in_place);
+
+        zc_select(&facts, &made);
+        *report = made;
+    }
+    free(outputs);
+    return status;
+}

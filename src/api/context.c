@@ -1,0 +1,201 @@
+/* Joining and leaving a job. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/objects.h"
+
+enum { DEFAULT_TIMEOUT_S = 30, MAX_TIMEOUT_S = 86400 };
+
+static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *timeout_ns)
+{
+    const char *text = getenv("ZEROCTA_TIMEOUT");
+    char *end = NULL;
+    double seconds = DEFAULT_TIMEOUT_S;
+
+    if (text != NULL) {
+        errno = 0;
+        seconds = strtod(text, &end);
+        if (end == text || *end != '\0' || !(seconds > 0.0) || seconds > MAX_TIMEOUT_S)
+            return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                           "ZEROCTA_TIMEOUT is '%s'; give seconds, above 0 and at most %d", text,
+                           MAX_TIMEOUT_S);
+    }
+    *timeout_ns = (uint64_t)(seconds * 1e9);
+    return ZCTA_OK;
+}
+
+static zcta_status choose_device(zcta_context *context, zcta_device device)
+{
+    switch (device) {
+    case ZCTA_DEVICE_AUTO:
+    case ZCTA_DEVICE_HOST:
+        context->ops = &zc_device_host;
+        return ZCTA_OK;
+    case ZCTA_DEVICE_CUDA:
+        return zc_fail(&context->diag, ZCTA_ERR_UNSUPPORTED, "zcta_init", 0,
+                       "this build has no CUDA device; use ZCTA_DEVICE_HOST");
+    }
+    return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_init", 0, "device %d does not exist",
+                   (int)device);
+}
+
+static zcta_status settle_parameters(zcta_context *context, zcta_init_params *params)
+{
+    const char *check = getenv("ZEROCTA_CHECK");
+    zcta_status status = ZCTA_OK;
+
+    context->check = params->check != 0 || (check != NULL && strcmp(check, "1") == 0);
+    context->timeout_ns = params->timeout_ns;
+    if (context->timeout_ns == 0)
+        status = timeout_from_environment(&context->diag, &context->timeout_ns);
+    if (status == ZCTA_OK)
+        status = zc_job_resolve(params, &context->diag, &context->job);
+    if (status != ZCTA_OK)
+        return status;
+    context->diag.rank = context->job.rank;
+    context->gone = calloc(context->job.rank_count, sizeof *context->gone);
+    if (context->gone == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
+    return choose_device(context, params->device);
+}
+
+static zcta_status open_device(zcta_context *context)
+{
+    const struct zc_device_params params = {.diag = &context->diag,
+                                            .local_rank = context->job.local_rank,
+                                            .local_rank_count = context->job.local_rank_count};
+    zcta_status status = context->ops->open(&params, &context->device);
+
+    if (status == ZCTA_OK)
+        context->ops->describe(context->device, &context->caps);
+    return status;
+}
+
+static zcta_status make_world(zcta_context *context)
+{
+    const zcta_team_params params = {.size = sizeof params, .name = "world"};
+    uint32_t *ranks = calloc(context->job.rank_count, sizeof *ranks);
+    zcta_status status;
+
+    if (ranks == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < context->job.rank_count; i++)
+        ranks[i] = i;
+    status = zc_team_make(context, ranks, context->job.rank_count, &params, &context->world);
+    free(ranks);
+    return status;
+}
+
+static void free_plans(zcta_team *team)
+{
+    while (team->plans != NULL) {
+        zcta_plan *plan = team->plans;
+
+        zcta_plan_free(&plan);
+    }
+}
+
+/* Frees everything, however much of it exists. The mesh goes first: no event comes afterwards. */
+static void free_context(zcta_context *context)
+{
+    zc_mesh_close(context->mesh);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        free_plans(team);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        while (team->windows != NULL)
+            zc_window_free_local(team->windows);
+    while (context->teams != NULL)
+        zc_team_free(context->teams);
+    if (context->device != NULL)
+        context->ops->close(context->device);
+    zc_map_destroy(&context->map);
+    pthread_mutex_destroy(&context->lock);
+    free(context->gone);
+    zc_diag_destroy(&context->diag);
+    free(context);
+}
+
+static zcta_status start(zcta_context *context, zcta_init_params *params)
+{
+    zcta_status status = settle_parameters(context, params);
+
+    if (status == ZCTA_OK)
+        status = open_device(context);
+    if (status == ZCTA_OK)
+        status = zc_mesh_open(&context->job, zc_deadline_in(context->timeout_ns), zc_team_event,
+                              context, &context->diag, &context->mesh);
+    if (status == ZCTA_OK)
+        status = make_world(context);
+    return status;
+}
+
+zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
+{
+    zcta_context *made = NULL;
+    zcta_init_params params;
+    zcta_status status;
+
+    if (context == NULL)
+        return ZCTA_ERR_INVALID;
+    made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return ZCTA_ERR_NO_MEMORY;
+    zc_diag_init(&made->diag);
+    pthread_mutex_init(&made->lock, NULL);
+    status = zc_map_init(&made->map, &made->diag);
+    if (status == ZCTA_OK)
+        status = zc_params_read(&made->diag, "zcta_init", given, &params, sizeof params);
+    if (status == ZCTA_OK)
+        status = start(made, &params);
+    if (status != ZCTA_OK)
+        goto fail;
+    *context = made;
+    return ZCTA_OK;
+fail:
+    /* The caller's struct is only trusted as far as its size reaches. */
+    if (given != NULL && given->size >= sizeof params && given->error != NULL)
+        zc_diag_last(&made->diag, given->error);
+    free_context(made);
+    return status;
+}
+
+zcta_status zcta_finalize(zcta_context **handle)
+{
+    zcta_context *context = handle == NULL ? NULL : *handle;
+    zcta_status status = ZCTA_OK;
+
+    if (context == NULL)
+        return ZCTA_ERR_INVALID;
+    *handle = NULL;
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        context->ops->drain(context->device, &team->guard);
+    pthread_mutex_lock(&context->lock);
+    context->finalizing = true;
+    pthread_mutex_unlock(&context->lock);
+    /* Everybody comes before anybody goes, so that nobody mistakes a leave for a loss. */
+    if (zc_team_check(context->world) == ZCTA_OK)
+        status = zc_group_exchange(&context->world->group, "zcta_finalize", "did not finalize",
+                                   ZC_TOPIC_FREE, NULL, NULL, 0);
+    free_context(context);
+    return status;
+}
+
+zcta_team *zcta_world(zcta_context *context)
+{
+    return context == NULL ? NULL : context->world;
+}
+
+zcta_device zcta_context_device(const zcta_context *context)
+{
+    return context == NULL ? ZCTA_DEVICE_AUTO : ZCTA_DEVICE_HOST;
+}
+
+zcta_status zcta_last_error(zcta_context *context, zcta_error *error)
+{
+    if (context == NULL || error == NULL)
+        return ZCTA_ERR_INVALID;
+    zc_diag_last(&context->diag, error);
+    return ZCTA_OK;
+}

@@ -1,0 +1,43 @@
+/* The public face of the host device's streams. */
+#include "api/objects.h"
+#include "device/host/host.h"
+
+zcta_status zcta_host_stream_create(zcta_context *context, zcta_host_stream **stream)
+{
+    if (context == NULL)
+        return ZCTA_ERR_INVALID;
+    if (stream == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_host_stream_create", 0,
+                       "stream is NULL");
+    if (context->ops != &zc_device_host)
+        return zc_fail(&context->diag, ZCTA_ERR_UNSUPPORTED, "zcta_host_stream_create", 0,
+                       "this context's device is %s, whose streams are its own",
+                       context->caps.name);
+    return zc_host_stream_create(context->device, stream);
+}
+
+zcta_status zcta_host_stream_call(zcta_host_stream *stream, void (*function)(void *data),
+                                  void *data)
+{
+    if (stream == NULL || function == NULL)
+        return ZCTA_ERR_INVALID;
+    zc_host_stream_call(stream, function, data);
+    return ZCTA_OK;
+}
+
+zcta_status zcta_host_stream_synchronize(zcta_host_stream *stream)
+{
+    return stream == NULL ? ZCTA_ERR_INVALID : zc_host_stream_synchronize(stream);
+}
+
+zcta_status zcta_host_stream_destroy(zcta_host_stream **stream)
+{
+    zcta_status status;
+
+    if (stream == NULL || *stream == NULL)
+        return ZCTA_ERR_INVALID;
+    status = zc_host_stream_synchronize(*stream);
+    zc_host_stream_destroy(*stream);
+    *stream = NULL;
+    return status;
+}

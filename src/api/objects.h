@@ -1,0 +1,145 @@
+/* The objects behind the public handles, and what the files of this layer share. */
+#ifndef ZC_OBJECTS_H
+#define ZC_OBJECTS_H
+
+#include <pthread.h>
+
+#include "base/clock.h"
+#include "engine/engine.h"
+#include "rendezvous/rendezvous.h"
+#include "select/select.h"
+
+/* Every window of a context, ordered by address. */
+struct zc_address_map {
+    pthread_rwlock_t lock;
+    zcta_window **windows;
+    uint32_t count, capacity;
+    _Atomic uint64_t generation; /* moves when a window goes: what was looked up before is stale */
+};
+
+struct zcta_context {
+    struct zc_diag diag;
+    struct zc_job job;
+    const struct zc_device_ops *ops;
+    struct zc_device *device;
+    struct zc_device_caps caps;
+    struct zc_mesh *mesh;
+    uint64_t timeout_ns;
+    bool check;
+    struct zc_address_map map;
+    pthread_mutex_t lock; /* guards what follows */
+    zcta_team *world, *teams;
+    bool *gone;      /* per world rank: its connection has ended */
+    bool finalizing; /* ranks that go now go as they should */
+};
+
+enum { ZC_CACHE_ENTRIES = 64, ZC_NAME_BYTES = 32 };
+
+/* What a repeated call is recognised by. */
+struct zc_call_key {
+    const void *send, *recv;
+    size_t bytes;
+    zcta_policy policy;
+    zcta_engine engine;
+    enum zc_collective collective;
+};
+
+/* A call that was checked, chosen and resolved. */
+struct zc_settled {
+    struct zc_call_key key;
+    enum zc_algorithm algorithm;
+    bool in_place, sms, fallback;
+    uint64_t offset;                        /* of recv in its window: ranks must agree on it */
+    struct zc_prepared *prepared;           /* NULL: nothing to do (zero bytes) */
+    zcta_window *recv_window, *send_window; /* NULL if none */
+    uint64_t generation;
+};
+
+struct zc_team_counters {
+    _Atomic uint64_t calls, bytes, fallbacks;
+};
+
+struct zcta_team {
+    zcta_context *context;
+    zcta_team *next;
+    struct zc_group group;
+    uint32_t *ranks; /* world ranks */
+    zcta_policy policy;
+    zcta_engine engine_choice;
+    char name[ZC_NAME_BYTES];
+    uint32_t
+        uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
+    uint32_t window_count, plan_count;
+    struct zc_guard guard;
+    struct zc_engine *engine;
+    pthread_mutex_t failure_lock;
+    zcta_error failure; /* status OK while the team is well */
+    struct zc_settled cache[ZC_CACHE_ENTRIES];
+    struct zc_team_counters counters[ZC_ALGORITHMS];
+    zcta_plan *plans;
+    zcta_window *windows;
+};
+
+struct zcta_window {
+    zcta_team *team;
+    zcta_window *next;
+    struct zc_symmetric *memory;
+    struct zc_view view;         /* base NULL until asked for */
+    _Atomic uint32_t plan_count; /* prepared plans that use it */
+};
+
+struct zcta_plan {
+    zcta_team *team;
+    zcta_plan *next;
+    struct zc_settled settled;
+};
+
+/* ---- params.c ---- */
+
+/* Copies a caller's struct that begins with its size into one of ours.
+ * Errors: ERR_INVALID (size too small, or a non-zero tail this library does not know). */
+zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
+                           size_t known_bytes);
+
+/* ---- address_map.c ---- */
+
+enum zc_found { ZC_FOUND, ZC_NOT_FOUND, ZC_PAST_END };
+
+zcta_status zc_map_init(struct zc_address_map *map, struct zc_diag *diag);
+void zc_map_destroy(struct zc_address_map *map);
+zcta_status zc_map_insert(struct zc_address_map *map, struct zc_diag *diag, zcta_window *window);
+void zc_map_remove(struct zc_address_map *map, zcta_window *window);
+/* Finds the window that holds `address`, by start and length. */
+enum zc_found zc_map_find(struct zc_address_map *map, const void *address, uint64_t bytes,
+                          zcta_window **window, uint64_t *offset);
+
+/* ---- team.c ---- */
+
+/* Makes the team and lists it. Collective over the ranks, which are checked. */
+zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
+                         const zcta_team_params *params, zcta_team **team);
+void zc_team_free(zcta_team *team); /* local; nothing runs any more */
+
+/* Fails the team because of world rank `rank`, the first time only; tells the other ranks unless
+ * one of them told us. From any thread. */
+void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell);
+
+/* OK, or the team's failure, which then is the context's last error again. */
+zcta_status zc_team_check(zcta_team *team);
+
+/* The mesh's events: peers that go, and peers' word that a team has failed. */
+void zc_team_event(void *context, const struct zc_mesh_event *event);
+
+/* ---- window.c ---- */
+
+void zc_window_free_local(zcta_window *window);
+
+/* ---- call.c ---- */
+
+/* Checks, chooses and resolves a call. On success the caller owns what is in *settled. */
+zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, struct zc_settled *settled);
+void zc_unsettle(zcta_team *team, struct zc_settled *settled);
+/* Runs it: agreement check, engine, counters, evidence. */
+zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream);
+
+#endif

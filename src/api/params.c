@@ -1,0 +1,26 @@
+/* Reading parameter structs whose size may differ from ours. */
+#include <string.h>
+
+#include "api/objects.h"
+
+zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
+                           size_t known_bytes)
+{
+    size_t size;
+
+    memset(known, 0, known_bytes);
+    if (given == NULL)
+        return ZCTA_OK;
+    memcpy(&size, given, sizeof size);
+    if (size < sizeof size || size > 4096)
+        return zc_fail(diag, ZCTA_ERR_INVALID, call, 0,
+                       "the parameters' size field is %zu; set it to sizeof of the struct", size);
+    for (size_t i = known_bytes; i < size; i++)
+        if (((const unsigned char *)given)[i] != 0)
+            return zc_fail(diag, ZCTA_ERR_INVALID, call, 0,
+                           "the parameters set a field at byte %zu that this library, version "
+                           "%d.%d.%d, does not know",
+                           i, ZCTA_VERSION_MAJOR, ZCTA_VERSION_MINOR, ZCTA_VERSION_PATCH);
+    memcpy(known, given, size < known_bytes ? size : known_bytes);
+    return ZCTA_OK;
+}

@@ -1,0 +1,536 @@
+/* Teams: made once and found again, watched, failed, given back. */
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/objects.h"
+
+/* A peer's word that a team has failed. */
+struct failure_notice {
+    uint32_t status, rank;
+    char message[sizeof((zcta_error *)0)->message];
+};
+
+/* ---- Failure -----------------------------------------------------------------------------------
+ */
+
+static void tell_failure(const zcta_team *team, const zcta_error *failure)
+{
+    struct failure_notice notice = {.status = (uint32_t)failure->status, .rank = failure->rank};
+
+    memcpy(notice.message, failure->message, sizeof notice.message);
+    for (uint32_t i = 0; i < team->group.count; i++)
+        if (i != team->group.self)
+            zc_mesh_notify(team->group.mesh, team->ranks[i], team->group.tag, &notice,
+                           sizeof notice);
+}
+
+void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
+{
+    zcta_context *context = team->context;
+    bool first;
+
+    pthread_mutex_lock(&team->failure_lock);
+    first = team->failure.status == ZCTA_OK;
+    if (first)
+        team->failure = *failure;
+    pthread_mutex_unlock(&team->failure_lock);
+    if (!first)
+        return;
+    /* Pairs with the acquire of whoever runs or awaits a program of this team. */
+    atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_release);
+    context->ops->wake(context->device, &team->guard);
+    zc_diag_repeat(&context->diag, failure);
+    zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", team->name, failure->message);
+    if (tell)
+        tell_failure(team, failure);
+}
+
+zcta_status zc_team_check(zcta_team *team)
+{
+    zcta_error failure;
+
+    if (atomic_load_explicit(&team->guard.failed, memory_order_acquire) == ZCTA_OK)
+        return ZCTA_OK;
+    pthread_mutex_lock(&team->failure_lock);
+    failure = team->failure;
+    pthread_mutex_unlock(&team->failure_lock);
+    zc_diag_repeat(&team->context->diag, &failure);
+    return failure.status;
+}
+
+/* A wait has outlasted the team's timeout. */
+static void on_missing(void *data, uint32_t peer)
+{
+    zcta_team *team = data;
+    const uint32_t rank = team->ranks[peer];
+    zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
+
+    snprintf(failure.message, sizeof failure.message,
+             "rank %" PRIu32 " (pid %" PRId64
+             ") did not take part in a collective of team %s within "
+             "%.3g s; it is stopped, busy elsewhere, or made another call",
+             rank, zc_mesh_pid(team->group.mesh, rank), team->name,
+             (double)team->guard.timeout_ns / 1e9);
+    zc_team_fail(team, &failure, true);
+}
+
+static bool has_rank(const zcta_team *team, uint32_t rank)
+{
+    for (uint32_t i = 0; i < team->group.count; i++)
+        if (team->ranks[i] == rank)
+            return true;
+    return false;
+}
+
+static zcta_error gone_failure(const zcta_context *context, uint32_t rank, bool left)
+{
+    zcta_error failure = {.status = ZCTA_ERR_PEER, .rank = rank, .call = "collective"};
+
+    snprintf(failure.message, sizeof failure.message, "rank %" PRIu32 " (pid %" PRId64 ") %s", rank,
+             zc_mesh_pid(context->mesh, rank),
+             left ? "left the job while this team still had it"
+                  : "ended without leaving the job; its connection has closed");
+    return failure;
+}
+
+static void on_gone(zcta_context *context, uint32_t rank, bool left)
+{
+    zcta_error failure;
+
+    pthread_mutex_lock(&context->lock);
+    context->gone[rank] = true;
+    if (!context->finalizing) {
+        failure = gone_failure(context, rank, left);
+        for (zcta_team *team = context->teams; team != NULL; team = team->next)
+            if (has_rank(team, rank))
+                zc_team_fail(team, &failure, true);
+    }
+    pthread_mutex_unlock(&context->lock);
+}
+
+static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
+{
+    struct failure_notice notice;
+    zcta_error failure = {.call = "collective"};
+
+    if (event->bytes != sizeof notice)
+        return;
+    memcpy(&notice, event->data, sizeof notice);
+    notice.message[sizeof notice.message - 1] = '\0';
+    failure.status = notice.status == ZCTA_ERR_TIMEOUT ? ZCTA_ERR_TIMEOUT : ZCTA_ERR_PEER;
+    failure.rank = notice.rank;
+    memcpy(failure.message, notice.message, sizeof failure.message);
+    pthread_mutex_lock(&context->lock);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if (team->group.tag == event->tag && has_rank(team, event->rank))
+            zc_team_fail(team, &failure, false);
+    pthread_mutex_unlock(&context->lock);
+}
+
+void zc_team_event(void *data, const struct zc_mesh_event *event)
+{
+    zcta_context *context = data;
+
+    switch (event->kind) {
+    case ZC_MESH_LOST:
+    case ZC_MESH_LEFT:
+        on_gone(context, event->rank, event->kind == ZC_MESH_LEFT);
+        break;
+    case ZC_MESH_NOTICE:
+        on_notice(context, event);
+        break;
+    }
+}
+
+/* ---- Making ------------------------------------------------------------------------------------
+ */
+
+/* The same on all ranks of a team, different for any two teams. */
+static uint64_t identity(const zcta_team *team)
+{
+    const uint32_t choices[3] = {team->group.count, team->policy, team->engine_choice};
+    crypto_generichash_state state;
+    uint64_t tag = 0;
+
+    crypto_generichash_init(&state, NULL, 0, 16);
+    crypto_generichash_update(&state, (const unsigned char *)choices, sizeof choices);
+    crypto_generichash_update(&state, (const unsigned char *)team->ranks,
+                              team->group.count * sizeof *team->ranks);
+    crypto_generichash_update(&state, (const unsigned char *)team->name, sizeof team->name);
+    unsigned char hash[16];
+    crypto_generichash_final(&state, hash, sizeof hash);
+    memcpy(&tag, hash, sizeof tag);
+    return tag;
+}
+
+static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
+                        const zcta_team_params *params)
+{
+    zcta_context *context = team->context;
+
+    team->ranks = calloc(count, sizeof *team->ranks);
+    if (team->ranks == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                       "out of memory");
+    memcpy(team->ranks, ranks, count * sizeof *ranks);
+    team->policy = params->policy == ZCTA_POLICY_UNSET ? ZCTA_POLICY_DEFAULT : params->policy;
+    team->engine_choice = params->engine;
+    if (params->name != NULL)
+        memcpy(team->name, params->name, strlen(params->name));
+    team->uses = 1;
+    team->group = (struct zc_group){.mesh = context->mesh,
+                                    .ops = context->ops,
+                                    .device = context->device,
+                                    .diag = &context->diag,
+                                    .ranks = team->ranks,
+                                    .count = count,
+                                    .timeout_ns = params->timeout_ns != 0 ? params->timeout_ns
+                                                                          : context->timeout_ns};
+    while (ranks[team->group.self] != context->job.rank)
+        team->group.self++;
+    team->group.tag = identity(team);
+    team->guard.timeout_ns = team->group.timeout_ns;
+    team->guard.on_missing = on_missing;
+    team->guard.data = team;
+    return ZCTA_OK;
+}
+
+/* From here on events reach the team; a rank that went before is noticed now. */
+static void list(zcta_team *team)
+{
+    zcta_context *context = team->context;
+
+    pthread_mutex_lock(&context->lock);
+    team->next = context->teams;
+    context->teams = team;
+    for (uint32_t i = 0; i < team->group.count; i++)
+        if (context->gone[team->ranks[i]]) {
+            const zcta_error failure = gone_failure(context, team->ranks[i], false);
+
+            zc_team_fail(team, &failure, true);
+        }
+    pthread_mutex_unlock(&context->lock);
+}
+
+static void unlist(zcta_team *team)
+{
+    zcta_context *context = team->context;
+
+    pthread_mutex_lock(&context->lock);
+    for (zcta_team **at = &context->teams; *at != NULL; at = &(*at)->next)
+        if (*at == team) {
+            *at = team->next;
+            break;
+        }
+    pthread_mutex_unlock(&context->lock);
+}
+
+static const char *const policy_names[] = {"unset", "DEFAULT", "EFFICIENCY", "ZERO"};
+static const char *const engine_names[] = {"auto", "ce", "nccl"};
+
+zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
+                         const zcta_team_params *params, zcta_team **team)
+{
+    zcta_team *made = calloc(1, sizeof *made);
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                       "out of memory");
+    made->context = context;
+    pthread_mutex_init(&made->failure_lock, NULL);
+    status = fill(made, ranks, count, params);
+    if (status != ZCTA_OK)
+        goto fail;
+    status = zc_engine_ce.open(&made->group, &made->guard, &made->engine);
+    if (status != ZCTA_OK)
+        goto fail;
+    list(made);
+    zc_log(&context->diag, ZC_LOG_INFO, "team %s: %" PRIu32 " ranks, engine %s, CTA policy %s",
+           made->name, count, engine_names[made->engine_choice], policy_names[made->policy]);
+    *team = made;
+    return ZCTA_OK;
+fail:
+    zc_team_free(made);
+    return status;
+}
+
+void zc_team_free(zcta_team *team)
+{
+    if (team == NULL)
+        return;
+    unlist(team);
+    for (uint32_t i = 0; i < ZC_CACHE_ENTRIES; i++)
+        zc_unsettle(team, &team->cache[i]);
+    zc_engine_ce.close(team->engine);
+    pthread_mutex_destroy(&team->failure_lock);
+    free(team->ranks);
+    free(team);
+}
+
+/* ---- Public ------------------------------------------------------------------------------------
+ */
+
+static zcta_status check_ranks(zcta_context *context, const uint32_t *ranks, uint32_t count)
+{
+    const uint32_t world = context->job.rank_count;
+    bool *seen = NULL;
+    bool own = false;
+    zcta_status status = ZCTA_OK;
+
+    if (ranks == NULL || count == 0 || count > world)
+        return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_team_get", 0,
+                       "a team has 1 to %" PRIu32 " ranks, not %" PRIu32, world,
+                       ranks == NULL ? 0 : count);
+    seen = calloc(world, sizeof *seen);
+    if (seen == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                       "out of memory");
+    for (uint32_t i = 0; i < count && status == ZCTA_OK; i++) {
+        if (ranks[i] >= world)
+            status = zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_team_get", 0,
+                             "rank %" PRIu32 " is unknown: the world has ranks 0 to %" PRIu32,
+                             ranks[i], world - 1);
+        else if (seen[ranks[i]])
+            status = zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_team_get", 0,
+                             "rank %" PRIu32 " is listed twice", ranks[i]);
+        else
+            seen[ranks[i]] = true;
+        own |= ranks[i] == context->job.rank;
+    }
+    if (status == ZCTA_OK && !own)
+        status =
+            zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_team_get", 0,
+                    "the caller, rank %" PRIu32 ", is not in the list; only members make a team",
+                    context->job.rank);
+    free(seen);
+    return status;
+}
+
+static zcta_status read_params(zcta_context *context, const char *call,
+                               const zcta_team_params *given, zcta_team_params *params)
+{
+    zcta_status status = zc_params_read(&context->diag, call, given, params, sizeof *params);
+
+    if (status != ZCTA_OK)
+        return status;
+    if ((uint32_t)params->policy > ZCTA_POLICY_ZERO || (uint32_t)params->engine > ZCTA_ENGINE_NCCL)
+        return zc_fail(&context->diag, ZCTA_ERR_INVALID, call, 0,
+                       "policy %d or engine %d does not exist", (int)params->policy,
+                       (int)params->engine);
+    if (params->name != NULL && strnlen(params->name, ZC_NAME_BYTES) >= ZC_NAME_BYTES)
+        return zc_fail(&context->diag, ZCTA_ERR_INVALID, call, 0,
+                       "a team's name has at most %d bytes", ZC_NAME_BYTES - 1);
+    return ZCTA_OK;
+}
+
+static bool is_same(const zcta_team *team, const uint32_t *ranks, uint32_t count,
+                    const zcta_team_params *params)
+{
+    const zcta_policy policy =
+        params->policy == ZCTA_POLICY_UNSET ? ZCTA_POLICY_DEFAULT : params->policy;
+
+    return team->group.count == count && memcmp(team->ranks, ranks, count * sizeof *ranks) == 0 &&
+           team->policy == policy && team->engine_choice == params->engine &&
+           strcmp(team->name, params->name == NULL ? "" : params->name) == 0;
+}
+
+static zcta_team *find(zcta_context *context, const uint32_t *ranks, uint32_t count,
+                       const zcta_team_params *params)
+{
+    zcta_team *team;
+
+    pthread_mutex_lock(&context->lock);
+    for (team = context->teams; team != NULL; team = team->next)
+        if (is_same(team, ranks, count, params)) {
+            team->uses++;
+            break;
+        }
+    pthread_mutex_unlock(&context->lock);
+    return team;
+}
+
+zcta_status zcta_team_get(zcta_context *context, const uint32_t *ranks, uint32_t rank_count,
+                          const zcta_team_params *given, zcta_team **team)
+{
+    zcta_team_params params;
+    zcta_team *found;
+    zcta_status status;
+
+    if (context == NULL)
+        return ZCTA_ERR_INVALID;
+    if (team == NULL)
+        return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_team_get", 0, "team is NULL");
+    status = read_params(context, "zcta_team_get", given, &params);
+    if (status == ZCTA_OK)
+        status = check_ranks(context, ranks, rank_count);
+    if (status != ZCTA_OK)
+        return status;
+    found = find(context, ranks, rank_count, &params);
+    if (found == NULL)
+        return zc_team_make(context, ranks, rank_count, &params, team);
+    *team = found;
+    return ZCTA_OK;
+}
+
+struct split_entry {
+    int32_t color, key;
+};
+
+/* The world ranks of those with the caller's color, ordered by key, then by rank. */
+static uint32_t gather_color(const zcta_team *team, const struct split_entry *entries,
+                             uint32_t *ranks)
+{
+    const struct split_entry own = entries[team->group.self];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < team->group.count; i++) {
+        uint32_t at = count;
+
+        if (entries[i].color != own.color)
+            continue;
+        /* Insertion keeps equal keys in the order of ranks. */
+        while (at > 0 && entries[ranks[at - 1]].key > entries[i].key) {
+            ranks[at] = ranks[at - 1];
+            at--;
+        }
+        ranks[at] = i;
+        count++;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        ranks[i] = team->ranks[ranks[i]];
+    return count;
+}
+
+zcta_status zcta_team_split(zcta_team *team, int32_t color, int32_t key,
+                            const zcta_team_params *params, zcta_team **part)
+{
+    const struct split_entry mine = {.color = color, .key = key};
+    struct split_entry *entries = NULL;
+    uint32_t *ranks = NULL;
+    zcta_status status;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    if (part == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_split", 0, "part is NULL");
+    status = zc_team_check(team);
+    if (status != ZCTA_OK)
+        return status;
+    entries = calloc(team->group.count, sizeof *entries);
+    ranks = calloc(team->group.count, sizeof *ranks);
+    if (entries == NULL || ranks == NULL) {
+        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_split", ENOMEM,
+                         "out of memory");
+        goto out;
+    }
+    status = zc_group_exchange(&team->group, "zcta_team_split", "did not split the team",
+                               ZC_TOPIC_SPLIT, &mine, entries, sizeof mine);
+    if (status != ZCTA_OK)
+        goto out;
+    if (color < 0)
+        *part = NULL;
+    else
+        status =
+            zcta_team_get(team->context, ranks, gather_color(team, entries, ranks), params, part);
+out:
+    free(ranks);
+    free(entries);
+    return status;
+}
+
+/* Drops one use; true if it was the last. */
+static bool last_use(zcta_team *team)
+{
+    bool last;
+
+    pthread_mutex_lock(&team->context->lock);
+    last = --team->uses == 0;
+    pthread_mutex_unlock(&team->context->lock);
+    return last;
+}
+
+zcta_status zcta_team_destroy(zcta_team **handle)
+{
+    zcta_team *team = handle == NULL ? NULL : *handle;
+    zcta_status status;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    if (team == team->context->world)
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_destroy", 0,
+                       "the world ends with zcta_finalize()");
+    if (team->uses == 1 && (team->window_count > 0 || team->plan_count > 0))
+        return zc_fail(team->group.diag, ZCTA_ERR_BUSY, "zcta_team_destroy", 0,
+                       "team %s still has %" PRIu32 " windows and %" PRIu32
+                       " plans; free them first",
+                       team->name, team->window_count, team->plan_count);
+    *handle = NULL;
+    if (!last_use(team))
+        return ZCTA_OK;
+    team->group.ops->drain(team->group.device, &team->guard);
+    status = zc_team_check(team) != ZCTA_OK
+                 ? ZCTA_OK
+                 : zc_group_exchange(&team->group, "zcta_team_destroy",
+                                     "did not give the team back", ZC_TOPIC_FREE, NULL, NULL, 0);
+    zc_team_free(team);
+    return status;
+}
+
+uint32_t zcta_team_rank(const zcta_team *team)
+{
+    return team == NULL ? ZCTA_NO_RANK : team->group.self;
+}
+
+uint32_t zcta_team_rank_count(const zcta_team *team)
+{
+    return team == NULL ? 0 : team->group.count;
+}
+
+uint32_t zcta_team_world_rank(const zcta_team *team, uint32_t rank)
+{
+    return team == NULL || rank >= team->group.count ? ZCTA_NO_RANK : team->ranks[rank];
+}
+
+zcta_policy zcta_team_policy(const zcta_team *team)
+{
+    return team == NULL ? ZCTA_POLICY_UNSET : team->policy;
+}
+
+zcta_engine zcta_team_engine(const zcta_team *team)
+{
+    return team == NULL ? ZCTA_ENGINE_AUTO : team->engine_choice;
+}
+
+zcta_status zcta_team_status(zcta_team *team)
+{
+    return team == NULL ? ZCTA_ERR_INVALID : zc_team_check(team);
+}
+
+zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters, uint32_t *count)
+{
+    uint32_t written = 0;
+
+    if (team == NULL)
+        return ZCTA_ERR_INVALID;
+    if (count == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_counters", 0,
+                       "count is NULL");
+    for (uint32_t i = 0; counters != NULL && i < ZC_ALGORITHMS && written < *count; i++) {
+        const enum zc_algorithm algorithm = (enum zc_algorithm)i;
+        zcta_path_counter *counter = &counters[written++];
+
+        snprintf(counter->path, sizeof counter->path, "%s/ce/%s",
+                 zc_collective_name(zc_algorithm_collective(algorithm)),
+                 zc_algorithm_name(algorithm));
+        counter->calls = atomic_load_explicit(&team->counters[i].calls, memory_order_relaxed);
+        counter->bytes = atomic_load_explicit(&team->counters[i].bytes, memory_order_relaxed);
+        counter->fallbacks =
+            atomic_load_explicit(&team->counters[i].fallbacks, memory_order_relaxed);
+    }
+    *count = ZC_ALGORITHMS;
+    return ZCTA_OK;
+}

@@ -1,0 +1,98 @@
+/* Errors and log lines of one context. */
+#include "base/diag.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum zc_log_level level_from_environment(void)
+{
+    static const char *const names[] = {"off", "error", "warn", "info", "debug"};
+    const char *text = getenv("ZEROCTA_LOG");
+
+    for (int level = ZC_LOG_OFF; text != NULL && level <= ZC_LOG_DEBUG; level++)
+        if (strcmp(text, names[level]) == 0)
+            return (enum zc_log_level)level;
+    return ZC_LOG_WARN;
+}
+
+void zc_diag_init(struct zc_diag *diag)
+{
+    memset(diag, 0, sizeof *diag);
+    pthread_mutex_init(&diag->lock, NULL);
+    diag->rank = ZCTA_NO_RANK;
+    diag->last.rank = ZCTA_NO_RANK;
+    diag->level = level_from_environment();
+}
+
+void zc_diag_destroy(struct zc_diag *diag)
+{
+    pthread_mutex_destroy(&diag->lock);
+}
+
+__attribute__((format(printf, 6, 0))) static zcta_status record(struct zc_diag *diag,
+                                                                zcta_status status, uint32_t rank,
+                                                                const char *call, int64_t native,
+                                                                const char *format, va_list args)
+{
+    zcta_error error = {.status = status, .rank = rank, .native = native};
+
+    snprintf(error.call, sizeof error.call, "%s", call);
+    vsnprintf(error.message, sizeof error.message, format, args);
+    zc_diag_repeat(diag, &error);
+    zc_log(diag, ZC_LOG_INFO, "%s: %s (%s)", error.call, error.message, zcta_status_name(status));
+    return status;
+}
+
+zcta_status zc_fail(struct zc_diag *diag, zcta_status status, const char *call, int64_t native,
+                    const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    record(diag, status, diag->rank, call, native, format, args);
+    va_end(args);
+    return status;
+}
+
+zcta_status zc_fail_rank(struct zc_diag *diag, zcta_status status, uint32_t rank, const char *call,
+                         int64_t native, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    record(diag, status, rank, call, native, format, args);
+    va_end(args);
+    return status;
+}
+
+void zc_diag_last(struct zc_diag *diag, zcta_error *error)
+{
+    pthread_mutex_lock(&diag->lock);
+    *error = diag->last;
+    pthread_mutex_unlock(&diag->lock);
+}
+
+void zc_diag_repeat(struct zc_diag *diag, const zcta_error *error)
+{
+    pthread_mutex_lock(&diag->lock);
+    diag->last = *error;
+    pthread_mutex_unlock(&diag->lock);
+}
+
+void zc_log(struct zc_diag *diag, enum zc_log_level level, const char *format, ...)
+{
+    char line[768];
+    va_list args;
+
+    if (level > diag->level)
+        return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (diag->rank == ZCTA_NO_RANK)
+        fprintf(stderr, "zerocta: %s\n", line);
+    else
+        fprintf(stderr, "zerocta rank %u: %s\n", diag->rank, line);
+}

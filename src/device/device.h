@@ -1,0 +1,152 @@
+/* The device contract: what memory, streams, copies and signals are made of.
+ *
+ * A device offers memory that other ranks can map, streams, and the running of programs: plans
+ * resolved to addresses. It knows neither collectives nor teams; it is given addresses, counters
+ * and a guard, and obeys them. Every entry of the table is filled by every device. */
+#ifndef ZC_DEVICE_H
+#define ZC_DEVICE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/diag.h"
+#include "zerocta/zerocta.h"
+
+/* ---- Programs ----------------------------------------------------------------------------------
+ */
+
+enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN };
+
+struct zc_op {
+    enum zc_op_kind kind;
+    uint32_t peer; /* SIGNAL, WAIT: the team rank. FORK, JOIN: the lane */
+    union {
+        struct {
+            void *to;
+            const void *from;
+            size_t bytes;
+        } copy;
+        struct {
+            void *word;      /* the slot: in the peer's pad (SIGNAL) or in this rank's (WAIT) */
+            void *pad;       /* the pad that holds it */
+            uint32_t *count; /* how many were sent or awaited so far; this one is the next */
+        } flag;
+    };
+};
+
+/* What a team's programs obey. The device reads it; the team owns it. */
+struct zc_guard {
+    /* A zcta_status; not OK: stop at once, leave the rest undone. Set once, by the team; whoever
+     * sets it then calls wake(). Release by the setter, acquire by the device. */
+    _Atomic uint32_t failed;
+    /* Order among a team's programs, whatever their streams: a program takes the next ticket when
+     * it is submitted and runs when `finished` has counted all earlier ones. Only the device writes
+     * `finished` (release), after the program's last access; a waiter reads it with acquire. */
+    uint32_t submitted;
+    _Atomic uint32_t finished;
+    _Atomic uint32_t turn_sleepers; /* the device's: threads asleep until `finished` moves */
+    uint64_t timeout_ns;            /* longest single wait */
+    void *pad;                      /* this rank's own pad */
+    /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`. */
+    void (*on_missing)(void *data, uint32_t peer);
+    void *data;
+};
+
+/* The ops of a lane stand together, in their order. Lane 0 begins; FORK starts another lane, JOIN
+ * waits for its end. Belongs to the engine; must outlive its runs. */
+struct zc_program {
+    struct zc_guard *guard;
+    uint32_t lane_count;
+    uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
+    struct zc_op *ops;
+};
+
+/* ---- Memory ------------------------------------------------------------------------------------
+ */
+
+/* The head of every device's memory object. */
+struct zc_memory {
+    void *base;
+    size_t bytes;
+};
+
+/* What travels to a peer that shall map the memory, together with a file descriptor if there is
+ * one. Plain bytes, the same layout in every process of a job. */
+struct zc_memory_handle {
+    uint64_t bytes;
+    uint64_t local_id; /* finds the memory again in the process that made it; see local_memory.h */
+    uint64_t has_fd;
+};
+
+/* ---- Capabilities ------------------------------------------------------------------------------
+ */
+
+struct zc_device_caps {
+    const char *name;         /* "host" */
+    const char *title;        /* of its copies in log lines: "Host Copy", "Copy Engine" */
+    const char *signals;      /* how signals are made: "by futex" */
+    uint32_t lanes;           /* lanes that really run side by side */
+    size_t block_bytes;       /* copies are best made in blocks of this size; 0: whole */
+    size_t slot_bytes;        /* distance of two slots of a pad */
+    size_t pad_head_bytes;    /* before the first slot */
+    size_t granularity;       /* memory comes in multiples of this */
+    size_t scratch_bytes;     /* one half of a team's scratch window */
+    bool local_copy_needs_sm; /* a copy within one device occupies SMs */
+    bool pull_small;          /* reading from a peer is as good as writing to it */
+};
+
+struct zc_device;
+struct zc_view {
+    const void *base;
+    size_t bytes, stride;
+};
+
+struct zc_device_params {
+    struct zc_diag *diag; /* outlives the device */
+    uint32_t local_rank;  /* among the ranks of this machine */
+    uint32_t local_rank_count;
+};
+
+/* Streams are zcta_stream; NULL is the device's default. No entry is called with a NULL object
+ * unless it says so. Errors are said through the device's diag. */
+struct zc_device_ops {
+    zcta_status (*open)(const struct zc_device_params *params, struct zc_device **device);
+    void (*close)(struct zc_device *device); /* every memory and stream is gone before */
+    void (*describe)(const struct zc_device *device, struct zc_device_caps *caps);
+
+    /* Zeroed and committed. Errors: ERR_NO_MEMORY, ERR_SYSTEM, ERR_DEVICE. */
+    zcta_status (*memory_alloc)(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+    /* Memory of the caller's. Errors: ERR_UNSUPPORTED and those of memory_alloc. */
+    zcta_status (*memory_adopt)(struct zc_device *device, void *base, size_t bytes,
+                                struct zc_memory **memory);
+    /* *fd stays the memory's; -1 if there is none. */
+    zcta_status (*memory_export)(struct zc_memory *memory, struct zc_memory_handle *handle,
+                                 int *fd);
+    /* Maps a peer's memory. `fd` stays the caller's, -1 if none came; `same_process` is the
+     * kernel's word on where the handle came from. */
+    zcta_status (*memory_import)(struct zc_device *device, const struct zc_memory_handle *handle,
+                                 int fd, bool same_process, struct zc_memory **memory);
+    void (*memory_release)(struct zc_device *device, struct zc_memory *memory); /* NULL is fine */
+
+    /* Maps the parts one behind the other, read only. Errors: ERR_UNSUPPORTED, ERR_SYSTEM. */
+    zcta_status (*view_map)(struct zc_device *device, struct zc_memory *const *parts,
+                            uint32_t count, struct zc_view *view);
+    void (*view_unmap)(struct zc_device *device, const struct zc_view *view);
+
+    /* Enqueues a program and returns; on a stream that runs in the caller it has finished then.
+     * Allocates nothing. What goes wrong inside the program is the guard's affair, the returned
+     * status only tells of enqueueing. */
+    zcta_status (*submit)(struct zc_device *device, const struct zc_program *program,
+                          zcta_stream stream);
+    /* The guard has failed: every wait under it ends soon. From any thread. */
+    void (*wake)(struct zc_device *device, struct zc_guard *guard);
+    /* Waits until every submitted program under the guard has finished. Bounded by the guard's
+     * timeout for each program that is under way. */
+    void (*drain)(struct zc_device *device, struct zc_guard *guard);
+};
+
+extern const struct zc_device_ops zc_device_host;
+
+#endif

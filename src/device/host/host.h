@@ -1,0 +1,65 @@
+/* Inside the host device: what its files share. */
+#ifndef ZC_HOST_H
+#define ZC_HOST_H
+
+#include "device/device.h"
+#include "device/local_memory.h"
+
+#include <pthread.h>
+
+struct zc_device {
+    struct zc_diag *diag;
+    uint32_t local_rank;
+    uint64_t spin_ns;          /* how long a wait looks before it gives the core away */
+    uint32_t yields;           /* how often it then lets others run before it sleeps */
+    pthread_mutex_t lock;      /* guards streams */
+    zcta_host_stream *streams; /* all that live; closing the device ends them */
+};
+
+/* One word of a pad, alone in its cache line. */
+struct zc_host_slot {
+    _Alignas(64) _Atomic uint32_t value; /* signals received so far */
+    _Atomic uint32_t armed;              /* 1: the owner sleeps for this slot; ring its bell */
+};
+
+/* What stands before the slots. */
+struct zc_host_pad {
+    _Alignas(64) _Atomic uint32_t bell; /* futex on which the pad's owner sleeps */
+};
+
+/* Memory: see device.h. */
+zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+zcta_status zc_host_memory_adopt(struct zc_device *device, void *base, size_t bytes,
+                                 struct zc_memory **memory);
+zcta_status zc_host_memory_export(struct zc_memory *memory, struct zc_memory_handle *handle,
+                                  int *fd);
+zcta_status zc_host_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
+                                  int fd, bool same_process, struct zc_memory **memory);
+void zc_host_memory_release(struct zc_device *device, struct zc_memory *memory);
+zcta_status zc_host_view_map(struct zc_device *device, struct zc_memory *const *parts,
+                             uint32_t count, struct zc_view *view);
+void zc_host_view_unmap(struct zc_device *device, const struct zc_view *view);
+
+/* Runs a program here and now, once its turn has come. */
+void zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket);
+void zc_host_wake(struct zc_device *device, struct zc_guard *guard);
+void zc_host_drain(struct zc_device *device, struct zc_guard *guard);
+zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
+                           zcta_stream stream);
+
+/* Streams: the host's own API, reached through zcta_host_stream_*(). */
+zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **stream);
+void zc_host_stream_enqueue(zcta_host_stream *stream, const struct zc_program *program,
+                            uint32_t ticket);
+void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data), void *data);
+zcta_status zc_host_stream_synchronize(zcta_host_stream *stream);
+void zc_host_stream_destroy(zcta_host_stream *stream);
+
+/* Copies a block; large ones past the caches. */
+void zc_host_copy(void *to, const void *from, size_t bytes);
+
+/* Sleeps while *word == value, at most until `deadline`. `shared`: between processes. */
+void zc_host_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared);
+void zc_host_futex_wake(_Atomic uint32_t *word, bool shared);
+
+#endif

@@ -1,0 +1,297 @@
+/* Running programs on the CPU: the lanes of a program take turns in one thread.
+ *
+ * Who waits for what: a WAIT ends when its slot's value has counted far enough; the value is stored
+ * by the peer's SIGNAL. A thread that goes to sleep first arms every slot it is blocked on, then
+ * looks at the values once more; a signaller stores the value, then looks whether the slot is
+ * armed. All four accesses are sequentially consistent, so one of the two sees the other, and the
+ * bell, read before arming, keeps the wake-up from being missed. */
+#include "device/host/host.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum { MAX_LANES = 16, SPINS_PER_CLOCK = 64 };
+
+struct run {
+    struct zc_device *device;
+    const struct zc_program *program;
+    uint32_t next[MAX_LANES];
+    bool running[MAX_LANES];
+};
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+void zc_host_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared)
+{
+    const struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000u),
+                                   .tv_nsec = (long)(deadline % 1000000000u)};
+
+    /* WAIT_BITSET, because its timeout is absolute, on the monotonic clock. */
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | (shared ? 0 : FUTEX_PRIVATE_FLAG), value,
+            deadline / 1000000000u > INT_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+void zc_host_futex_wake(_Atomic uint32_t *word, bool shared)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), INT_MAX, NULL, NULL,
+            0);
+}
+
+/* ---- Signals -----------------------------------------------------------------------------------
+ */
+
+static void ring(struct zc_host_pad *pad)
+{
+    atomic_fetch_add_explicit(&pad->bell, 1, memory_order_seq_cst);
+    zc_host_futex_wake(&pad->bell, true);
+}
+
+static void raise_signal(const struct zc_op *op)
+{
+    struct zc_host_slot *slot = op->flag.word;
+
+    /* Also the release that publishes this thread's copies; pairs with reached(). */
+    atomic_store_explicit(&slot->value, ++*op->flag.count, memory_order_seq_cst);
+    if (atomic_load_explicit(&slot->armed, memory_order_seq_cst) != 0 &&
+        atomic_exchange_explicit(&slot->armed, 0, memory_order_seq_cst) != 0)
+        ring(op->flag.pad);
+}
+
+/* Compared cyclically: the counters may wrap. Pairs with the store in raise_signal(). */
+static bool reached(const struct zc_op *op)
+{
+    struct zc_host_slot *slot = op->flag.word;
+    const uint32_t value = atomic_load_explicit(&slot->value, memory_order_seq_cst);
+
+    return (int32_t)(value - (*op->flag.count + 1)) >= 0;
+}
+
+static bool failed(const struct zc_guard *guard)
+{
+    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
+}
+
+/* ---- Lanes -------------------------------------------------------------------------------------
+ */
+
+static bool lane_ended(const struct run *run, uint32_t lane)
+{
+    return run->next[lane] == run->program->lane_begin[lane + 1];
+}
+
+static const struct zc_op *lane_op(const struct run *run, uint32_t lane)
+{
+    return &run->program->ops[run->next[lane]];
+}
+
+/* Performs the lane's next op if that needs no waiting. */
+static bool step(struct run *run, uint32_t lane)
+{
+    const struct zc_op *op = lane_op(run, lane);
+
+    switch (op->kind) {
+    case ZC_OP_COPY:
+        zc_host_copy(op->copy.to, op->copy.from, op->copy.bytes);
+        break;
+    case ZC_OP_SIGNAL:
+        raise_signal(op);
+        break;
+    case ZC_OP_WAIT:
+        if (!reached(op))
+            return false;
+        ++*op->flag.count;
+        break;
+    case ZC_OP_FORK:
+        run->running[op->peer] = true;
+        break;
+    case ZC_OP_JOIN:
+        if (!lane_ended(run, op->peer))
+            return false;
+        break;
+    }
+    run->next[lane]++;
+    return true;
+}
+
+/* Runs every lane as far as it goes; true if anything moved. */
+static bool advance(struct run *run)
+{
+    bool moved = false;
+
+    for (uint32_t lane = 0; lane < run->program->lane_count; lane++)
+        while (run->running[lane] && !lane_ended(run, lane) && !failed(run->program->guard) &&
+               step(run, lane))
+            moved = true;
+    return moved;
+}
+
+/* ---- Waiting -----------------------------------------------------------------------------------
+ */
+
+static const struct zc_op *blocked_wait(const struct run *run, uint32_t lane)
+{
+    if (!run->running[lane] || lane_ended(run, lane) || lane_op(run, lane)->kind != ZC_OP_WAIT)
+        return NULL;
+    return lane_op(run, lane);
+}
+
+/* Whether waiting is over: some lane can go on, or the team has failed. */
+static bool released(const struct run *run)
+{
+    for (uint32_t lane = 0; lane < run->program->lane_count; lane++) {
+        const struct zc_op *op = blocked_wait(run, lane);
+
+        if (op != NULL && reached(op))
+            return true;
+    }
+    return failed(run->program->guard);
+}
+
+static void arm(const struct run *run, uint32_t value)
+{
+    for (uint32_t lane = 0; lane < run->program->lane_count; lane++) {
+        const struct zc_op *op = blocked_wait(run, lane);
+
+        if (op != NULL)
+            atomic_store_explicit(&((struct zc_host_slot *)op->flag.word)->armed, value,
+                                  memory_order_seq_cst);
+    }
+}
+
+static bool spin(const struct run *run)
+{
+    const uint64_t end = zc_deadline_in(run->device->spin_ns);
+
+    do
+        for (uint32_t i = 0; i < SPINS_PER_CLOCK; i++) {
+            if (released(run))
+                return true;
+            relax();
+        }
+    while (zc_now_ns() < end);
+    for (uint32_t i = 0; i < run->device->yields; i++) {
+        sched_yield();
+        if (released(run))
+            return true;
+    }
+    return false;
+}
+
+static void report_missing(const struct run *run)
+{
+    struct zc_guard *guard = run->program->guard;
+
+    for (uint32_t lane = 0; lane < run->program->lane_count; lane++) {
+        const struct zc_op *op = blocked_wait(run, lane);
+
+        if (op != NULL) {
+            guard->on_missing(guard->data, op->peer);
+            return;
+        }
+    }
+}
+
+/* Every lane is blocked: look for a while, then sleep until one is not, or until the deadline. */
+static void block(const struct run *run)
+{
+    struct zc_guard *guard = run->program->guard;
+    struct zc_host_pad *pad = guard->pad;
+    uint64_t deadline;
+
+    if (spin(run))
+        return;
+    deadline = zc_deadline_in(guard->timeout_ns);
+    for (;;) {
+        const uint32_t bell = atomic_load_explicit(&pad->bell, memory_order_seq_cst);
+
+        arm(run, 1);
+        if (released(run))
+            break;
+        if (zc_time_left_ns(deadline) == 0) {
+            report_missing(run);
+            break;
+        }
+        zc_host_futex_wait(&pad->bell, bell, deadline, true);
+    }
+    arm(run, 0);
+}
+
+/* ---- Turns -------------------------------------------------------------------------------------
+ */
+
+/* Waits until the team's programs up to `ticket` have finished. Pairs with finish(). */
+static void await_turn(struct zc_guard *guard, uint32_t ticket)
+{
+    uint32_t finished = atomic_load_explicit(&guard->finished, memory_order_acquire);
+
+    if ((int32_t)(finished - ticket) >= 0)
+        return;
+    atomic_fetch_add_explicit(&guard->turn_sleepers, 1, memory_order_seq_cst);
+    for (;;) {
+        finished = atomic_load_explicit(&guard->finished, memory_order_seq_cst);
+        if ((int32_t)(finished - ticket) >= 0)
+            break;
+        zc_host_futex_wait(&guard->finished, finished, UINT64_MAX, false);
+    }
+    atomic_fetch_sub_explicit(&guard->turn_sleepers, 1, memory_order_seq_cst);
+}
+
+static void finish(struct zc_guard *guard, uint32_t ticket)
+{
+    atomic_store_explicit(&guard->finished, ticket, memory_order_seq_cst);
+    if (atomic_load_explicit(&guard->turn_sleepers, memory_order_seq_cst) != 0)
+        zc_host_futex_wake(&guard->finished, false);
+}
+
+void zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket)
+{
+    struct zc_guard *guard = program->guard;
+    struct run run = {.device = device, .program = program, .running = {[0] = true}};
+
+    assert(program->lane_count <= MAX_LANES);
+    for (uint32_t lane = 0; lane < program->lane_count; lane++)
+        run.next[lane] = program->lane_begin[lane];
+    await_turn(guard, ticket - 1);
+    while (!lane_ended(&run, 0) && !failed(guard))
+        if (!advance(&run) && !failed(guard))
+            block(&run);
+    finish(guard, ticket);
+}
+
+void zc_host_wake(struct zc_device *device, struct zc_guard *guard)
+{
+    (void)device;
+    ring(guard->pad);
+}
+
+void zc_host_drain(struct zc_device *device, struct zc_guard *guard)
+{
+    (void)device;
+    await_turn(guard, guard->submitted);
+}
+
+zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
+                           zcta_stream stream)
+{
+    const uint32_t ticket = ++program->guard->submitted;
+
+    if (stream == NULL)
+        zc_host_run(device, program, ticket);
+    else
+        zc_host_stream_enqueue(stream, program, ticket);
+    return ZCTA_OK;
+}

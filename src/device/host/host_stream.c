@@ -1,0 +1,164 @@
+/* Host streams: a worker thread that runs programs and callbacks in the order they were enqueued.
+ */
+#include "device/host/host.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/host/host_bind.h"
+
+enum { QUEUE_ITEMS = 1024 };
+
+struct item {
+    const struct zc_program *program; /* or */
+    void (*function)(void *data);
+    void *data;
+    uint32_t ticket;
+};
+
+struct zcta_host_stream {
+    struct zc_device *device;
+    zcta_host_stream *next; /* of the device's */
+    pthread_t worker;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct item items[QUEUE_ITEMS]; /* a ring: nothing is allocated when work is enqueued */
+    uint64_t enqueued, finished;
+    zcta_status failure; /* the first since the last synchronize */
+    bool closing;
+};
+
+static zcta_status run_item(struct zc_device *device, const struct item *item)
+{
+    if (item->program == NULL) {
+        item->function(item->data);
+        return ZCTA_OK;
+    }
+    zc_host_run(device, item->program, item->ticket);
+    return (zcta_status)atomic_load_explicit(&item->program->guard->failed, memory_order_acquire);
+}
+
+static void *work(void *data)
+{
+    zcta_host_stream *stream = data;
+
+    zc_host_bind_worker(stream->device->local_rank);
+    pthread_mutex_lock(&stream->lock);
+    for (;;) {
+        struct item item;
+        zcta_status status;
+
+        while (stream->finished == stream->enqueued && !stream->closing)
+            pthread_cond_wait(&stream->changed, &stream->lock);
+        if (stream->finished == stream->enqueued)
+            break;
+        item = stream->items[stream->finished % QUEUE_ITEMS];
+        pthread_mutex_unlock(&stream->lock);
+        status = run_item(stream->device, &item);
+        pthread_mutex_lock(&stream->lock);
+        if (stream->failure == ZCTA_OK)
+            stream->failure = status;
+        stream->finished++;
+        pthread_cond_broadcast(&stream->changed);
+    }
+    pthread_mutex_unlock(&stream->lock);
+    return NULL;
+}
+
+zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **stream)
+{
+    zcta_host_stream *made = calloc(1, sizeof *made);
+    sigset_t all, before;
+    int error;
+
+    if (made == NULL)
+        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "zcta_host_stream_create", ENOMEM,
+                       "out of memory");
+    made->device = device;
+    pthread_mutex_init(&made->lock, NULL);
+    pthread_cond_init(&made->changed, NULL);
+    /* The caller's signals are for the caller's threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&made->worker, NULL, work, made);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        pthread_cond_destroy(&made->changed);
+        pthread_mutex_destroy(&made->lock);
+        free(made);
+        return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
+                       "cannot start a stream's worker thread: %s", strerror(error));
+    }
+    pthread_mutex_lock(&device->lock);
+    made->next = device->streams;
+    device->streams = made;
+    pthread_mutex_unlock(&device->lock);
+    *stream = made;
+    return ZCTA_OK;
+}
+
+static void enqueue(zcta_host_stream *stream, struct item item)
+{
+    pthread_mutex_lock(&stream->lock);
+    while (stream->enqueued - stream->finished == QUEUE_ITEMS)
+        pthread_cond_wait(&stream->changed, &stream->lock);
+    stream->items[stream->enqueued % QUEUE_ITEMS] = item;
+    stream->enqueued++;
+    pthread_cond_broadcast(&stream->changed);
+    pthread_mutex_unlock(&stream->lock);
+}
+
+void zc_host_stream_enqueue(zcta_host_stream *stream, const struct zc_program *program,
+                            uint32_t ticket)
+{
+    enqueue(stream, (struct item){.program = program, .ticket = ticket});
+}
+
+void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data), void *data)
+{
+    enqueue(stream, (struct item){.function = function, .data = data});
+}
+
+zcta_status zc_host_stream_synchronize(zcta_host_stream *stream)
+{
+    uint64_t target;
+    zcta_status failure;
+
+    pthread_mutex_lock(&stream->lock);
+    target = stream->enqueued;
+    while (stream->finished < target)
+        pthread_cond_wait(&stream->changed, &stream->lock);
+    failure = stream->failure;
+    stream->failure = ZCTA_OK;
+    pthread_mutex_unlock(&stream->lock);
+    return failure;
+}
+
+static void unlist(zcta_host_stream *stream)
+{
+    struct zc_device *device = stream->device;
+
+    pthread_mutex_lock(&device->lock);
+    for (zcta_host_stream **at = &device->streams; *at != NULL; at = &(*at)->next)
+        if (*at == stream) {
+            *at = stream->next;
+            break;
+        }
+    pthread_mutex_unlock(&device->lock);
+}
+
+void zc_host_stream_destroy(zcta_host_stream *stream)
+{
+    unlist(stream);
+    pthread_mutex_lock(&stream->lock);
+    stream->closing = true;
+    pthread_cond_broadcast(&stream->changed);
+    pthread_mutex_unlock(&stream->lock);
+    pthread_join(stream->worker, NULL);
+    pthread_cond_destroy(&stream->changed);
+    pthread_mutex_destroy(&stream->lock);
+    free(stream);
+}

@@ -1,0 +1,166 @@
+/* The ce engine: plans, run by the context's device. Holds a team's pads and scratch windows and
+ * its counters of signals. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/engine.h"
+#include "engine/program.h"
+
+struct zc_engine {
+    struct zc_group group;
+    struct zc_guard *guard;
+    struct zc_device_caps caps;
+    struct zc_symmetric *memory; /* each part: a pad, then the two halves of a scratch window */
+    void **pads, **scratch;      /* every rank's, into `memory` */
+    uint32_t *sent, *seen;
+    uint32_t half; /* of the scratch window, for the next call that uses it */
+};
+
+struct zc_prepared {
+    struct zc_program *programs[2]; /* one for each half of the scratch window, or the same twice */
+    bool uses_scratch;
+};
+
+static void ce_close(struct zc_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    zc_symmetric_release(engine->memory);
+    free(engine->pads);
+    free(engine->scratch);
+    free(engine->sent);
+    free(engine->seen);
+    free(engine);
+}
+
+static size_t whole_lines(size_t bytes)
+{
+    return (bytes + 127) / 128 * 128;
+}
+
+static zcta_status allocate(struct zc_engine *engine)
+{
+    const size_t count = engine->group.count;
+
+    engine->pads = calloc(count, sizeof *engine->pads);
+    engine->scratch = calloc(count, sizeof *engine->scratch);
+    engine->sent = calloc(count * ZC_CHANNELS, sizeof *engine->sent);
+    engine->seen = calloc(count * ZC_CHANNELS, sizeof *engine->seen);
+    if (engine->pads == NULL || engine->scratch == NULL || engine->sent == NULL ||
+        engine->seen == NULL)
+        return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                       "out of memory");
+    return ZCTA_OK;
+}
+
+static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
+                           struct zc_engine **engine)
+{
+    struct zc_engine *made = calloc(1, sizeof *made);
+    size_t pad_bytes;
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM, "out of memory");
+    made->group = *group;
+    made->guard = guard;
+    group->ops->describe(group->device, &made->caps);
+    pad_bytes =
+        whole_lines(zc_pad_bytes(group->count, made->caps.slot_bytes, made->caps.pad_head_bytes));
+    status = allocate(made);
+    if (status != ZCTA_OK)
+        goto fail;
+    status = zc_symmetric_make(group, NULL, pad_bytes + 2 * made->caps.scratch_bytes,
+                               "zcta_team_get", "did not join the team", &made->memory);
+    if (status != ZCTA_OK)
+        goto fail;
+    for (uint32_t i = 0; i < group->count; i++) {
+        made->pads[i] = made->memory->parts[i]->base;
+        made->scratch[i] = (char *)made->memory->parts[i]->base + pad_bytes;
+    }
+    guard->pad = made->pads[group->self];
+    *engine = made;
+    return ZCTA_OK;
+fail:
+    ce_close(made);
+    return status;
+}
+
+static void ce_release(struct zc_engine *engine, struct zc_prepared *prepared)
+{
+    (void)engine;
+    if (prepared == NULL)
+        return;
+    if (prepared->programs[1] != prepared->programs[0])
+        zc_program_destroy(prepared->programs[1]);
+    zc_program_destroy(prepared->programs[0]);
+    free(prepared);
+}
+
+static zcta_status make_program(struct zc_engine *engine, const struct zc_call *call, uint32_t half,
+                                struct zc_program **program)
+{
+    const struct zc_binding binding = {.send = call->send,
+                                       .recv = call->recv,
+                                       .scratch = engine->scratch,
+                                       .pads = engine->pads,
+                                       .sent = engine->sent,
+                                       .seen = engine->seen,
+                                       .slot_bytes = engine->caps.slot_bytes,
+                                       .pad_head_bytes = engine->caps.pad_head_bytes};
+    struct zc_request request = call->request;
+    struct zc_plan *plan = NULL;
+    zcta_status status;
+
+    request.half = half;
+    status = zc_plan_make(&request, &plan);
+    if (status == ZCTA_OK)
+        status = zc_program_make(plan, &binding, engine->guard, program);
+    if (status != ZCTA_OK)
+        zc_fail(engine->group.diag, status, zc_collective_name(request.collective), 0,
+                "cannot prepare %s: %s", zc_algorithm_name(request.algorithm),
+                zcta_status_text(status));
+    zc_plan_destroy(plan);
+    return status;
+}
+
+static zcta_status ce_prepare(struct zc_engine *engine, const struct zc_call *call,
+                              struct zc_prepared **prepared)
+{
+    struct zc_prepared *made = calloc(1, sizeof *made);
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
+    made->uses_scratch = call->request.algorithm == ZC_ALGORITHM_SCRATCH_PULL;
+    status = make_program(engine, call, 0, &made->programs[0]);
+    made->programs[1] = made->programs[0];
+    if (status == ZCTA_OK && made->uses_scratch)
+        status = make_program(engine, call, 1, &made->programs[1]);
+    if (status != ZCTA_OK)
+        goto fail;
+    *prepared = made;
+    return ZCTA_OK;
+fail:
+    ce_release(engine, made);
+    return status;
+}
+
+static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared,
+                          zcta_stream stream)
+{
+    const struct zc_program *program = prepared->programs[engine->half];
+
+    if (prepared->uses_scratch)
+        engine->half ^= 1;
+    return engine->group.ops->submit(engine->group.device, program, stream);
+}
+
+const struct zc_engine_ops zc_engine_ce = {
+    .name = "ce",
+    .open = ce_open,
+    .close = ce_close,
+    .prepare = ce_prepare,
+    .run = ce_run,
+    .release = ce_release,
+};

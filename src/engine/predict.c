@@ -1,0 +1,149 @@
+/* Predicting a collective's time by simulating all ranks. */
+#include "engine/predict.h"
+
+#include <stdlib.h>
+
+#include "engine/program.h"
+
+/* All ranks of the simulated team. Arrays of pointers are indexed by rank. */
+struct team {
+    struct zc_sim *sim;
+    uint32_t count;
+    struct zc_device_caps caps;
+    struct zc_memory **send, **recv, **scratch;
+    void **recv_bases, **scratch_bases, **pads;
+    uint32_t *sent, *seen; /* [rank][channel][peer] */
+    struct zc_guard *guards;
+    struct zc_program **programs;
+};
+
+static void release(struct team *team)
+{
+    for (uint32_t i = 0; i < team->count; i++) {
+        struct zc_device *device = team->sim == NULL ? NULL : zc_sim_device(team->sim, i);
+
+        if (team->programs != NULL)
+            zc_program_destroy(team->programs[i]);
+        if (team->pads != NULL)
+            free(team->pads[i]);
+        if (team->send != NULL)
+            zc_device_sim.memory_release(device, team->send[i]);
+        if (team->recv != NULL)
+            zc_device_sim.memory_release(device, team->recv[i]);
+        if (team->scratch != NULL)
+            zc_device_sim.memory_release(device, team->scratch[i]);
+    }
+    zc_sim_destroy(team->sim);
+    free(team->send);
+    free(team->recv);
+    free(team->scratch);
+    free(team->recv_bases);
+    free(team->scratch_bases);
+    free(team->pads);
+    free(team->sent);
+    free(team->seen);
+    free(team->guards);
+    free(team->programs);
+}
+
+static zcta_status allocate(struct team *team)
+{
+    const size_t count = team->count;
+
+    team->send = calloc(count, sizeof(*team->send));
+    team->recv = calloc(count, sizeof(*team->recv));
+    team->scratch = calloc(count, sizeof(*team->scratch));
+    team->recv_bases = calloc(count, sizeof(*team->recv_bases));
+    team->scratch_bases = calloc(count, sizeof(*team->scratch_bases));
+    team->pads = calloc(count, sizeof(*team->pads));
+    team->sent = calloc(count * count * ZC_CHANNELS, sizeof(*team->sent));
+    team->seen = calloc(count * count * ZC_CHANNELS, sizeof(*team->seen));
+    team->guards = calloc(count, sizeof(*team->guards));
+    team->programs = calloc(count, sizeof(*team->programs));
+    if (team->send == NULL || team->recv == NULL || team->scratch == NULL ||
+        team->recv_bases == NULL || team->scratch_bases == NULL || team->pads == NULL ||
+        team->sent == NULL || team->seen == NULL || team->guards == NULL || team->programs == NULL)
+        return ZCTA_ERR_NO_MEMORY;
+    return ZCTA_OK;
+}
+
+/* One rank's buffers: mere addresses but for the pad, whose slots are counted in. */
+static zcta_status give_memory(struct team *team, const struct zc_request *request, uint32_t rank)
+{
+    struct zc_device *device = zc_sim_device(team->sim, rank);
+    zcta_status status;
+
+    status = zc_device_sim.memory_alloc(device, request->bytes + 1, &team->send[rank]);
+    if (status == ZCTA_OK)
+        status = zc_device_sim.memory_alloc(device, request->bytes * request->rank_count + 1,
+                                            &team->recv[rank]);
+    if (status == ZCTA_OK)
+        status = zc_device_sim.memory_alloc(device, request->scratch_bytes * 2 + 1,
+                                            &team->scratch[rank]);
+    if (status != ZCTA_OK)
+        return status;
+    team->recv_bases[rank] = team->recv[rank]->base;
+    team->scratch_bases[rank] = team->scratch[rank]->base;
+    team->pads[rank] =
+        calloc(1, zc_pad_bytes(team->count, team->caps.slot_bytes, team->caps.pad_head_bytes));
+    return team->pads[rank] == NULL ? ZCTA_ERR_NO_MEMORY : ZCTA_OK;
+}
+
+static zcta_status give_program(struct team *team, struct zc_request request, uint32_t rank)
+{
+    const size_t counters = (size_t)rank * team->count * ZC_CHANNELS;
+    const struct zc_binding binding = {.send = team->send[rank]->base,
+                                       .recv = team->recv_bases,
+                                       .scratch = team->scratch_bases,
+                                       .pads = team->pads,
+                                       .sent = team->sent + counters,
+                                       .seen = team->seen + counters,
+                                       .slot_bytes = team->caps.slot_bytes,
+                                       .pad_head_bytes = team->caps.pad_head_bytes};
+    struct zc_plan *plan = NULL;
+    zcta_status status;
+
+    request.rank = rank;
+    request.half = 0;
+    status = zc_plan_make(&request, &plan);
+    if (status == ZCTA_OK)
+        status = zc_program_make(plan, &binding, &team->guards[rank], &team->programs[rank]);
+    if (status == ZCTA_OK)
+        status = zc_device_sim.submit(zc_sim_device(team->sim, rank), team->programs[rank], NULL);
+    zc_plan_destroy(plan);
+    return status;
+}
+
+zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cost *cost,
+                       struct zc_prediction *prediction)
+{
+    const struct zc_sim_params params = {
+        .rank_count = request->rank_count, .timed = true, .cost = cost};
+    struct team team = {.count = request->rank_count};
+    struct zc_sim_result result = {0};
+    zcta_status status;
+
+    if (request->rank_count == 0 || request->bytes > (uint64_t)INT64_MAX / request->rank_count)
+        return ZCTA_ERR_INVALID;
+    status = allocate(&team);
+    if (status == ZCTA_OK)
+        status = zc_sim_create(&params, &team.sim);
+    if (status != ZCTA_OK)
+        goto out;
+    zc_device_sim.describe(zc_sim_device(team.sim, 0), &team.caps);
+    for (uint32_t i = 0; i < team.count && status == ZCTA_OK; i++)
+        status = give_memory(&team, request, i);
+    for (uint32_t i = 0; i < team.count && status == ZCTA_OK; i++)
+        status = give_program(&team, *request, i);
+    if (status != ZCTA_OK)
+        goto out;
+    zc_sim_run(team.sim, &result);
+    if (!result.finished) {
+        status = ZCTA_ERR_INVALID;
+        goto out;
+    }
+    *prediction = (struct zc_prediction){.time_ns = result.time_ns, .steps = result.steps};
+out:
+    release(&team);
+    return status;
+}

@@ -1,0 +1,131 @@
+/* Plans become programs. */
+#include "engine/program.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+size_t zc_pad_bytes(uint32_t rank_count, size_t slot_bytes, size_t pad_head_bytes)
+{
+    return pad_head_bytes + slot_bytes * rank_count * ZC_CHANNELS;
+}
+
+static char *buffer_base(const struct zc_binding *binding, const struct zc_place *place)
+{
+    switch (place->buffer) {
+    case ZC_SEND:
+        return (char *)(uintptr_t)binding->send;
+    case ZC_RECV:
+        return binding->recv[place->rank];
+    case ZC_SCRATCH:
+        return binding->scratch[place->rank];
+    case ZC_BUFFERS:
+        break;
+    }
+    return NULL;
+}
+
+/* Forms every address, and checks it before it adds. */
+static void *address(const struct zc_plan *plan, const struct zc_binding *binding,
+                     const struct zc_place *place, uint64_t bytes)
+{
+    const uint64_t size = zc_plan_buffer_bytes(&plan->request, place->buffer);
+    char *base = buffer_base(binding, place);
+
+    assert(base != NULL);
+    assert(place->offset <= size);
+    assert(bytes <= size - place->offset);
+    return base + place->offset;
+}
+
+/* The slot in `owner`'s pad that `sender` raises. */
+static void *slot(const struct zc_plan *plan, const struct zc_binding *binding, uint32_t owner,
+                  uint32_t sender, enum zc_channel channel)
+{
+    const size_t index = zc_counter_index(plan->request.rank_count, sender, channel);
+
+    assert(owner < plan->request.rank_count && sender < plan->request.rank_count);
+    return (char *)binding->pads[owner] + binding->pad_head_bytes + index * binding->slot_bytes;
+}
+
+static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding *binding,
+                            const struct zc_step *step)
+{
+    const uint32_t self = plan->request.rank, ranks = plan->request.rank_count;
+    struct zc_op op = {.peer = step->peer};
+
+    switch (step->kind) {
+    case ZC_STEP_COPY:
+        op.kind = ZC_OP_COPY;
+        op.copy.from = address(plan, binding, &step->from, step->bytes);
+        op.copy.to = address(plan, binding, &step->to, step->bytes);
+        op.copy.bytes = step->bytes;
+        break;
+    case ZC_STEP_SIGNAL:
+        op.kind = ZC_OP_SIGNAL;
+        op.flag.word = slot(plan, binding, step->peer, self, step->channel);
+        op.flag.pad = binding->pads[step->peer];
+        op.flag.count = &binding->sent[zc_counter_index(ranks, step->peer, step->channel)];
+        break;
+    case ZC_STEP_WAIT:
+        op.kind = ZC_OP_WAIT;
+        op.flag.word = slot(plan, binding, self, step->peer, step->channel);
+        op.flag.pad = binding->pads[self];
+        op.flag.count = &binding->seen[zc_counter_index(ranks, step->peer, step->channel)];
+        break;
+    case ZC_STEP_FORK:
+        op.kind = ZC_OP_FORK;
+        break;
+    case ZC_STEP_JOIN:
+        op.kind = ZC_OP_JOIN;
+        break;
+    case ZC_STEP_KINDS:
+        assert(false && "a plan has no such step");
+        break;
+    }
+    return op;
+}
+
+/* Lane by lane, each lane's steps in their order. */
+static void resolve_lanes(const struct zc_plan *plan, const struct zc_binding *binding,
+                          struct zc_program *program)
+{
+    uint32_t count = 0;
+
+    for (uint32_t lane = 0; lane < plan->lane_count; lane++) {
+        program->lane_begin[lane] = count;
+        for (uint32_t i = 0; i < plan->step_count; i++)
+            if (plan->steps[i].lane == lane)
+                program->ops[count++] = resolve(plan, binding, &plan->steps[i]);
+    }
+    program->lane_begin[plan->lane_count] = count;
+    assert(count == plan->step_count);
+}
+
+zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding *binding,
+                            struct zc_guard *guard, struct zc_program **program)
+{
+    struct zc_program *made = calloc(1, sizeof *made);
+
+    if (made == NULL)
+        return ZCTA_ERR_NO_MEMORY;
+    made->guard = guard;
+    made->lane_count = plan->lane_count;
+    made->lane_begin = calloc(plan->lane_count + 1, sizeof *made->lane_begin);
+    made->ops = calloc(plan->step_count + 1, sizeof *made->ops);
+    if (made->lane_begin == NULL || made->ops == NULL) {
+        zc_program_destroy(made);
+        return ZCTA_ERR_NO_MEMORY;
+    }
+    resolve_lanes(plan, binding, made);
+    *program = made;
+    return ZCTA_OK;
+}
+
+void zc_program_destroy(struct zc_program *program)
+{
+    if (program == NULL)
+        return;
+    free(program->lane_begin);
+    free(program->ops);
+    free(program);
+}

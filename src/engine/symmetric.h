@@ -1,0 +1,46 @@
+/* Symmetric memory: a part on every rank of a group, each part mapped by every rank.
+ * Made in two rounds: everybody allocates and tells, everybody maps and confirms. So either all
+ * ranks have it or none. */
+#ifndef ZC_SYMMETRIC_H
+#define ZC_SYMMETRIC_H
+
+#include "device/device.h"
+#include "rendezvous/rendezvous.h"
+
+/* The ranks of a team, as seen by this rank, and how they talk. */
+struct zc_group {
+    struct zc_mesh *mesh;
+    const struct zc_device_ops *ops;
+    struct zc_device *device;
+    struct zc_diag *diag;
+    const uint32_t *ranks; /* world ranks in the team's order; outlives the group */
+    uint32_t count, self;
+    uint64_t tag; /* identifies the team on the mesh */
+    uint64_t timeout_ns;
+};
+
+struct zc_symmetric {
+    const struct zc_device_ops *ops;
+    struct zc_device *device;
+    uint32_t count;
+    size_t bytes; /* of one part */
+    struct zc_memory *parts[];
+};
+
+/* Allocates `bytes` on every rank, or shares memory the caller has (`base` not NULL).
+ * Collective. `call` and `what` are for messages: "zcta_window_alloc", "the window".
+ * Errors: ERR_INVALID (0 bytes), ERR_MISMATCH (names the rank with another size), and whatever
+ * failed on any rank, on all of them. */
+zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t bytes,
+                              const char *call, const char *what, struct zc_symmetric **made);
+void zc_symmetric_release(struct zc_symmetric *symmetric); /* local; NULL is fine */
+
+/* A round of the group on the mesh: everybody's `bytes` bytes, no descriptors.
+ * `topic` keeps rounds of different purpose apart. Errors: those of zc_mesh_exchange(). */
+zcta_status zc_group_exchange(const struct zc_group *group, const char *call, const char *what,
+                              uint64_t topic, const void *mine, void *all, size_t bytes);
+
+/* Topics of rounds. */
+enum { ZC_TOPIC_MEMORY = 1, ZC_TOPIC_CONFIRM, ZC_TOPIC_FREE, ZC_TOPIC_SPLIT, ZC_TOPIC_CHECK };
+
+#endif

@@ -1,0 +1,166 @@
+/* A collective as data: what one rank copies, signals and waits for.
+ *
+ * Algorithms (plan_*.c) make plans, zc_verify() judges the plans of all ranks together, a device
+ * runs them. This layer does no I/O, knows no device and no address: a place is (rank, buffer,
+ * offset).
+ *
+ * Steps stand in one array; each belongs to a lane, and the steps of a lane run in the array's
+ * order. Lanes run side by side. Lane 0 is the caller's stream; another lane begins where lane 0
+ * forks it and has ended where lane 0 joins it, once each per plan.
+ *
+ * Signals are counted, not named: on a channel between two ranks the k-th wait is satisfied by the
+ * k-th signal, over the whole life of a team. Nothing toggles and nothing is reset. */
+#ifndef ZC_PLAN_H
+#define ZC_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "zerocta/zerocta.h"
+
+#define ZC_MAX_LANES 16u
+
+/* Each list stands once: enumerator, name in the text form. */
+#define ZC_STEP_LIST(X)                                                                            \
+    X(COPY, "copy")                                                                                \
+    X(SIGNAL, "signal")                                                                            \
+    X(WAIT, "wait")                                                                                \
+    X(FORK, "fork")                                                                                \
+    X(JOIN, "join")
+
+#define ZC_BUFFER_LIST(X)                                                                          \
+    X(SEND, "send")       /* the caller's input; only its own rank can address it */               \
+    X(RECV, "recv")       /* the caller's output, in a window */                                   \
+    X(SCRATCH, "scratch") /* the team's own window: two halves, used in turn */
+
+/* What a signal tells. Each channel between two ranks counts for itself. */
+#define ZC_CHANNEL_LIST(X)                                                                         \
+    X(READY, "ready") /* my buffers may be written: I have entered the collective */               \
+    X(DONE, "done")   /* what I had for you is there */
+
+#define ZC_COLLECTIVE_LIST(X)                                                                      \
+    X(ALL_GATHER, "all_gather", "AllGather")                                                       \
+    X(BARRIER, "barrier", "Barrier")
+
+/* Enumerator, name, function that makes the plan, collective it belongs to. */
+#define ZC_ALGORITHM_LIST(X)                                                                       \
+    X(DIRECT_PUSH, "direct-push", zc_plan_direct_push, ALL_GATHER)                                 \
+    X(SCRATCH_PULL, "scratch-pull", zc_plan_scratch_pull, ALL_GATHER)                              \
+    X(FLAGS, "flags", zc_plan_flags, BARRIER)
+
+#define ZC_ENUM_2(name, text) ZC_ENUM_NAME(name),
+#define ZC_ENUM_NAME(name)    ZC_STEP_##name
+enum zc_step_kind { ZC_STEP_LIST(ZC_ENUM_2) ZC_STEP_KINDS };
+#undef ZC_ENUM_NAME
+#define ZC_ENUM_NAME(name) ZC_##name
+enum zc_buffer { ZC_BUFFER_LIST(ZC_ENUM_2) ZC_BUFFERS };
+#undef ZC_ENUM_NAME
+#define ZC_ENUM_NAME(name) ZC_CHANNEL_##name
+enum zc_channel { ZC_CHANNEL_LIST(ZC_ENUM_2) ZC_CHANNELS };
+#undef ZC_ENUM_NAME
+#undef ZC_ENUM_2
+#define ZC_ENUM_3(name, text, title) ZC_COLLECTIVE_##name,
+enum zc_collective { ZC_COLLECTIVE_LIST(ZC_ENUM_3) ZC_COLLECTIVES };
+#undef ZC_ENUM_3
+#define ZC_ENUM_4(name, text, make, collective) ZC_ALGORITHM_##name,
+enum zc_algorithm { ZC_ALGORITHM_LIST(ZC_ENUM_4) ZC_ALGORITHMS };
+#undef ZC_ENUM_4
+
+struct zc_place {
+    uint32_t rank;
+    enum zc_buffer buffer;
+    uint64_t offset;
+};
+
+struct zc_step {
+    enum zc_step_kind kind;
+    uint32_t lane;
+    uint32_t peer; /* SIGNAL: to whom. WAIT: from whom. FORK, JOIN: the other lane */
+    enum zc_channel channel;
+    struct zc_place from, to; /* COPY */
+    uint64_t bytes;           /* COPY */
+};
+
+/* Everything a plan is made from. */
+struct zc_request {
+    enum zc_collective collective;
+    enum zc_algorithm algorithm;
+    uint32_t rank_count, rank;
+    uint64_t bytes; /* one rank's share; rank_count * bytes fits in 63 bits */
+    bool in_place;
+    uint32_t half;          /* of the scratch window: 0 or 1, by turns */
+    uint64_t scratch_bytes; /* size of one half */
+    uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */
+    uint64_t block_bytes; /* copy in blocks of this size, every peer's before the next; 0: whole */
+};
+
+struct zc_plan {
+    struct zc_request request;
+    uint32_t lane_count;
+    uint32_t step_count, capacity;
+    bool out_of_memory; /* an append failed; zc_plan_make() turns it into a status */
+    struct zc_step *steps;
+};
+
+const char *zc_collective_name(enum zc_collective collective);  /* "all_gather" */
+const char *zc_collective_title(enum zc_collective collective); /* "AllGather" */
+const char *zc_algorithm_name(enum zc_algorithm algorithm);     /* "direct-push" */
+enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm);
+
+/* Makes the plan of one rank. The caller frees it.
+ * Errors: ERR_INVALID (a request that names no plan), ERR_NO_MEMORY. */
+zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan);
+void zc_plan_destroy(struct zc_plan *plan);
+
+/* Size of a buffer as the plan may address it. */
+uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer buffer);
+
+/* NULL if the plan is well formed in itself (lanes, ranks, bounds), else the reason, in `text`. */
+const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes);
+
+/* ---- For algorithms: append a step ----------------------------------------------------------- */
+
+struct zc_place zc_at(uint32_t rank, enum zc_buffer buffer, uint64_t offset);
+void zc_plan_copy(struct zc_plan *plan, uint32_t lane, struct zc_place from, struct zc_place to,
+                  uint64_t bytes);
+void zc_plan_signal(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
+void zc_plan_wait(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
+void zc_plan_fork(struct zc_plan *plan, uint32_t lane);
+void zc_plan_join(struct zc_plan *plan, uint32_t lane);
+
+void zc_plan_direct_push(struct zc_plan *plan);
+void zc_plan_scratch_pull(struct zc_plan *plan);
+void zc_plan_flags(struct zc_plan *plan);
+
+/* ---- Text form ---------------------------------------------------------------------------------
+ */
+
+/* One header line, then one line a step; zc_plan_parse() reads what this prints. */
+void zc_plan_print(const struct zc_plan *plan, FILE *out);
+
+/* Errors: ERR_INVALID (`text` then says which line and why), ERR_NO_MEMORY. The plan that comes out
+ * is well formed in itself. */
+zcta_status zc_plan_parse(const char *source, size_t length, struct zc_plan **plan, char *text,
+                          size_t bytes);
+
+/* ---- Verifier
+ * ------------------------------------------------------------------------------------ */
+
+/* The plans of all ranks for one call: plans[rank]. */
+struct zc_verify_call {
+    const struct zc_plan *const *plans;
+};
+
+/* Judges `call_count` collectives that directly follow each other on the same buffers.
+ * It proves that every wait has its signal and every signal its wait; that nothing can deadlock;
+ * that no two accesses to the same bytes, one of them a write, are unordered; that a rank's buffers
+ * are touched by others only between its entering and its leaving the call; that every output byte
+ * is written exactly once, from the right source byte; and that all is in bounds.
+ * Returns OK if all of that holds, ERR_INVALID with the first defect in `text`, or ERR_NO_MEMORY.
+ */
+zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count, char *text,
+                      size_t bytes);
+
+#endif

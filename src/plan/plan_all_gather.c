@@ -1,0 +1,94 @@
+/* The allgather's algorithms: every rank's share ends in every rank's output. */
+#include "plan/plan.h"
+
+/* Where this rank's own share is read from. */
+static struct zc_place own_share(const struct zc_request *request, uint64_t offset)
+{
+    if (request->in_place)
+        return zc_at(request->rank, ZC_RECV, request->rank * request->bytes + offset);
+    return zc_at(request->rank, ZC_SEND, offset);
+}
+
+/* Where this rank's share belongs in `rank`'s output. */
+static struct zc_place placed_share(const struct zc_request *request, uint32_t rank,
+                                    uint64_t offset)
+{
+    return zc_at(rank, ZC_RECV, request->rank * request->bytes + offset);
+}
+
+/* One block of this rank's share goes to every peer, in the order rank+1, rank+2, ..., so that no
+ * two ranks push to the same peer at once. A peer is awaited before its first block and told after
+ * its last. Going block by block keeps the source in the cache of a CPU that copies. */
+static void push_block(struct zc_plan *plan, uint64_t offset, uint64_t bytes)
+{
+    const struct zc_request *request = &plan->request;
+    const bool first = offset == 0, last = offset + bytes == request->bytes;
+
+    for (uint32_t step = 1; step < request->rank_count; step++) {
+        const uint32_t peer = (request->rank + step) % request->rank_count;
+
+        if (first)
+            zc_plan_wait(plan, 0, peer, ZC_CHANNEL_READY);
+        zc_plan_copy(plan, 0, own_share(request, offset), placed_share(request, peer, offset),
+                     bytes);
+        if (last)
+            zc_plan_signal(plan, 0, peer, ZC_CHANNEL_DONE);
+    }
+}
+
+/* Tell every peer that this rank's output may be written, push the own share to each peer as soon
+ * as that one is ready, tell each when its share has gone, and wait for everybody's. The own-share
+ * copy runs on a lane of its own where the device has one, never between the pushes. */
+void zc_plan_direct_push(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t ranks = request->rank_count;
+    const uint64_t block = request->block_bytes == 0 ? request->bytes : request->block_bytes;
+    const bool own_copy = !request->in_place, own_lane = own_copy && request->lanes > 1;
+
+    for (uint32_t step = 1; step < ranks; step++)
+        zc_plan_signal(plan, 0, (request->rank + step) % ranks, ZC_CHANNEL_READY);
+    if (own_lane) {
+        zc_plan_fork(plan, 1);
+        zc_plan_copy(plan, 1, own_share(request, 0), placed_share(request, request->rank, 0),
+                     request->bytes);
+    }
+    for (uint64_t offset = 0; offset < request->bytes;) {
+        const uint64_t left = request->bytes - offset, bytes = left < block ? left : block;
+
+        if (own_copy && !own_lane)
+            zc_plan_copy(plan, 0, own_share(request, offset),
+                         placed_share(request, request->rank, offset), bytes);
+        push_block(plan, offset, bytes);
+        offset += bytes;
+    }
+    for (uint32_t step = 1; step < ranks; step++)
+        zc_plan_wait(plan, 0, (request->rank + ranks - step) % ranks, ZC_CHANNEL_DONE);
+    if (own_lane)
+        zc_plan_join(plan, 1);
+}
+
+/* Post the own share in one half of the own scratch window, tell everybody, and fetch everybody
+ * else's. One crossing, no ready: a peer's signal of call k proves that it has finished call k-1
+ * and so has read everything posted in call k-2, whose half is written now. */
+void zc_plan_scratch_pull(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t ranks = request->rank_count, rank = request->rank;
+    const uint64_t half = request->half * request->scratch_bytes;
+
+    if (ranks > 1)
+        zc_plan_copy(plan, 0, own_share(request, 0), zc_at(rank, ZC_SCRATCH, half), request->bytes);
+    for (uint32_t step = 1; step < ranks; step++)
+        zc_plan_signal(plan, 0, (rank + step) % ranks, ZC_CHANNEL_DONE);
+    if (!request->in_place)
+        zc_plan_copy(plan, 0, own_share(request, 0), placed_share(request, rank, 0),
+                     request->bytes);
+    for (uint32_t step = 1; step < ranks; step++) {
+        const uint32_t peer = (rank + ranks - step) % ranks;
+
+        zc_plan_wait(plan, 0, peer, ZC_CHANNEL_DONE);
+        zc_plan_copy(plan, 0, zc_at(peer, ZC_SCRATCH, half),
+                     zc_at(rank, ZC_RECV, peer * request->bytes), request->bytes);
+    }
+}

@@ -1,0 +1,97 @@
+/* Chooses how the addresses travel, and does it through the caller's exchange if there is one.
+ * The TCP bootstrap is in bootstrap_host.c and bootstrap_join.c. */
+#include "rendezvous/bootstrap.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { RECORD = (int)(ZC_WIRE_ADDRESS + ZC_WIRE_KEY) };
+
+void zc_bootstrap_host_id(uint8_t host[16])
+{
+    struct {
+        char boot[64];
+        char name[64];
+        uint64_t device, inode;
+    } facts;
+    struct stat space;
+    const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    memset(&facts, 0, sizeof facts);
+    if (fd >= 0) {
+        if (read(fd, facts.boot, sizeof facts.boot - 1) < 0)
+            facts.boot[0] = '\0';
+        close(fd);
+    }
+    if (facts.boot[0] == '\0')
+        (void)gethostname(facts.name, sizeof facts.name - 1);
+    if (stat("/proc/self/ns/net", &space) == 0) {
+        facts.device = space.st_dev;
+        facts.inode = space.st_ino;
+    }
+    crypto_generichash(host, 16, (const unsigned char *)&facts, sizeof facts, NULL, 0);
+}
+
+size_t zc_bootstrap_table_bytes(const struct zc_bootstrap *bootstrap)
+{
+    return (size_t)bootstrap->job->rank_count * ZC_WIRE_ADDRESS + ZC_WIRE_MAC;
+}
+
+/* Rank 0's record carries a fresh key: whoever takes part in the caller's exchange belongs to the
+ * job, and nobody else learns it. */
+static zcta_status run_exchange(struct zc_bootstrap *bootstrap)
+{
+    const struct zc_job *job = bootstrap->job;
+    uint8_t mine[RECORD] = {0};
+    uint8_t *all = calloc(job->rank_count, RECORD);
+    zcta_status status = ZCTA_OK;
+    int result;
+
+    if (all == NULL)
+        return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                       "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
+    zc_wire_address_encode(mine, &bootstrap->mine);
+    if (job->rank == 0)
+        randombytes_buf(mine + ZC_WIRE_ADDRESS, ZC_WIRE_KEY);
+    result = job->exchange(job->exchange_data, mine, all, RECORD);
+    if (result != 0)
+        status = zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", result,
+                         "the exchange function given in zcta_init_params returned %d on rank "
+                         "%" PRIu32 ", so the ranks' addresses are not known",
+                         result, job->rank);
+    for (uint32_t rank = 0; status == ZCTA_OK && rank < job->rank_count; rank++)
+        if (zc_wire_address_decode(all + (size_t)rank * RECORD, &bootstrap->table[rank]) !=
+            ZC_WIRE_OK)
+            status = zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
+                                  "the exchange function given in zcta_init_params left no address "
+                                  "of rank %" PRIu32 ": it must place every rank's bytes at "
+                                  "all + rank * bytes, and all ranks must run the same zerocta",
+                                  rank);
+    if (status == ZCTA_OK && memcmp(all + (size_t)job->rank * RECORD, mine, RECORD) != 0)
+        status = zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                         "the exchange function given in zcta_init_params placed other bytes than "
+                         "rank %" PRIu32 "'s at its place: check that the rank numbers of "
+                         "zcta_init_params are those of the exchange",
+                         job->rank);
+    if (status == ZCTA_OK)
+        memcpy(bootstrap->key, all + ZC_WIRE_ADDRESS, ZC_WIRE_KEY);
+    sodium_memzero(mine, sizeof mine);
+    sodium_memzero(all, (size_t)job->rank_count * RECORD);
+    free(all);
+    return status;
+}
+
+zcta_status zc_bootstrap_run(struct zc_bootstrap *bootstrap)
+{
+    const struct zc_job *job = bootstrap->job;
+
+    if (job->exchange != NULL)
+        return run_exchange(bootstrap);
+    memcpy(bootstrap->key, job->key, sizeof bootstrap->key);
+    return job->rank == 0 ? zc_bootstrap_host(bootstrap) : zc_bootstrap_join(bootstrap);
+}

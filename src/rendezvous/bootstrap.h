@@ -1,0 +1,37 @@
+/* Tells every rank where every other rank is: over TCP to rank 0, or through the caller's exchange.
+ * Both give the ranks a common key as well. Opens no connection that outlives it. */
+#ifndef ZC_BOOTSTRAP_H
+#define ZC_BOOTSTRAP_H
+
+#include <stdint.h>
+
+#include "base/diag.h"
+#include "rendezvous/rendezvous.h"
+#include "rendezvous/wire.h"
+
+/* One rank's part in one bootstrap. */
+struct zc_bootstrap {
+    const struct zc_job *job;
+    struct zc_diag *diag;
+    uint64_t start, deadline;
+    struct zc_address mine;
+    struct zc_address *table; /* of rank_count entries; filled */
+    uint8_t key[ZC_WIRE_KEY]; /* the key of the mesh; filled */
+};
+
+/* Collective over the job; rank_count is at least 2.
+ * Errors: ERR_RENDEZVOUS, ERR_TIMEOUT (names a missing rank), ERR_SYSTEM, ERR_NO_MEMORY. */
+zcta_status zc_bootstrap_run(struct zc_bootstrap *bootstrap);
+
+/* The two sides of the TCP bootstrap: rank 0, and everybody else. */
+zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap);
+zcta_status zc_bootstrap_join(struct zc_bootstrap *bootstrap);
+
+/* Fills what identifies this machine and its network namespace, as far as abstract Unix sockets
+ * reach. */
+void zc_bootstrap_host_id(uint8_t host[16]);
+
+/* Bytes of the table on the wire, hash included. */
+size_t zc_bootstrap_table_bytes(const struct zc_bootstrap *bootstrap);
+
+#endif

@@ -1,0 +1,260 @@
+/* The other ranks' side of the TCP bootstrap: finds rank 0, proves the key both ways, takes the
+ * table. Trusts nothing that answers at the port before it has proved the key. */
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "rendezvous/bootstrap.h"
+#include "rendezvous/handshake.h"
+#include "rendezvous/net.h"
+#include "rendezvous/text.h"
+
+#define ATTEMPT_NS     UINT64_C(5000000000) /* one connection's greeting and verdict */
+#define FIRST_PAUSE_NS UINT64_C(500000)
+#define LAST_PAUSE_NS  UINT64_C(50000000)
+
+/* What the attempts so far have met, for the sentence that is said in the end. */
+struct search {
+    struct zc_bootstrap *bootstrap;
+    struct zc_endpoint endpoint;
+    int last_error;  /* of connect(), 0 once something answered */
+    const char *odd; /* what answered instead of rank 0, or NULL */
+};
+
+static zcta_status fail_refused(const struct search *search, const struct zc_verdict *verdict)
+{
+    const struct zc_bootstrap *bootstrap = search->bootstrap;
+    const struct zc_job *job = bootstrap->job;
+
+    switch (verdict->code) {
+    case ZC_VERDICT_TOKEN:
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "rank 0 at %s refused this rank's token: %s, or another job has this port; "
+                       "give all ranks of the job the same token, or set ZEROCTA_PORT to another "
+                       "port on all of them",
+                       job->root,
+                       job->has_token ? "rank 0 was started with another one"
+                                      : "rank 0 has one and this rank has none, or they were "
+                                        "started as different jobs");
+    case ZC_VERDICT_RANK_COUNT:
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "rank 0 at %s was started with %" PRIu32 " ranks, rank %" PRIu32
+                       " with %" PRIu32 ": start all ranks with the same number",
+                       job->root, verdict->count, job->rank, job->rank_count);
+    case ZC_VERDICT_DUPLICATE:
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "rank 0 at %s refused this process: another process has joined as rank "
+                       "%" PRIu32 "; give each rank its own number",
+                       job->root, job->rank);
+    case ZC_VERDICT_WELCOME:
+    case ZC_VERDICT_TARGET:
+    case ZC_VERDICT_TABLE:
+    case ZC_VERDICT_MISSING:
+    case ZC_VERDICT_DIED:
+    case ZC_VERDICT_CODES:
+        break;
+    }
+    return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", verdict->code,
+                   "rank 0 at %s gave an answer that makes no sense here (%d): run the same "
+                   "zerocta on all ranks",
+                   job->root, (int)verdict->code);
+}
+
+static zcta_status fail_lost(const struct zc_bootstrap *bootstrap, int error)
+{
+    char within[24];
+
+    zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
+    if (error == ETIMEDOUT)
+        return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, 0, "zcta_init", 0,
+                            "rank 0 at %s took this rank in but did not send the list of all ranks "
+                            "within %s: some rank is missing, rank 0's output names it",
+                            bootstrap->job->root, within);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, 0, "zcta_init", error,
+                        "rank 0 at %s ended before all ranks had come: see its own output",
+                        bootstrap->job->root);
+}
+
+static zcta_status fail_told(const struct zc_bootstrap *bootstrap, const struct zc_verdict *verdict)
+{
+    char within[24], more[48] = "";
+
+    if (verdict->code == ZC_VERDICT_DIED)
+        return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, verdict->rank, "zcta_init", 0,
+                            "rank %" PRIu32 " came to rank 0 and ended before all ranks had come: "
+                            "see its own output",
+                            verdict->rank);
+    zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
+    if (verdict->count > 1)
+        snprintf(more, sizeof more, " and %" PRIu32 " more", verdict->count - 1);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, verdict->rank, "zcta_init", 0,
+                        "rank %" PRIu32 "%s did not come to rank 0 at %s within %s, says rank 0",
+                        verdict->rank, more, bootstrap->job->root, within);
+}
+
+/* After the welcome: one more verdict, and if that says so the table. */
+static zcta_status take_table(struct zc_bootstrap *bootstrap, const struct zc_caller *caller)
+{
+    const uint32_t rank_count = bootstrap->job->rank_count;
+    const size_t bytes = zc_bootstrap_table_bytes(bootstrap), body = bytes - ZC_WIRE_MAC;
+    uint8_t head[ZC_WIRE_VERDICT], mac[ZC_WIRE_MAC];
+    uint8_t *table = NULL;
+    struct zc_verdict verdict;
+    zcta_status status;
+    bool good;
+    int error = zc_net_read(caller->fd, head, sizeof head, bootstrap->deadline);
+
+    if (error != 0)
+        return fail_lost(bootstrap, error);
+    if (zc_wire_verdict_open(head, caller->session, caller->key, &verdict) != ZC_WIRE_OK)
+        verdict.code = ZC_VERDICT_CODES;
+    if (verdict.code == ZC_VERDICT_MISSING || verdict.code == ZC_VERDICT_DIED)
+        return fail_told(bootstrap, &verdict);
+    table = malloc(bytes);
+    if (table == NULL)
+        return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                       "no memory for the addresses of %" PRIu32 " ranks", rank_count);
+    good = verdict.code == ZC_VERDICT_TABLE && verdict.count == rank_count;
+    error = good ? zc_net_read(caller->fd, table, bytes, bootstrap->deadline) : 0;
+    if (error != 0) {
+        status = fail_lost(bootstrap, error);
+        goto out;
+    }
+    if (good) {
+        zc_wire_table_mac(mac, table, body, caller->session, caller->key);
+        good = sodium_memcmp(mac, table + body, sizeof mac) == 0;
+    }
+    for (uint32_t rank = 0; good && rank < rank_count; rank++)
+        good = zc_wire_address_decode(table + (size_t)rank * ZC_WIRE_ADDRESS,
+                                      &bootstrap->table[rank]) == ZC_WIRE_OK;
+    status = good ? ZCTA_OK
+                  : zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, 0, "zcta_init", 0,
+                                 "rank 0 at %s sent a list of ranks that is not one: run the same "
+                                 "zerocta on all ranks",
+                                 bootstrap->job->root);
+out:
+    free(table);
+    return status;
+}
+
+/* What came of one handshake. Sets *settled unless it is worth another try. */
+static zcta_status settle(struct search *search, const struct zc_caller *caller, bool *settled)
+{
+    struct zc_bootstrap *bootstrap = search->bootstrap;
+
+    switch (caller->state) {
+    case ZC_CALLER_WELCOME:
+        *settled = true;
+        return take_table(bootstrap, caller);
+    case ZC_CALLER_REFUSED:
+        *settled = true;
+        return fail_refused(search, &caller->verdict);
+    case ZC_CALLER_VERSION:
+        *settled = true;
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "what answers at %s is another version of zerocta: run the same version "
+                       "on all ranks, or set ZEROCTA_PORT to another port on all of them",
+                       bootstrap->job->root);
+    case ZC_CALLER_GREETING:
+    case ZC_CALLER_VERDICT:
+        search->odd = "something took the connection and said nothing";
+        break;
+    case ZC_CALLER_CLOSED:
+        search->odd = "something took the connection and closed it";
+        break;
+    case ZC_CALLER_FOREIGN:
+        search->odd = "what answers there is not zerocta";
+        break;
+    case ZC_CALLER_FORGED:
+        search->odd = "what answers there does not have this job's token";
+        break;
+    }
+    return ZCTA_OK;
+}
+
+/* One connection to the root. *settled tells whether the status is final; if not, try again. */
+static zcta_status attempt(struct search *search, bool *settled)
+{
+    struct zc_bootstrap *bootstrap = search->bootstrap;
+    const struct zc_job *job = bootstrap->job;
+    const struct zc_hello hello = {.purpose = ZC_WIRE_BOOTSTRAP,
+                                   .rank = job->rank,
+                                   .rank_count = job->rank_count,
+                                   .target = 0,
+                                   .address = bootstrap->mine};
+    uint64_t until = zc_deadline_in(ATTEMPT_NS);
+    enum zc_caller_state state;
+    struct zc_caller caller;
+    zcta_status status = ZCTA_OK;
+    int fd;
+
+    *settled = false;
+    if (until > bootstrap->deadline)
+        until = bootstrap->deadline;
+    search->last_error = zc_net_connect_tcp(&search->endpoint, until, &fd);
+    if (search->last_error == EMFILE || search->last_error == ENFILE) {
+        *settled = true;
+        return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", search->last_error,
+                       "rank %" PRIu32 " cannot open a socket: %s; raise `ulimit -n`", job->rank,
+                       strerror(search->last_error));
+    }
+    if (search->last_error != 0)
+        return ZCTA_OK;
+    zc_caller_start(&caller, fd, &hello, bootstrap->key);
+    do
+        state = zc_caller_advance(&caller);
+    while ((state == ZC_CALLER_GREETING || state == ZC_CALLER_VERDICT) &&
+           zc_net_wait(fd, POLLIN, until));
+    status = settle(search, &caller, settled);
+    close(fd);
+    return status;
+}
+
+static zcta_status fail_not_found(const struct search *search)
+{
+    const struct zc_bootstrap *bootstrap = search->bootstrap;
+    char within[24];
+
+    zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
+    if (search->odd != NULL)
+        return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, 0, "zcta_init", 0,
+                            "rank 0 did not answer at %s within %s: %s; end the program that has "
+                            "this port, or set ZEROCTA_PORT to a free one on all ranks",
+                            bootstrap->job->root, within, search->odd);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, 0, "zcta_init", search->last_error,
+                        "rank 0 did not answer at %s within %s (%s): is rank 0 running, with the "
+                        "same root?",
+                        bootstrap->job->root, within, strerror(search->last_error));
+}
+
+zcta_status zc_bootstrap_join(struct zc_bootstrap *bootstrap)
+{
+    const struct zc_job *job = bootstrap->job;
+    struct search search = {.bootstrap = bootstrap};
+    uint64_t pause = FIRST_PAUSE_NS;
+    char host[sizeof job->root];
+    uint16_t port;
+
+    if (!zc_net_split(job->root, host, sizeof host, &port) ||
+        !zc_net_resolve(host, port, job->remote, &search.endpoint))
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "the root's address %s cannot be found", job->root);
+    for (;;) {
+        bool settled;
+        const zcta_status status = attempt(&search, &settled);
+        const uint64_t left = zc_time_left_ns(bootstrap->deadline);
+
+        if (settled)
+            return status;
+        if (left == 0)
+            return fail_not_found(&search);
+        /* Rank 0 may start later. */
+        zc_net_sleep(pause < left ? pause : left);
+        pause = 2 * pause < LAST_PAUSE_NS ? 2 * pause : LAST_PAUSE_NS;
+    }
+}

@@ -1,0 +1,39 @@
+/* What one peer has sent and nobody has asked for yet: letters in order of arrival, found by tag,
+ * bounded. Not locked: the owner locks. */
+#ifndef ZC_MAILBOX_H
+#define ZC_MAILBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ZC_MAILBOX_LETTERS 4096u
+#define ZC_MAILBOX_BYTES   (64u << 20)
+
+struct zc_letter {
+    struct zc_letter *next;
+    uint64_t tag;
+    uint32_t bytes;
+    int fd;       /* -1: none */
+    bool fd_lost; /* one was sent, but this process had no descriptor free for it */
+    uint8_t data[];
+};
+
+struct zc_mailbox {
+    struct zc_letter *first, *last;
+    uint32_t count;
+    size_t bytes;
+};
+
+/* NULL: out of memory. */
+struct zc_letter *zc_letter_create(uint64_t tag, const void *data, uint32_t bytes);
+/* Closes the descriptor that nobody took. NULL is fine. */
+void zc_letter_destroy(struct zc_letter *letter);
+
+/* False: the mailbox is full, the letter is still the caller's. */
+bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter);
+/* The oldest letter with this tag, now the caller's, or NULL. */
+struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag);
+void zc_mailbox_clear(struct zc_mailbox *mailbox);
+
+#endif

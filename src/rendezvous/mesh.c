@@ -1,0 +1,187 @@
+/* Opens and closes the mesh, and sends notices. Connecting is in mesh_connect.c, receiving in
+ * mesh_monitor.c, exchanging in mesh_exchange.c. */
+#include "rendezvous/mesh.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "rendezvous/net.h"
+#include "rendezvous/text.h"
+
+#define NOTICE_NS   UINT64_C(100000000)
+#define FAREWELL_NS UINT64_C(100000000)
+
+static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *on_event,
+                                   void *event_data, struct zc_diag *diag)
+{
+    struct zc_mesh *mesh = calloc(1, sizeof *mesh);
+    pthread_condattr_t attributes;
+
+    if (mesh == NULL)
+        return NULL;
+    mesh->peers = calloc(job->rank_count, sizeof *mesh->peers);
+    if (mesh->peers == NULL) {
+        free(mesh);
+        return NULL;
+    }
+    mesh->rank = job->rank;
+    mesh->rank_count = job->rank_count;
+    mesh->diag = diag;
+    mesh->on_event = on_event;
+    mesh->event_data = event_data;
+    mesh->epoll_fd = mesh->stop_fd = -1;
+    for (uint32_t rank = 0; rank < job->rank_count; rank++)
+        mesh->peers[rank].fd = -1;
+    mesh->peers[job->rank].pid = getpid();
+    pthread_mutex_init(&mesh->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&mesh->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return mesh;
+}
+
+static void mesh_destroy(struct zc_mesh *mesh)
+{
+    zc_mesh_monitor_stop(mesh);
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
+        if (mesh->peers[rank].fd >= 0)
+            close(mesh->peers[rank].fd);
+        zc_mailbox_clear(&mesh->peers[rank].mailbox);
+    }
+    pthread_cond_destroy(&mesh->changed);
+    pthread_mutex_destroy(&mesh->lock);
+    free(mesh->peers);
+    free(mesh);
+}
+
+static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *job,
+                                    uint64_t deadline)
+{
+    struct zc_bootstrap bootstrap = {
+        .job = job, .diag = mesh->diag, .start = zc_now_ns(), .deadline = deadline};
+    int listener = -1, error;
+    zcta_status status;
+
+    if (bootstrap.deadline < bootstrap.start)
+        bootstrap.deadline = bootstrap.start;
+    bootstrap.table = calloc(job->rank_count, sizeof *bootstrap.table);
+    if (bootstrap.table == NULL)
+        return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                       "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
+    randombytes_buf(bootstrap.mine.name, sizeof bootstrap.mine.name);
+    zc_bootstrap_host_id(bootstrap.mine.host);
+    bootstrap.mine.pid = getpid();
+    error = zc_net_listen_unix(bootstrap.mine.name, &listener);
+    if (error != 0)
+        status = zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
+                         "rank %" PRIu32 " cannot open a Unix socket: %s%s", job->rank,
+                         strerror(error), error == EMFILE ? "; raise `ulimit -n`" : "");
+    else
+        status = zc_bootstrap_run(&bootstrap);
+    if (status == ZCTA_OK)
+        status = zc_mesh_connect(mesh, &bootstrap, listener);
+    if (listener >= 0)
+        close(listener);
+    sodium_memzero(bootstrap.key, sizeof bootstrap.key);
+    free(bootstrap.table);
+    return status;
+}
+
+zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_event_fn *on_event,
+                         void *event_data, struct zc_diag *diag, struct zc_mesh **out)
+{
+    const uint64_t start = zc_now_ns();
+    struct zc_mesh *mesh = mesh_create(job, on_event, event_data, diag);
+    zcta_status status = ZCTA_OK;
+
+    if (mesh == NULL)
+        status = zc_fail(diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                         "no memory for the connections to %" PRIu32 " ranks", job->rank_count);
+    if (status == ZCTA_OK && sodium_init() < 0)
+        status = zc_fail(diag, ZCTA_ERR_SYSTEM, "zcta_init", 0,
+                         "libsodium cannot start: the system gives no random numbers");
+    if (status == ZCTA_OK && job->rank_count > 1)
+        status = find_and_connect(mesh, job, deadline);
+    /* Events may come from the moment the monitor runs, and their receiver uses the mesh. */
+    *out = mesh;
+    if (status == ZCTA_OK && job->rank_count > 1)
+        status = zc_mesh_monitor_start(mesh);
+    if (job->listen_fd >= 0)
+        close(job->listen_fd);
+    if (status != ZCTA_OK) {
+        *out = NULL;
+        if (mesh != NULL)
+            mesh_destroy(mesh);
+        return status;
+    }
+    zc_log(diag, ZC_LOG_DEBUG, "connected to %" PRIu32 " ranks in %" PRIu64 " us (%s%s%s, %s)",
+           job->rank_count - 1, (zc_now_ns() - start) / 1000, job->source,
+           job->root[0] != '\0' ? ", " : "", job->root,
+           job->has_token ? "with a token" : "without a token");
+    return ZCTA_OK;
+}
+
+static int send_frame(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
+                      const void *data)
+{
+    uint8_t header[ZC_WIRE_FRAME];
+
+    zc_wire_frame_encode(header, frame);
+    return zc_net_send_packet(mesh->peers[rank].fd, header, sizeof header, data, frame->bytes, -1);
+}
+
+/* All peers share one short deadline: a stopped one makes leaving no slower than that. */
+static void say_farewell(struct zc_mesh *mesh)
+{
+    const struct zc_frame frame = {.kind = ZC_FRAME_FAREWELL};
+    const uint64_t deadline = zc_deadline_in(FAREWELL_NS);
+
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
+        if (rank == mesh->rank)
+            continue;
+        while (send_frame(mesh, rank, &frame, NULL) == EAGAIN)
+            if (!zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline))
+                break;
+    }
+}
+
+void zc_mesh_close(struct zc_mesh *mesh)
+{
+    if (mesh == NULL)
+        return;
+    if (mesh->monitor_runs)
+        say_farewell(mesh);
+    mesh_destroy(mesh);
+}
+
+bool zc_mesh_same_process(const struct zc_mesh *mesh, uint32_t rank)
+{
+    return rank < mesh->rank_count && mesh->peers[rank].pid == getpid();
+}
+
+int64_t zc_mesh_pid(const struct zc_mesh *mesh, uint32_t rank)
+{
+    return rank < mesh->rank_count ? mesh->peers[rank].pid : 0;
+}
+
+void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, const void *data,
+                    size_t bytes)
+{
+    const struct zc_frame frame = {.kind = ZC_FRAME_NOTICE, .bytes = (uint32_t)bytes, .tag = tag};
+    const uint64_t deadline = zc_deadline_in(NOTICE_NS);
+
+    assert(rank < mesh->rank_count && rank != mesh->rank && bytes <= ZC_MAX_MESSAGE);
+    while (send_frame(mesh, rank, &frame, data) == EAGAIN)
+        if (!zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline)) {
+            zc_log(mesh->diag, ZC_LOG_DEBUG,
+                   "a notice to rank %" PRIu32 " was dropped: it does not read", rank);
+            return;
+        }
+}

@@ -1,0 +1,336 @@
+/* One round of an exchange: sends to everybody without letting a slow peer hold up the others, then
+ * collects what the monitor has put into the mailboxes. Never reads a socket itself. */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "rendezvous/mesh.h"
+#include "rendezvous/net.h"
+#include "rendezvous/text.h"
+
+/* A rank that sees a death reports it and leaves, maybe before the next rank has seen the same
+ * death. For this long a farewell is not taken for the cause. */
+#define BLAME_GRACE_NS UINT64_C(50000000)
+
+/* How often a peer is tried again that has no room for its message: nothing tells when it has. */
+#define RESEND_NS UINT64_C(2000000)
+
+/* What is still to be done with one rank of the round. */
+enum step { STEP_SEND, STEP_RECEIVE, STEP_DONE };
+
+struct round {
+    struct zc_mesh *mesh;
+    const struct zc_exchange *exchange;
+    uint8_t *steps;  /* an enum step for each entry of exchange->ranks */
+    uint32_t left;   /* entries that are not STEP_DONE */
+    uint32_t unsent; /* entries that are STEP_SEND */
+    uint32_t cursor;
+    uint64_t start;
+};
+
+static int send_once(const struct round *round, uint32_t index)
+{
+    const struct zc_exchange *exchange = round->exchange;
+    const struct zc_frame frame = {.kind = ZC_FRAME_EXCHANGE,
+                                   .has_fd = exchange->fd >= 0,
+                                   .bytes = (uint32_t)exchange->bytes,
+                                   .tag = exchange->tag};
+    uint8_t header[ZC_WIRE_FRAME];
+
+    zc_wire_frame_encode(header, &frame);
+    return zc_net_send_packet(round->mesh->peers[exchange->ranks[index]].fd, header, sizeof header,
+                              exchange->mine, exchange->bytes, exchange->fd);
+}
+
+static zcta_status fail_send(const struct round *round, uint32_t rank, int error)
+{
+    const struct zc_exchange *exchange = round->exchange;
+
+    if (error == ETOOMANYREFS)
+        return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, exchange->call, error,
+                       "rank %" PRIu32 " cannot pass a file descriptor to rank %" PRIu32
+                       ": too many are under way; raise `ulimit -n`",
+                       round->mesh->rank, rank);
+    return zc_fail(round->mesh->diag, error == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM,
+                   exchange->call, error, "rank %" PRIu32 " cannot send to rank %" PRIu32 ": %s",
+                   round->mesh->rank, rank, strerror(error));
+}
+
+/* Tries to send to one rank. A peer that is gone is no error here: whether the round can still be
+ * completed depends on what it had sent before. */
+static zcta_status send_step(struct round *round, uint32_t index)
+{
+    const int error = send_once(round, index);
+
+    switch (error) {
+    case EAGAIN:
+        return ZCTA_OK;
+    case 0:
+    case EPIPE:
+    case ECONNRESET:
+    case ENOTCONN:
+    case ECONNREFUSED:
+        round->steps[index] = STEP_RECEIVE;
+        round->unsent--;
+        return ZCTA_OK;
+    default:
+        return fail_send(round, round->exchange->ranks[index], error);
+    }
+}
+
+/* A barrier has no bytes, and no memory for them. */
+static void place(const struct zc_exchange *exchange, uint32_t index, const void *data)
+{
+    if (exchange->bytes > 0)
+        memmove((uint8_t *)exchange->all + exchange->bytes * index, data, exchange->bytes);
+}
+
+/* Copies a letter to its place in the round. */
+static zcta_status open_letter(struct round *round, uint32_t index, struct zc_letter *letter)
+{
+    const struct zc_exchange *exchange = round->exchange;
+    const uint32_t rank = exchange->ranks[index];
+
+    if (letter->bytes != exchange->bytes)
+        return zc_fail_rank(round->mesh->diag, ZCTA_ERR_MISMATCH, rank, exchange->call, 0,
+                            "rank %" PRIu32 " sent %" PRIu32 " bytes where rank %" PRIu32
+                            " sent %zu: the ranks do not make the same call",
+                            rank, letter->bytes, round->mesh->rank, exchange->bytes);
+    if (exchange->fds != NULL && letter->fd_lost)
+        return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, exchange->call, EMFILE,
+                       "a file descriptor from rank %" PRIu32
+                       " could not be received: rank %" PRIu32 " has none free; raise `ulimit -n`",
+                       rank, round->mesh->rank);
+    place(exchange, index, letter->data);
+    if (exchange->fds != NULL) {
+        exchange->fds[index] = letter->fd;
+        letter->fd = -1;
+    }
+    return ZCTA_OK;
+}
+
+static void done(struct round *round, uint32_t index)
+{
+    round->steps[index] = STEP_DONE;
+    round->left--;
+}
+
+/* With the lock held: a letter that the round waits for, and whose entry it is, or NULL if none is
+ * there. Goes on where it stopped, so that a round looks at each entry a few times at most. */
+static struct zc_letter *take_letter(struct round *round, uint32_t *index)
+{
+    const struct zc_exchange *exchange = round->exchange;
+
+    for (uint32_t i = 0; i < exchange->count; i++) {
+        const uint32_t at = round->cursor;
+        struct zc_letter *letter = NULL;
+
+        round->cursor = at + 1 < exchange->count ? at + 1 : 0;
+        if (round->steps[at] == STEP_RECEIVE)
+            letter =
+                zc_mailbox_take(&round->mesh->peers[exchange->ranks[at]].mailbox, exchange->tag);
+        if (letter != NULL) {
+            *index = at;
+            return letter;
+        }
+    }
+    return NULL;
+}
+
+/* With the lock held, after take_letter() has found none: a peer in `state` that owes a letter, or
+ * ZCTA_NO_RANK. */
+static uint32_t find_gone(const struct round *round, enum zc_peer_state state)
+{
+    for (uint32_t i = 0; i < round->exchange->count; i++)
+        if (round->steps[i] != STEP_DONE &&
+            round->mesh->peers[round->exchange->ranks[i]].state == state)
+            return round->exchange->ranks[i];
+    return ZCTA_NO_RANK;
+}
+
+static zcta_status fail_gone(const struct round *round, uint32_t rank)
+{
+    const struct zc_peer *peer = &round->mesh->peers[rank];
+    const char *why;
+
+    pthread_mutex_lock(&round->mesh->lock);
+    why = peer->why;
+    pthread_mutex_unlock(&round->mesh->lock);
+    return zc_fail_rank(round->mesh->diag, ZCTA_ERR_PEER, rank, round->exchange->call, 0,
+                        "rank %" PRIu32 " (pid %" PRId64 ") %s and %s", rank, peer->pid, why,
+                        round->exchange->what);
+}
+
+static zcta_status fail_late(const struct round *round)
+{
+    const struct zc_exchange *exchange = round->exchange;
+    uint32_t *late = calloc(exchange->count, sizeof *late);
+    uint32_t count = 0;
+    char who[120], within[24];
+    zcta_status status;
+
+    if (late == NULL)
+        return zc_fail(round->mesh->diag, ZCTA_ERR_NO_MEMORY, exchange->call, 0,
+                       "no memory to list the ranks that are late");
+    for (uint32_t i = 0; i < exchange->count; i++)
+        if (round->steps[i] != STEP_DONE)
+            late[count++] = exchange->ranks[i];
+    zc_text_ranks(who, late, count);
+    zc_text_seconds(within, zc_now_ns() - round->start);
+    if (count == 1)
+        status = zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late[0], exchange->call, 0,
+                              "%s (pid %" PRId64 ") %s within %s: it is stopped, very slow, or "
+                              "makes another call",
+                              who, round->mesh->peers[late[0]].pid, exchange->what, within);
+    else
+        status = zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late[0], exchange->call, 0,
+                              "%s %s within %s (the first has pid %" PRId64
+                              "): they are stopped, very slow, or make another call",
+                              who, exchange->what, within, round->mesh->peers[late[0]].pid);
+    free(late);
+    return status;
+}
+
+/* To everybody who has room now: a peer that does not read costs the others nothing. */
+static zcta_status send_all(struct round *round)
+{
+    zcta_status status = ZCTA_OK;
+
+    for (uint32_t i = 0; i < round->exchange->count && status == ZCTA_OK; i++)
+        if (round->steps[i] == STEP_SEND)
+            status = send_step(round, i);
+    return status;
+}
+
+static void wait_for_change(struct zc_mesh *mesh, uint64_t until)
+{
+    const struct timespec time = {.tv_sec = (time_t)(until / 1000000000u),
+                                  .tv_nsec = (long)(until % 1000000000u)};
+
+    pthread_cond_timedwait(&mesh->changed, &mesh->lock, &time);
+}
+
+/* What the round waits for next, with the lock held. */
+enum verdict { WAIT, GONE, LATE };
+
+static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_t *gone)
+{
+    *gone = find_gone(round, ZC_PEER_LOST);
+    if (*gone != ZCTA_NO_RANK)
+        return GONE;
+    *gone = find_gone(round, ZC_PEER_LEFT);
+    if (*gone != ZCTA_NO_RANK && *blame_at == UINT64_MAX)
+        *blame_at = zc_deadline_in(BLAME_GRACE_NS);
+    if (*gone != ZCTA_NO_RANK && zc_time_left_ns(*blame_at) == 0)
+        return GONE;
+    return zc_time_left_ns(round->exchange->deadline) == 0 ? LATE : WAIT;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* One step forward, called and left with the lock held, which is given up meanwhile. */
+static zcta_status advance(struct round *round, bool *received)
+{
+    struct zc_mesh *mesh = round->mesh;
+    zcta_status status = ZCTA_OK;
+    struct zc_letter *letter;
+    uint32_t index;
+
+    *received = false;
+    if (round->unsent > 0) {
+        pthread_mutex_unlock(&mesh->lock);
+        status = send_all(round);
+        pthread_mutex_lock(&mesh->lock);
+        if (status != ZCTA_OK)
+            return status;
+    }
+    letter = take_letter(round, &index);
+    if (letter == NULL)
+        return ZCTA_OK;
+    *received = true;
+    pthread_mutex_unlock(&mesh->lock);
+    status = open_letter(round, index, letter);
+    zc_letter_destroy(letter);
+    done(round, index);
+    pthread_mutex_lock(&mesh->lock);
+    return status;
+}
+
+static zcta_status finish(struct round *round)
+{
+    struct zc_mesh *mesh = round->mesh;
+    uint64_t blame_at = UINT64_MAX;
+    uint32_t gone = ZCTA_NO_RANK;
+    enum verdict verdict = WAIT;
+    zcta_status status = ZCTA_OK;
+
+    pthread_mutex_lock(&mesh->lock);
+    while (status == ZCTA_OK && round->left > 0 && verdict == WAIT) {
+        bool received;
+
+        status = advance(round, &received);
+        /* Only a look that found no letter, with the lock held since, may blame anybody. */
+        if (status != ZCTA_OK || received)
+            continue;
+        verdict = judge(round, &blame_at, &gone);
+        if (verdict == WAIT)
+            wait_for_change(mesh,
+                            earlier(earlier(round->exchange->deadline, blame_at),
+                                    round->unsent > 0 ? zc_deadline_in(RESEND_NS) : UINT64_MAX));
+    }
+    pthread_mutex_unlock(&mesh->lock);
+    if (status != ZCTA_OK || verdict == WAIT)
+        return status;
+    return verdict == GONE ? fail_gone(round, gone) : fail_late(round);
+}
+
+static void close_fds(const struct zc_exchange *exchange)
+{
+    for (uint32_t i = 0; exchange->fds != NULL && i < exchange->count; i++) {
+        if (exchange->fds[i] >= 0)
+            close(exchange->fds[i]);
+        exchange->fds[i] = -1;
+    }
+}
+
+zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exchange)
+{
+    struct round round = {.mesh = mesh, .exchange = exchange, .start = zc_now_ns()};
+    bool present = false;
+    zcta_status status;
+
+    assert(exchange->bytes <= ZC_MAX_MESSAGE);
+    round.steps = calloc(exchange->count, sizeof *round.steps);
+    if (round.steps == NULL)
+        return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, exchange->call, 0,
+                       "no memory for an exchange among %" PRIu32 " ranks", exchange->count);
+    round.left = round.unsent = exchange->count;
+    for (uint32_t i = 0; i < exchange->count; i++) {
+        assert(exchange->ranks[i] < mesh->rank_count);
+        if (exchange->fds != NULL)
+            exchange->fds[i] = -1;
+        if (exchange->ranks[i] != mesh->rank)
+            continue;
+        present = true;
+        place(exchange, i, exchange->mine);
+        done(&round, i);
+        round.unsent--;
+    }
+    assert(present);
+    (void)present;
+    status = send_all(&round);
+    if (status == ZCTA_OK)
+        status = finish(&round);
+    if (status != ZCTA_OK)
+        close_fds(exchange);
+    free(round.steps);
+    return status;
+}

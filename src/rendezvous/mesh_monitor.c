@@ -1,0 +1,228 @@
+/* The monitor thread: the only one that receives. Sorts frames into mailboxes, reports notices, and
+ * sees a peer end at the moment its socket closes. Must not wait for anything but its sockets. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "rendezvous/mesh.h"
+#include "rendezvous/net.h"
+
+enum {
+    FRAMES_A_TURN = 64, /* from one peer before the others are looked at */
+    EVENTS_A_TURN = 64,
+    BUFFER = (int)(ZC_WIRE_FRAME + ZC_MAX_MESSAGE),
+};
+
+#define STOP UINT32_MAX
+
+static void report(struct zc_mesh *mesh, const struct zc_mesh_event *event)
+{
+    if (mesh->on_event != NULL)
+        mesh->on_event(mesh->event_data, event);
+}
+
+/* The only place where a peer's state changes. What it sent before stays in its mailbox. */
+static void end_peer(struct zc_mesh *mesh, uint32_t rank, enum zc_peer_state state, const char *why)
+{
+    struct zc_peer *peer = &mesh->peers[rank];
+    const struct zc_mesh_event event = {.kind = state == ZC_PEER_LEFT ? ZC_MESH_LEFT : ZC_MESH_LOST,
+                                        .rank = rank};
+
+    epoll_ctl(mesh->epoll_fd, EPOLL_CTL_DEL, peer->fd, NULL);
+    if (state == ZC_PEER_LOST)
+        shutdown(peer->fd, SHUT_RDWR);
+    pthread_mutex_lock(&mesh->lock);
+    peer->state = state;
+    peer->why = why;
+    pthread_cond_broadcast(&mesh->changed);
+    pthread_mutex_unlock(&mesh->lock);
+    zc_log(mesh->diag, state == ZC_PEER_LEFT ? ZC_LOG_DEBUG : ZC_LOG_INFO,
+           "rank %" PRIu32 " (pid %" PRId64 ") %s", rank, peer->pid, why);
+    report(mesh, &event);
+}
+
+/* Returns NULL, or why the peer cannot be kept. */
+static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
+                               const uint8_t *data, int fd)
+{
+    struct zc_letter *letter = zc_letter_create(frame->tag, data, frame->bytes);
+    bool kept;
+
+    if (letter == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return "sent a message for which there is no memory";
+    }
+    letter->fd = fd;
+    letter->fd_lost = frame->has_fd && fd < 0;
+    pthread_mutex_lock(&mesh->lock);
+    kept = zc_mailbox_put(&mesh->peers[rank].mailbox, letter);
+    if (kept)
+        pthread_cond_broadcast(&mesh->changed);
+    pthread_mutex_unlock(&mesh->lock);
+    if (!kept)
+        zc_letter_destroy(letter);
+    return kept ? NULL : "sent more messages than anybody took";
+}
+
+/* Handles one packet. False: the peer has been ended by it. */
+static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_packet *packet)
+{
+    const uint8_t *bytes = packet->buffer, *data = bytes + ZC_WIRE_FRAME;
+    const char *wrong = "sent a message that is not one";
+    struct zc_frame frame;
+
+    if (zc_wire_frame_decode(bytes, packet->bytes, &frame) != ZC_WIRE_OK ||
+        (packet->fd >= 0 && !frame.has_fd)) {
+        if (packet->fd >= 0)
+            close(packet->fd);
+        end_peer(mesh, rank, ZC_PEER_LOST, wrong);
+        return false;
+    }
+    switch (frame.kind) {
+    case ZC_FRAME_EXCHANGE:
+        wrong = keep_letter(mesh, rank, &frame, data, packet->fd);
+        if (wrong != NULL)
+            end_peer(mesh, rank, ZC_PEER_LOST, wrong);
+        return wrong == NULL;
+    case ZC_FRAME_NOTICE:
+        report(mesh, &(struct zc_mesh_event){.kind = ZC_MESH_NOTICE,
+                                             .rank = rank,
+                                             .tag = frame.tag,
+                                             .data = data,
+                                             .bytes = frame.bytes});
+        return true;
+    case ZC_FRAME_FAREWELL:
+        end_peer(mesh, rank, ZC_PEER_LEFT, "left the job");
+        return false;
+    }
+    return true;
+}
+
+static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
+{
+    struct zc_packet packet = {.buffer = buffer, .capacity = BUFFER};
+
+    for (int turn = 0; turn < FRAMES_A_TURN; turn++) {
+        switch (zc_net_receive_packet(mesh->peers[rank].fd, &packet)) {
+        case ZC_PACKET_TAKEN:
+            if (!take_packet(mesh, rank, &packet))
+                return;
+            break;
+        case ZC_PACKET_NONE:
+            return;
+        case ZC_PACKET_END:
+            end_peer(mesh, rank, ZC_PEER_LOST, "ended");
+            return;
+        case ZC_PACKET_BROKEN:
+            end_peer(mesh, rank, ZC_PEER_LOST, "sent a message that is not one");
+            return;
+        }
+    }
+}
+
+/* The buffer that zc_mesh_monitor_start() allocated follows the mesh into the thread. */
+struct monitor_start {
+    struct zc_mesh *mesh;
+    uint8_t buffer[BUFFER];
+};
+
+static void *monitor_main(void *data)
+{
+    struct monitor_start *start = data;
+    struct zc_mesh *mesh = start->mesh;
+    struct epoll_event events[EVENTS_A_TURN];
+    bool stop = false;
+
+    while (!stop) {
+        const int count = epoll_wait(mesh->epoll_fd, events, EVENTS_A_TURN, -1);
+
+        for (int i = 0; i < count && !stop; i++) {
+            if (events[i].data.u32 == STOP)
+                stop = true;
+            else
+                serve_peer(mesh, events[i].data.u32, start->buffer);
+        }
+        stop = stop || (count < 0 && errno != EINTR);
+    }
+    free(start);
+    return NULL;
+}
+
+static int watch(struct zc_mesh *mesh, int fd, uint32_t who)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = who};
+
+    return epoll_ctl(mesh->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : errno;
+}
+
+static int watch_all(struct zc_mesh *mesh)
+{
+    int error = 0;
+
+    mesh->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (mesh->epoll_fd < 0)
+        return errno;
+    mesh->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (mesh->stop_fd < 0)
+        return errno;
+    error = watch(mesh, mesh->stop_fd, STOP);
+    for (uint32_t rank = 0; error == 0 && rank < mesh->rank_count; rank++)
+        if (rank != mesh->rank)
+            error = watch(mesh, mesh->peers[rank].fd, rank);
+    return error;
+}
+
+zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh)
+{
+    struct monitor_start *start = malloc(sizeof *start);
+    sigset_t all, before;
+    int error;
+
+    if (start == NULL)
+        return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                       "no memory for the monitor thread's buffer");
+    start->mesh = mesh;
+    error = watch_all(mesh);
+    if (error == 0) {
+        /* The program's signal handlers are not for this thread. */
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(&mesh->monitor, NULL, monitor_main, start);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    if (error != 0) {
+        free(start);
+        return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
+                       "the thread that watches the other ranks cannot start: %s; raise "
+                       "`ulimit -n` or `ulimit -u`",
+                       strerror(error));
+    }
+    mesh->monitor_runs = true;
+    return ZCTA_OK;
+}
+
+void zc_mesh_monitor_stop(struct zc_mesh *mesh)
+{
+    const uint64_t one = 1;
+
+    if (mesh->monitor_runs) {
+        /* An eventfd with room takes eight bytes at once. */
+        while (write(mesh->stop_fd, &one, sizeof one) < 0 && errno == EINTR)
+            continue;
+        pthread_join(mesh->monitor, NULL);
+        mesh->monitor_runs = false;
+    }
+    if (mesh->epoll_fd >= 0)
+        close(mesh->epoll_fd);
+    if (mesh->stop_fd >= 0)
+        close(mesh->stop_fd);
+    mesh->epoll_fd = mesh->stop_fd = -1;
+}

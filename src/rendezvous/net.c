@@ -1,0 +1,397 @@
+/* Sockets with deadlines; see net.h. Must not wait anywhere without a bound. */
+#include "rendezvous/net.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum { BACKLOG = 4096 };
+
+int zc_net_poll_ms(uint64_t deadline, int most_ms)
+{
+    const uint64_t left = zc_time_left_ns(deadline);
+
+    if (left / 1000000u >= (uint64_t)most_ms)
+        return most_ms;
+    return (int)((left + 999999u) / 1000000u);
+}
+
+int zc_net_poll(struct pollfd *set, size_t count, int timeout_ms)
+{
+    int ready = poll(set, (nfds_t)count, timeout_ms);
+
+    /* An interrupted poll reads as "nothing ready": every caller looks at its deadline next. */
+    if (ready < 0)
+        for (size_t i = 0; i < count; i++)
+            set[i].revents = 0;
+    return ready;
+}
+
+bool zc_net_wait(int fd, short events, uint64_t deadline)
+{
+    for (;;) {
+        struct pollfd one = {.fd = fd, .events = events};
+
+        if (zc_net_poll(&one, 1, zc_net_poll_ms(deadline, 60000)) > 0)
+            return true;
+        if (zc_time_left_ns(deadline) == 0)
+            return false;
+    }
+}
+
+void zc_net_sleep(uint64_t ns)
+{
+    struct timespec time = {.tv_sec = (time_t)(ns / 1000000000u),
+                            .tv_nsec = (long)(ns % 1000000000u)};
+
+    while (nanosleep(&time, &time) != 0 && errno == EINTR)
+        continue;
+}
+
+bool zc_net_split(const char *root, char *host, size_t host_size, uint16_t *port)
+{
+    const char *colon = strrchr(root, ':');
+    const char *first = root;
+    size_t length;
+    char *end;
+    unsigned long number;
+
+    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+        return false;
+    number = strtoul(colon + 1, &end, 10);
+    if (*end != '\0' || number == 0 || number > UINT16_MAX)
+        return false;
+    length = (size_t)(colon - root);
+    if (length >= 2 && root[0] == '[' && colon[-1] == ']') {
+        first++;
+        length -= 2;
+    } else if (memchr(root, ':', length) != NULL) {
+        return false;
+    }
+    if (length == 0 || length >= host_size)
+        return false;
+    memcpy(host, first, length);
+    host[length] = '\0';
+    *port = (uint16_t)number;
+    return true;
+}
+
+bool zc_net_resolve(const char *host, uint16_t port, bool names, struct zc_endpoint *endpoint)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_NUMERICSERV | (names ? 0 : AI_NUMERICHOST)};
+    struct addrinfo *found = NULL;
+    char service[8];
+
+    snprintf(service, sizeof service, "%u", (unsigned)port);
+    if (getaddrinfo(host, service, &hints, &found) != 0)
+        return false;
+    memcpy(&endpoint->address, found->ai_addr, found->ai_addrlen);
+    endpoint->length = found->ai_addrlen;
+    freeaddrinfo(found);
+    return true;
+}
+
+bool zc_net_is_loopback(const struct zc_endpoint *endpoint)
+{
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+
+    switch (endpoint->address.ss_family) {
+    case AF_INET:
+        memcpy(&four, &endpoint->address, sizeof four);
+        return ntohl(four.sin_addr.s_addr) >> 24 == 127;
+    case AF_INET6:
+        memcpy(&six, &endpoint->address, sizeof six);
+        return IN6_IS_ADDR_LOOPBACK(&six.sin6_addr) ||
+               (IN6_IS_ADDR_V4MAPPED(&six.sin6_addr) && six.sin6_addr.s6_addr[12] == 127);
+    default:
+        return false;
+    }
+}
+
+int zc_net_listen_tcp(const struct zc_endpoint *endpoint, int *fd)
+{
+    const int on = 1;
+    const int made =
+        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error;
+
+    if (made < 0)
+        return errno;
+    /* A port that an earlier job has just left is free for us; one that listens is not. */
+    setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(made, (const struct sockaddr *)&endpoint->address, endpoint->length) != 0 ||
+        listen(made, BACKLOG) != 0) {
+        error = errno;
+        close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
+/* On loopback a connect to a port where nobody listens can meet itself. */
+static bool met_itself(int fd)
+{
+    struct sockaddr_storage here = {0}, there = {0};
+    socklen_t here_length = sizeof here, there_length = sizeof there;
+
+    if (getsockname(fd, (struct sockaddr *)&here, &here_length) != 0 ||
+        getpeername(fd, (struct sockaddr *)&there, &there_length) != 0)
+        return true;
+    return here_length == there_length && memcmp(&here, &there, here_length) == 0;
+}
+
+int zc_net_connect_tcp(const struct zc_endpoint *endpoint, uint64_t deadline, int *fd)
+{
+    const int on = 1;
+    const int made =
+        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error = 0;
+    socklen_t length = sizeof error;
+
+    if (made < 0)
+        return errno;
+    setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(made, (const struct sockaddr *)&endpoint->address, endpoint->length) != 0)
+        error = errno;
+    if (error == EINPROGRESS || error == EINTR) {
+        if (!zc_net_wait(made, POLLOUT, deadline))
+            error = ETIMEDOUT;
+        else if (getsockopt(made, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
+            error = errno;
+    }
+    if (error == 0 && met_itself(made))
+        error = ECONNREFUSED;
+    if (error != 0) {
+        close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
+static socklen_t unix_address(const uint8_t name[16], struct sockaddr_un *address)
+{
+    static const char digits[] = "0123456789abcdef";
+    static const char prefix[] = "zerocta-";
+    size_t length = 1; /* a leading zero byte makes the name abstract: no file is left behind */
+
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(address->sun_path + length, prefix, sizeof prefix - 1);
+    length += sizeof prefix - 1;
+    for (size_t i = 0; i < 16; i++) {
+        address->sun_path[length++] = digits[name[i] >> 4];
+        address->sun_path[length++] = digits[name[i] & 15];
+    }
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+}
+
+static int unix_socket(const uint8_t name[16], bool listening, int *fd)
+{
+    struct sockaddr_un address;
+    const socklen_t length = unix_address(name, &address);
+    const int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool done;
+
+    if (made < 0)
+        return errno;
+    if (listening)
+        done = bind(made, (struct sockaddr *)&address, length) == 0 && listen(made, BACKLOG) == 0;
+    else
+        done = connect(made, (struct sockaddr *)&address, length) == 0;
+    if (!done) {
+        const int error = errno;
+
+        close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
+int zc_net_listen_unix(const uint8_t name[16], int *fd)
+{
+    return unix_socket(name, true, fd);
+}
+
+int zc_net_connect_unix(const uint8_t name[16], int *fd)
+{
+    return unix_socket(name, false, fd);
+}
+
+bool zc_net_peer(int fd, int64_t *pid, uint32_t *uid)
+{
+    struct ucred cred;
+    socklen_t length = sizeof cred;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &length) != 0)
+        return false;
+    *pid = cred.pid;
+    *uid = cred.uid;
+    return true;
+}
+
+long zc_net_receive(int fd, void *data, size_t bytes)
+{
+    for (;;) {
+        const ssize_t got = recv(fd, data, bytes, MSG_DONTWAIT);
+
+        if (got > 0)
+            return got;
+        if (got == 0)
+            return -1;
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return 0;
+        if (errno != EINTR)
+            return -1;
+    }
+}
+
+bool zc_net_send_small(int fd, const void *data, size_t bytes)
+{
+    ssize_t sent;
+
+    do
+        sent = send(fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)bytes;
+}
+
+int zc_net_write(int fd, const void *data, size_t bytes, uint64_t deadline)
+{
+    const char *at = data;
+
+    while (bytes > 0) {
+        const ssize_t sent = send(fd, at, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (sent > 0) {
+            at += sent;
+            bytes -= (size_t)sent;
+        } else if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            if (!zc_net_wait(fd, POLLOUT, deadline))
+                return ETIMEDOUT;
+        } else if (sent < 0 && errno != EINTR) {
+            return errno;
+        }
+    }
+    return 0;
+}
+
+int zc_net_read(int fd, void *data, size_t bytes, uint64_t deadline)
+{
+    char *at = data;
+
+    while (bytes > 0) {
+        const long got = zc_net_receive(fd, at, bytes);
+
+        if (got < 0)
+            return ECONNRESET;
+        if (got == 0 && !zc_net_wait(fd, POLLIN, deadline))
+            return ETIMEDOUT;
+        at += got;
+        bytes -= (size_t)got;
+    }
+    return 0;
+}
+
+int zc_net_send_packet(int fd, const void *header, size_t header_bytes, const void *data,
+                       size_t bytes, int pass_fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    /* sendmsg() only reads what an iovec points to. */
+    struct iovec parts[2] = {{.iov_base = (void *)(uintptr_t)header, .iov_len = header_bytes},
+                             {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = bytes > 0 ? 2 : 1};
+
+    if (pass_fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(rights), &pass_fd, sizeof pass_fd);
+    }
+    for (;;) {
+        if (sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            return 0;
+        if (errno == EWOULDBLOCK)
+            return EAGAIN;
+        if (errno != EINTR)
+            return errno;
+    }
+}
+
+/* Keeps the first descriptor in packet->fd and closes the others. Returns how many came. */
+static size_t take_fds(struct msghdr *message, struct zc_packet *packet)
+{
+    size_t count = 0;
+
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
+         part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= part->cmsg_len; at += sizeof(int)) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(part) + at, sizeof fd);
+            if (count++ == 0)
+                packet->fd = fd;
+            else
+                close(fd);
+        }
+    }
+    return count;
+}
+
+enum zc_packet_result zc_net_receive_packet(int fd, struct zc_packet *packet)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+    } control;
+    bool reset = false;
+
+    packet->fd = -1;
+    for (;;) {
+        struct iovec part = {.iov_base = packet->buffer, .iov_len = packet->capacity};
+        struct msghdr message = {.msg_iov = &part,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control.bytes,
+                                 .msg_controllen = sizeof control.bytes};
+        const ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+        if (got > 0) {
+            const size_t fds = take_fds(&message, packet);
+
+            packet->bytes = (size_t)got;
+            if (fds <= 1 && (message.msg_flags & MSG_TRUNC) == 0)
+                return ZC_PACKET_TAKEN;
+            if (packet->fd >= 0)
+                close(packet->fd);
+            packet->fd = -1;
+            return ZC_PACKET_BROKEN;
+        }
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return ZC_PACKET_NONE;
+        /* A peer that closes with unread packets of ours shows up as one ECONNRESET before the
+         * packets that it had sent: those are still there to be read. */
+        if (got == 0 || (errno != EINTR && (errno != ECONNRESET || reset)))
+            return ZC_PACKET_END;
+        reset = errno == ECONNRESET;
+    }
+}

@@ -1,0 +1,104 @@
+/* Who the ranks are, and how they exchange bytes and file descriptors.
+ *
+ * A job is resolved once (job.c: parameters, callbacks, environment). Bootstrap then tells every
+ * rank every other rank's Unix socket (bootstrap.c: over TCP to rank 0, or the caller's exchange).
+ * The mesh is one Unix socket between each two ranks; a monitor thread reads all of them, keeps
+ * what arrives until somebody asks for it, and sees at once when a peer's process ends.
+ * Knows nothing of teams, windows or devices. */
+#ifndef ZC_RENDEZVOUS_H
+#define ZC_RENDEZVOUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/diag.h"
+#include "zerocta/zerocta.h"
+
+#define ZC_MAX_RANKS   4096u
+#define ZC_MAX_MESSAGE 65536u /* bytes of one exchange message or notice */
+#define ZC_TOKEN_BYTES 32u    /* the key of the keyed hash, derived from the token's text */
+
+struct zc_job {
+    uint32_t rank, rank_count;
+    uint32_t local_rank, local_rank_count;
+    char root[128]; /* "host:port"; empty when alone or through callbacks */
+    int listen_fd;  /* rank 0: a listening socket handed over by the launcher, or -1 */
+    bool remote;    /* addresses beyond loopback are allowed */
+    bool has_token; /* false: the key is derived from public facts of the job */
+    uint8_t key[ZC_TOKEN_BYTES];
+    zcta_exchange_fn exchange;
+    void *exchange_data;
+    const char *source; /* "zerocta run", "torchrun", "Open MPI", "parameters", ... */
+};
+
+/* Resolves who this rank is, as zcta_init_params says. `params` is valid and not NULL. Sets
+ * diag->rank. *job is written only on success; then its listen_fd is the caller's until
+ * zc_mesh_open().
+ * Errors: ERR_INVALID, ERR_ENVIRONMENT (names the variable that is missing or contradicts). */
+zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
+                           struct zc_job *job);
+
+struct zc_mesh;
+
+enum zc_mesh_event_kind {
+    ZC_MESH_LOST,   /* the peer's connection closed without a farewell, or sent garbage */
+    ZC_MESH_LEFT,   /* the peer said farewell (zc_mesh_close) */
+    ZC_MESH_NOTICE, /* the peer sent a notice */
+};
+
+struct zc_mesh_event {
+    enum zc_mesh_event_kind kind;
+    uint32_t rank;    /* the peer it came from */
+    uint64_t tag;     /* of a notice */
+    const void *data; /* of a notice; valid during the call */
+    size_t bytes;
+};
+
+/* Called on the monitor thread, one event at a time; must not block or call zc_mesh_exchange(). */
+typedef void zc_mesh_event_fn(void *data, const struct zc_mesh_event *event);
+
+/* Bootstraps and connects. Collective over the job. The job's listen_fd is consumed, whatever is
+ * returned. Events may come before it returns; *mesh is set by then, and NULL again on an error.
+ * Errors: ERR_RENDEZVOUS, ERR_TIMEOUT (names a missing rank), ERR_SYSTEM, ERR_NO_MEMORY. */
+zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_event_fn *on_event,
+                         void *event_data, struct zc_diag *diag, struct zc_mesh **mesh);
+
+/* Says farewell to every peer, stops the monitor (no event afterwards), closes. NULL is fine. */
+void zc_mesh_close(struct zc_mesh *mesh);
+
+/* World rank `rank` runs in this very process (as told by the kernel, not by the peer). */
+bool zc_mesh_same_process(const struct zc_mesh *mesh, uint32_t rank);
+
+/* The pid of that rank, for messages; 0 if unknown. */
+int64_t zc_mesh_pid(const struct zc_mesh *mesh, uint32_t rank);
+
+/* One round among `count` world ranks, the caller among them: everybody gives `bytes` bytes and
+ * perhaps one file descriptor, and gets everybody's, in the order of `ranks`.
+ * The same round has the same `tag` on all its ranks; rounds with one tag and one peer keep their
+ * order. Threads may run rounds with different tags at once. */
+struct zc_exchange {
+    const uint32_t *ranks;
+    uint32_t count;
+    uint64_t tag;
+    const void *mine;
+    void *all;    /* bytes * count */
+    size_t bytes; /* the same on all ranks, at most ZC_MAX_MESSAGE; 0 makes a barrier */
+    int fd;       /* sent to everybody and still the caller's afterwards; -1: none */
+    int *fds;     /* NULL: none wanted. else count entries, -1 where none came (and for
+                     the caller itself); the caller owns what is in it on success */
+    uint64_t deadline;
+    const char *call; /* for messages: "zcta_window_alloc" */
+    const char *what; /* for messages: "did not join team world" */
+};
+
+/* Errors: ERR_TIMEOUT, ERR_PEER (each names the rank in the last error), ERR_MISMATCH (a peer sent
+ * another number of bytes under this tag), ERR_SYSTEM, ERR_NO_MEMORY. On error no fd is kept. */
+zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exchange);
+
+/* Tells `rank`, whose event function gets it. Best effort, never blocks for long; from any thread,
+ * the monitor's included. */
+void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, const void *data,
+                    size_t bytes);
+
+#endif

@@ -1,0 +1,220 @@
+/* Encoding, decoding and proving of what ranks send each other. Does no I/O and keeps no state. */
+#include "rendezvous/wire.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "rendezvous/rendezvous.h"
+
+_Static_assert(ZC_WIRE_KEY == ZC_TOKEN_BYTES, "the job's key is the key of the hash");
+
+/* The last byte is the version of everything in this file. */
+static const uint8_t magic[8] = {'z', 'e', 'r', 'o', 'c', 't', 'a', 1};
+
+enum {
+    VERSION_AT = 7,
+    HELLO_ADDRESS_AT = 8 + 4 * 4 + (int)ZC_WIRE_NONCE,
+    HELLO_MAC_AT = HELLO_ADDRESS_AT + (int)ZC_WIRE_ADDRESS,
+    VERDICT_MAC_AT = (int)(ZC_WIRE_VERDICT - ZC_WIRE_MAC),
+    FRAME_MAGIC = 0x5a43,
+    FRAME_HAS_FD = 1,
+};
+_Static_assert(HELLO_MAC_AT + ZC_WIRE_MAC == ZC_WIRE_HELLO, "a hello ends with its hash");
+
+static void put(uint8_t *at, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint64_t get(const uint8_t *at, size_t bytes)
+{
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < bytes; i++)
+        value |= (uint64_t)at[i] << (8 * i);
+    return value;
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    return (uint32_t)get(at, 4);
+}
+
+/* The label keeps a hash made for one purpose from serving another. */
+static void keyed_hash(uint8_t mac[ZC_WIRE_MAC], const uint8_t *key, uint8_t label,
+                       const uint8_t *first, size_t first_bytes, const uint8_t *second,
+                       size_t second_bytes)
+{
+    crypto_generichash_state state;
+
+    crypto_generichash_init(&state, key, key != NULL ? ZC_WIRE_KEY : 0, ZC_WIRE_MAC);
+    crypto_generichash_update(&state, &label, 1);
+    crypto_generichash_update(&state, first, first_bytes);
+    crypto_generichash_update(&state, second, second_bytes);
+    crypto_generichash_final(&state, mac, ZC_WIRE_MAC);
+}
+
+void zc_wire_greeting_make(uint8_t greeting[ZC_WIRE_GREETING], enum zc_wire_purpose purpose,
+                           const uint8_t nonce[ZC_WIRE_NONCE])
+{
+    memset(greeting, 0, ZC_WIRE_GREETING);
+    memcpy(greeting, magic, sizeof magic);
+    put(greeting + 8, purpose, 4);
+    memcpy(greeting + 12, nonce, ZC_WIRE_NONCE);
+}
+
+enum zc_wire_result zc_wire_greeting_check(const uint8_t greeting[ZC_WIRE_GREETING],
+                                           enum zc_wire_purpose purpose)
+{
+    if (memcmp(greeting, magic, VERSION_AT) != 0)
+        return ZC_WIRE_FOREIGN;
+    if (greeting[VERSION_AT] != magic[VERSION_AT])
+        return ZC_WIRE_VERSION;
+    return get32(greeting + 8) == (uint32_t)purpose ? ZC_WIRE_OK : ZC_WIRE_FOREIGN;
+}
+
+void zc_wire_hello_seal(uint8_t bytes[ZC_WIRE_HELLO], const struct zc_hello *hello,
+                        const uint8_t greeting[ZC_WIRE_GREETING], const uint8_t key[ZC_WIRE_KEY])
+{
+    memcpy(bytes, magic, sizeof magic);
+    put(bytes + 8, hello->purpose, 4);
+    put(bytes + 12, hello->rank, 4);
+    put(bytes + 16, hello->rank_count, 4);
+    put(bytes + 20, hello->target, 4);
+    memcpy(bytes + 24, hello->nonce, ZC_WIRE_NONCE);
+    zc_wire_address_encode(bytes + HELLO_ADDRESS_AT, &hello->address);
+    keyed_hash(bytes + HELLO_MAC_AT, key, 'h', greeting, ZC_WIRE_GREETING, bytes, HELLO_MAC_AT);
+}
+
+enum zc_wire_result zc_wire_hello_open(const uint8_t bytes[ZC_WIRE_HELLO],
+                                       const uint8_t greeting[ZC_WIRE_GREETING],
+                                       const uint8_t key[ZC_WIRE_KEY], struct zc_hello *hello)
+{
+    struct zc_hello read = {0};
+    uint8_t mac[ZC_WIRE_MAC];
+    uint32_t purpose;
+
+    keyed_hash(mac, key, 'h', greeting, ZC_WIRE_GREETING, bytes, HELLO_MAC_AT);
+    if (sodium_memcmp(mac, bytes + HELLO_MAC_AT, ZC_WIRE_MAC) != 0)
+        return ZC_WIRE_FORGED;
+    purpose = get32(bytes + 8);
+    if (memcmp(bytes, magic, sizeof magic) != 0 ||
+        (purpose != ZC_WIRE_BOOTSTRAP && purpose != ZC_WIRE_MESH))
+        return ZC_WIRE_MALFORMED;
+    read.purpose = (enum zc_wire_purpose)purpose;
+    read.rank = get32(bytes + 12);
+    read.rank_count = get32(bytes + 16);
+    read.target = get32(bytes + 20);
+    memcpy(read.nonce, bytes + 24, ZC_WIRE_NONCE);
+    if (read.rank_count == 0 || read.rank_count > ZC_MAX_RANKS || read.rank >= read.rank_count ||
+        read.target >= read.rank_count || read.target == read.rank)
+        return ZC_WIRE_MALFORMED;
+    if (zc_wire_address_decode(bytes + HELLO_ADDRESS_AT, &read.address) != ZC_WIRE_OK)
+        return ZC_WIRE_MALFORMED;
+    *hello = read;
+    return ZC_WIRE_OK;
+}
+
+void zc_wire_session(uint8_t session[ZC_WIRE_SESSION], const uint8_t greeting[ZC_WIRE_GREETING],
+                     const uint8_t hello[ZC_WIRE_HELLO])
+{
+    _Static_assert(ZC_WIRE_SESSION == ZC_WIRE_MAC, "a session is a hash");
+    keyed_hash(session, NULL, 's', greeting, ZC_WIRE_GREETING, hello, ZC_WIRE_HELLO);
+}
+
+void zc_wire_verdict_seal(uint8_t bytes[ZC_WIRE_VERDICT], const struct zc_verdict *verdict,
+                          const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY])
+{
+    memset(bytes, 0, ZC_WIRE_VERDICT);
+    memcpy(bytes, magic, sizeof magic);
+    put(bytes + 8, verdict->code, 4);
+    put(bytes + 12, verdict->rank, 4);
+    put(bytes + 16, verdict->count, 4);
+    if (verdict->code != ZC_VERDICT_TOKEN)
+        keyed_hash(bytes + VERDICT_MAC_AT, key, 'v', session, ZC_WIRE_SESSION, bytes,
+                   VERDICT_MAC_AT);
+}
+
+enum zc_wire_result zc_wire_verdict_open(const uint8_t bytes[ZC_WIRE_VERDICT],
+                                         const uint8_t session[ZC_WIRE_SESSION],
+                                         const uint8_t key[ZC_WIRE_KEY], struct zc_verdict *verdict)
+{
+    uint8_t mac[ZC_WIRE_MAC];
+    uint32_t code;
+
+    if (memcmp(bytes, magic, sizeof magic) != 0)
+        return ZC_WIRE_FOREIGN;
+    code = get32(bytes + 8);
+    if (code == ZC_VERDICT_TOKEN) {
+        *verdict = (struct zc_verdict){.code = ZC_VERDICT_TOKEN};
+        return ZC_WIRE_OK;
+    }
+    keyed_hash(mac, key, 'v', session, ZC_WIRE_SESSION, bytes, VERDICT_MAC_AT);
+    if (sodium_memcmp(mac, bytes + VERDICT_MAC_AT, ZC_WIRE_MAC) != 0)
+        return ZC_WIRE_FORGED;
+    if (code < ZC_VERDICT_WELCOME || code >= ZC_VERDICT_CODES)
+        return ZC_WIRE_MALFORMED;
+    *verdict = (struct zc_verdict){
+        .code = (enum zc_verdict_code)code, .rank = get32(bytes + 12), .count = get32(bytes + 16)};
+    return ZC_WIRE_OK;
+}
+
+void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_address *address)
+{
+    memset(bytes, 0, ZC_WIRE_ADDRESS);
+    memcpy(bytes, magic, sizeof magic);
+    memcpy(bytes + 8, address->name, sizeof address->name);
+    memcpy(bytes + 24, address->host, sizeof address->host);
+    put(bytes + 40, (uint64_t)address->pid, 8);
+}
+
+enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
+                                           struct zc_address *address)
+{
+    const uint64_t pid = get(bytes + 40, 8);
+
+    if (memcmp(bytes, magic, sizeof magic) != 0 || pid > INT32_MAX)
+        return ZC_WIRE_MALFORMED;
+    memcpy(address->name, bytes + 8, sizeof address->name);
+    memcpy(address->host, bytes + 24, sizeof address->host);
+    address->pid = (int64_t)pid;
+    return ZC_WIRE_OK;
+}
+
+void zc_wire_table_mac(uint8_t mac[ZC_WIRE_MAC], const void *table, size_t bytes,
+                       const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY])
+{
+    keyed_hash(mac, key, 't', session, ZC_WIRE_SESSION, table, bytes);
+}
+
+void zc_wire_frame_encode(uint8_t bytes[ZC_WIRE_FRAME], const struct zc_frame *frame)
+{
+    assert(frame->bytes <= ZC_MAX_MESSAGE);
+    memset(bytes, 0, ZC_WIRE_FRAME);
+    put(bytes, FRAME_MAGIC, 2);
+    bytes[2] = (uint8_t)frame->kind;
+    bytes[3] = frame->has_fd ? FRAME_HAS_FD : 0;
+    put(bytes + 4, frame->bytes, 4);
+    put(bytes + 8, frame->tag, 8);
+}
+
+enum zc_wire_result zc_wire_frame_decode(const uint8_t *bytes, size_t size, struct zc_frame *frame)
+{
+    if (size < ZC_WIRE_FRAME || get(bytes, 2) != FRAME_MAGIC || get(bytes + 16, 8) != 0)
+        return ZC_WIRE_MALFORMED;
+    if (bytes[2] < ZC_FRAME_EXCHANGE || bytes[2] > ZC_FRAME_FAREWELL || bytes[3] > FRAME_HAS_FD)
+        return ZC_WIRE_MALFORMED;
+    if (bytes[3] != 0 && bytes[2] != ZC_FRAME_EXCHANGE)
+        return ZC_WIRE_MALFORMED;
+    if (get32(bytes + 4) > ZC_MAX_MESSAGE || get32(bytes + 4) != size - ZC_WIRE_FRAME)
+        return ZC_WIRE_MALFORMED;
+    *frame = (struct zc_frame){
+        .kind = (enum zc_frame_kind)bytes[2],
+        .has_fd = bytes[3] != 0,
+        .bytes = get32(bytes + 4),
+        .tag = get(bytes + 8, 8),
+    };
+    return ZC_WIRE_OK;
+}

@@ -1,0 +1,119 @@
+/* The bytes that ranks send each other, and the keyed hashes that prove them. Pure: no I/O, no
+ * allocation, no randomness; every function takes any bytes at all. All numbers are little-endian.
+ *
+ * Two ranks meet by the same handshake on TCP (bootstrap) and on Unix sockets (mesh):
+ *
+ *     server -> client  greeting   magic, purpose, a fresh nonce
+ *     client -> server  hello      who I am, a fresh nonce, hash over greeting and hello
+ *     server -> client  verdict    welcome or a refusal, hash over greeting, hello and verdict
+ *
+ * Each hash covers the other side's nonce, so a recorded handshake proves nothing later. After it,
+ * the bootstrap sends one more verdict and perhaps the table, the mesh sends frames. */
+#ifndef ZC_WIRE_H
+#define ZC_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ZC_WIRE_KEY      32u
+#define ZC_WIRE_NONCE    32u
+#define ZC_WIRE_MAC      32u
+#define ZC_WIRE_SESSION  32u
+#define ZC_WIRE_GREETING 64u
+#define ZC_WIRE_ADDRESS  64u
+#define ZC_WIRE_HELLO    152u
+#define ZC_WIRE_VERDICT  64u
+#define ZC_WIRE_FRAME    24u
+
+enum zc_wire_purpose { ZC_WIRE_BOOTSTRAP = 1, ZC_WIRE_MESH = 2 };
+
+enum zc_wire_result {
+    ZC_WIRE_OK,
+    ZC_WIRE_FOREIGN,   /* not zerocta, or meant for something else */
+    ZC_WIRE_VERSION,   /* zerocta with another wire version */
+    ZC_WIRE_FORGED,    /* the hash does not prove the key */
+    ZC_WIRE_MALFORMED, /* proved, but makes no sense */
+};
+
+/* Where a rank is found. */
+struct zc_address {
+    uint8_t name[16]; /* random part of its Unix socket's abstract name */
+    uint8_t host[16]; /* machine and network namespace: only equal ones reach each other */
+    int64_t pid;      /* as the rank sees it; for messages only */
+};
+
+struct zc_hello {
+    enum zc_wire_purpose purpose;
+    uint32_t rank, rank_count;
+    uint32_t target; /* the rank that it wants to reach */
+    uint8_t nonce[ZC_WIRE_NONCE];
+    struct zc_address address;
+};
+
+enum zc_verdict_code {
+    ZC_VERDICT_WELCOME = 1,
+    ZC_VERDICT_TOKEN,      /* the hello was not proved; the only verdict without a hash */
+    ZC_VERDICT_RANK_COUNT, /* count: what the server was started with */
+    ZC_VERDICT_DUPLICATE,  /* this rank is there already */
+    ZC_VERDICT_TARGET,     /* the client looks for another rank */
+    ZC_VERDICT_TABLE,      /* all are there, the table follows */
+    ZC_VERDICT_MISSING,    /* `count` ranks did not come, `rank` is the first */
+    ZC_VERDICT_DIED,       /* `rank` came and ended */
+    ZC_VERDICT_CODES
+};
+
+struct zc_verdict {
+    enum zc_verdict_code code;
+    uint32_t rank, count;
+};
+
+enum zc_frame_kind { ZC_FRAME_EXCHANGE = 1, ZC_FRAME_NOTICE = 2, ZC_FRAME_FAREWELL = 3 };
+
+struct zc_frame {
+    enum zc_frame_kind kind;
+    bool has_fd;
+    uint32_t bytes; /* that follow the header */
+    uint64_t tag;
+};
+
+void zc_wire_greeting_make(uint8_t greeting[ZC_WIRE_GREETING], enum zc_wire_purpose purpose,
+                           const uint8_t nonce[ZC_WIRE_NONCE]);
+/* OK, FOREIGN or VERSION. */
+enum zc_wire_result zc_wire_greeting_check(const uint8_t greeting[ZC_WIRE_GREETING],
+                                           enum zc_wire_purpose purpose);
+
+void zc_wire_hello_seal(uint8_t bytes[ZC_WIRE_HELLO], const struct zc_hello *hello,
+                        const uint8_t greeting[ZC_WIRE_GREETING], const uint8_t key[ZC_WIRE_KEY]);
+/* OK, FORGED or MALFORMED. Reads nothing but the hash until that is proved. */
+enum zc_wire_result zc_wire_hello_open(const uint8_t bytes[ZC_WIRE_HELLO],
+                                       const uint8_t greeting[ZC_WIRE_GREETING],
+                                       const uint8_t key[ZC_WIRE_KEY], struct zc_hello *hello);
+
+/* What both sides know of one handshake; later hashes cover it and so belong to that handshake. */
+void zc_wire_session(uint8_t session[ZC_WIRE_SESSION], const uint8_t greeting[ZC_WIRE_GREETING],
+                     const uint8_t hello[ZC_WIRE_HELLO]);
+
+/* A TOKEN verdict is sealed without a hash: who failed to prove the key learns nothing from it. */
+void zc_wire_verdict_seal(uint8_t bytes[ZC_WIRE_VERDICT], const struct zc_verdict *verdict,
+                          const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
+/* OK, FOREIGN, FORGED or MALFORMED. OK with code TOKEN is not proved by anything. */
+enum zc_wire_result zc_wire_verdict_open(const uint8_t bytes[ZC_WIRE_VERDICT],
+                                         const uint8_t session[ZC_WIRE_SESSION],
+                                         const uint8_t key[ZC_WIRE_KEY],
+                                         struct zc_verdict *verdict);
+
+void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_address *address);
+/* OK or MALFORMED. */
+enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
+                                           struct zc_address *address);
+
+/* The hash that follows a table of `bytes` bytes. */
+void zc_wire_table_mac(uint8_t mac[ZC_WIRE_MAC], const void *table, size_t bytes,
+                       const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
+
+void zc_wire_frame_encode(uint8_t bytes[ZC_WIRE_FRAME], const struct zc_frame *frame);
+/* `bytes` is a whole message of `size` bytes, header and data. OK or MALFORMED. */
+enum zc_wire_result zc_wire_frame_decode(const uint8_t *bytes, size_t size, struct zc_frame *frame);
+
+#endif

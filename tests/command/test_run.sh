@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# `zerocta run`: output, environment, exit status, signals, deadlines; and nothing is left behind.
+zerocta=$1
+. "$(dirname "$0")/support.sh"
+
+none_left() { [ "$(count_marked)" -eq 0 ]; }
+
+# Lets a job's ranks say that they are up, then waits for that.
+up() { [ "$(ls "$scratch"/up.* 2>/dev/null | wc -l)" -eq "$1" ]; }
+
+# ---- Output ----
+
+run "$zerocta" run -n 3 -- sh -c 'echo "out $RANK"; echo "err $RANK" >&2'
+check "all ranks well: status 0" is "$status" 0
+check "each line of standard output has its rank before it" \
+    is "$(sort "$scratch/out")" "$(printf '[0] out 0\n[1] out 1\n[2] out 2')"
+check "standard error stays apart" \
+    is "$(sort "$scratch/err")" "$(printf '[0] err 0\n[1] err 1\n[2] err 2')"
+
+run "$zerocta" run -n 1 true
+check "a program that prints nothing: nothing is printed" silent out
+run "$zerocta" run -n 1 -- printf 'a\n\nunfinished'
+check "an unfinished last line gets its end, an empty line stays" \
+    is "$(cat "$scratch/out"; echo .)" "$(printf '[0] a\n[0] \n[0] unfinished\n.')"
+run "$zerocta" run -n 2 --no-prefix -- sh -c 'echo plain'
+check "--no-prefix leaves lines as they are" is "$(cat "$scratch/out")" "$(printf 'plain\nplain')"
+
+run "$zerocta" run -n 8 -- sh -c 'i=0; while [ $i -lt 300 ]; do echo "$RANK-$RANK-$RANK-$RANK-$RANK"; i=$((i+1)); done'
+check "no line is lost" is "$(lines out)" 2400
+check "lines of different ranks never mix" \
+    is "$(grep -cvxE '\[([0-7])\] \1-\1-\1-\1-\1' "$scratch/out")" 0
+
+run "$zerocta" run -n 2 -- sh -c 'head -c 150000 /dev/zero | tr "\0" "x"; echo'
+check "a long line comes in pieces of 64 KiB at most" \
+    is "$(awk '{ n = length($2); if (n > 65536) bad++; total += n } END { print bad + 0, total }' "$scratch/out")" \
+    "0 300000"
+check "its pieces have their rank before them" is "$(grep -cvE '^\[[01]\] x+$' "$scratch/out")" 0
+
+run bash -c '"$0" run -n 2 yes | head -n 1' "$zerocta"
+check "a reader that goes away ends the job" says err "cannot pass output on"
+
+run bash -c '"$0" run -n 1 -t 1 yes | sleep 4; exit ${PIPESTATUS[0]}' "$zerocta"
+check "a reader that does not read cannot hold the job past its limit" is "$status" 124
+
+run bash -c 'echo question | "$0" run -n 2 cat' "$zerocta"
+check "rank 0 reads standard input, the others none" is "$(cat "$scratch/out")" "[0] question"
+
+# ---- Environment ----
+
+run "$zerocta" run -n 2 -- sh -c 'echo "$RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $GROUP_RANK $MASTER_ADDR"'
+check "torchrun's variables" \
+    is "$(sort "$scratch/out")" "$(printf '[0] 0 2 0 2 0 127.0.0.1\n[1] 1 2 1 2 0 127.0.0.1')"
+run "$zerocta" run -n 2 -- sh -c 'echo "$ZEROCTA_RANK $ZEROCTA_RANK_COUNT $ZEROCTA_LOCAL_RANK $ZEROCTA_LOCAL_RANK_COUNT"'
+check "zerocta's variables" is "$(sort "$scratch/out")" "$(printf '[0] 0 2 0 2\n[1] 1 2 1 2')"
+run env ZEROCTA_LISTEN_FD=7 "$zerocta" run -n 3 --no-prefix -- sh -c 'echo "${ZEROCTA_LISTEN_FD-none}"'
+check "only rank 0 gets the listening socket" is "$(grep -c none "$scratch/out")" 2
+run "$zerocta" run -n 1 --no-prefix -- bash -c \
+    'exec 5<>/dev/tcp/${ZEROCTA_ROOT/:/\/} && readlink /proc/self/fd/$ZEROCTA_LISTEN_FD'
+check "ZEROCTA_ROOT can be connected to at once, and the socket is inherited" says out socket:
+run "$zerocta" run -n 2 --no-prefix -- sh -c 'echo $ZEROCTA_TOKEN $ZEROCTA_ROOT'
+check "the token is 32 bytes in hex, the same for all" \
+    is "$(grep -cE '^[0-9a-f]{64} ' "$scratch/out") $(sort -u "$scratch/out" | wc -l)" "2 1"
+first_token=$(head -n 1 "$scratch/out")
+run "$zerocta" run -n 1 --no-prefix -- sh -c 'echo $ZEROCTA_TOKEN $ZEROCTA_ROOT'
+check "each job has a token of its own" is_not "$(cat "$scratch/out")" "$first_token"
+list_files='ls /proc/$$/fd | grep -vx -e "${ZEROCTA_LISTEN_FD-none}"'
+run sh -c "$list_files"
+files_before=$(sort -nu "$scratch/out")
+run "$zerocta" run -n 2 --no-prefix -- sh -c "$list_files"
+check "no rank inherits a file of the launcher's" is "$(sort -nu "$scratch/out")" "$files_before"
+run "$zerocta" run -n 1 --no-prefix -- sh -c "$(printf 'kill -PIPE $$; sleep 1')"
+check "a rank's signals are as they were before: SIGPIPE ends it" is "$status" 141
+
+# ---- Exit status ----
+
+new_mark
+run "$zerocta" run -n 4 -- sh -c '[ $RANK = 2 ] && exit 7; exec sleep 60'
+check "the status is that of the rank that failed" is "$status" 7
+check "the rank that failed is named" says err "rank 2 exited with status 7; ending the others"
+check "and nothing else is said" is "$(lines err)" 1
+check "the others have ended" none_left
+
+run "$zerocta" run -n 4 -- sh -c '[ $RANK = 1 ] && exit 5; sleep 0.3; exit 6'
+check "the first failure wins" is "$status" 5
+run "$zerocta" run -n 4 -- sh -c '[ $RANK = 1 ] && exit 5; sleep 0.3; echo "rank 1 is missing"'
+check "the others have a moment to say what they saw" \
+    is "$(grep -c 'rank 1 is missing' "$scratch/out")" 3
+run "$zerocta" run -n 2 -- sh -c '[ $RANK = 1 ] && kill -KILL $$; exec sleep 60'
+check "128 + signal when a signal ended the rank" is "$status" 137
+check "the signal is named" says err "rank 1 was ended by signal 9"
+run "$zerocta" run -n 2 -- sh -c 'echo "last words $RANK" >&2; [ $RANK = 1 ] && exit 3; exec sleep 60'
+check "what a rank said comes before the news of its end" is \
+    "$(grep -n -e 'last words 1' -e 'exited with' "$scratch/err" | cut -d: -f1 | sort -nc && echo in order)" "in order"
+
+new_mark
+started=$SECONDS
+run "$zerocta" run -n 2 -- bash -c 'trap "" TERM; [ $RANK = 1 ] && exit 4; while :; do sleep 0.1; done'
+check "a rank that ignores SIGTERM gets SIGKILL" is "$status" 4
+check "after some seconds, not for ever" less $((SECONDS - started)) 15
+check "and is gone" none_left
+
+new_mark
+run "$zerocta" run -n 2 -- sh -c 'sleep 60 & exit 0'
+check "what a rank leaves in its process group ends with it" none_left
+new_mark
+run "$zerocta" run -n 2 -- bash -c '[ $RANK = 0 ] && exit 9; kill -STOP $$; sleep 60'
+check "a stopped rank is ended too" is "$status" 9
+check "and is gone as well" none_left
+
+run "$zerocta" run -n 2 -- no-such-program-anywhere
+check "127 when the program does not exist" is "$status" 127
+check "one sentence says so" is "$(lines err)" 1
+check "which names it" says err no-such-program-anywhere
+run "$zerocta" run -n 2 -- /
+check "126 when it cannot be executed" is "$status" 126
+
+# ---- Deadlines ----
+
+new_mark
+started=$SECONDS
+run "$zerocta" run -n 3 --timeout 0.5 -- sleep 60
+check "124 after the timeout" is "$status" 124
+check "which is said" says err "has not ended after 0.5 s"
+check "and comes in time" less $((SECONDS - started)) 5
+check "and leaves nothing" none_left
+run "$zerocta" run -n 2 --timeout 30 -- true
+check "a job that ends in time is not touched by its timeout" is "$status" 0
+
+# ---- Signals ----
+
+# A shell's background job ignores INT and QUIT unless that is undone.
+start_waiting() {
+    rm -f "$scratch"/up.*
+    new_mark
+    env --default-signal "$zerocta" run -n 3 -- bash -c "$1" "$scratch" >"$scratch/out" 2>"$scratch/err" </dev/null &
+    launcher=$!
+    soon up 3
+}
+
+for signal in INT TERM HUP QUIT USR1 USR2; do
+    start_waiting "trap 'echo got $signal; exit 0' $signal; : >\"\$0/up.\$RANK\"; while :; do sleep 0.05; done"
+    kill -"$signal" "$launcher"
+    wait "$launcher"
+    check "SIG$signal reaches the ranks, which may end well" is "$?" 0
+    check "every one of them" is "$(grep -c "got $signal" "$scratch/out")" 3
+done
+
+start_waiting ': >"$0/up.$RANK"; exec sleep 60'
+kill -TERM "$launcher"
+wait "$launcher"
+check "ranks ended by a signal that was passed on: 128 + signal" is "$?" 143
+check "and none is left" none_left
+
+start_waiting 'trap "" INT TERM; : >"$0/up.$RANK"; while :; do sleep 0.1; done'
+kill -INT "$launcher"
+sleep 0.3
+check "one interrupt leaves the ending to the ranks" kill -0 "$launcher"
+kill -INT "$launcher"
+sleep 0.3
+kill -INT "$launcher"
+wait "$launcher"
+check "those that ignore it are ended by further ones" is "$?" 130
+check "all of them" none_left
+
+start_waiting ': >"$0/up.$RANK"; exec sleep 60'
+kill -KILL "$launcher"
+wait "$launcher" 2>/dev/null
+check "the ranks end with a launcher that is killed" soon none_left
+
+# ---- Limits ----
+
+new_mark
+run bash -c 'ulimit -n 40; exec "$0" run -n 64 true' "$zerocta"
+check "too few files: status 1" is "$status" 1
+check "one sentence that names the limit" is "$(lines err) $(grep -c 'hard limit is 40' "$scratch/err")" "1 1"
+run bash -c 'ulimit -Sn 40; exec "$0" run -n 64 --no-prefix -- sh -c "ulimit -n"' "$zerocta"
+check "a soft limit is raised, and a rank gets back the one that was" is "$(sort -u "$scratch/out")" 40
+run "$zerocta" run -n 200 true
+check "hundreds of ranks" is "$status" 0
+check "nothing is left of any" none_left
+
+finish

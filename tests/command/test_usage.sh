@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Help, version, and mistakes on the command line.
+zerocta=$1
+. "$(dirname "$0")/support.sh"
+
+run "$zerocta" --help
+check "--help: status 0" is "$status" 0
+commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' "$scratch/out")
+for command in run perf info explain plan; do
+    check "--help lists $command" grep -qx "$command" <<<"$commands"
+done
+run "$zerocta" --version
+check "--version: status 0" is "$status" 0
+check "--version prints name and number" grep -qxE 'zerocta [0-9]+\.[0-9]+\.[0-9]+' "$scratch/out"
+
+# The options of each command, as its help must list them.
+declare -A options=(
+    [run]="ranks timeout no-prefix"
+    [perf]="ranks min max factor in-place threads policy engine device iterations json"
+    [info]=""
+    [explain]="ranks bytes policy in-place"
+    [plan]="ranks bytes rank in-place check simulate"
+)
+for command in $commands; do
+    run "$zerocta" "$command" --help
+    check "$command --help: status 0" is "$status" 0
+    check "$command --help: nothing on standard error" silent err
+    for option in ${options[$command]} help; do
+        check "$command --help lists --$option" grep -qE -- "--$option( |$)" "$scratch/out"
+    done
+    run "$zerocta" "$command" -h
+    check "$command -h is the same" is "$status" 0
+done
+
+# wrong "the rule" WORD ARGUMENTS...: status 2, nothing printed but one line that names WORD.
+wrong() {
+    local rule=$1 word=$2
+    shift 2
+    run "$zerocta" "$@"
+    check "$rule: status 2" is "$status" 2
+    check "$rule: one sentence" is "$(lines err)" 1
+    check "$rule: which names $word" says err "$word"
+    check "$rule: nothing else is printed" silent out
+}
+
+wrong "no command" "command is missing"
+wrong "an unknown command" nonsense nonsense
+wrong "an unknown option of the command itself" --nonsense --nonsense
+for command in $commands; do
+    wrong "$command, unknown long option" --nonsense "$command" --nonsense
+    wrong "$command, unknown short option" -Z "$command" -Z
+    wrong "$command, a value for --help" --help "$command" --help=3
+done
+wrong "run without a program" "program" run -n 2
+wrong "run without a number" "-n" run true
+wrong "zero ranks" "4096" run -n 0 true
+wrong "too many ranks" "4096" run -n 4097 true
+wrong "a negative number of ranks" "-1" run -n -1 true
+wrong "a number that is none" "abc" run -n abc true
+wrong "a number with something behind it" "3x" run -n 3x true
+wrong "a number beyond 64 bits" "99999999999999999999" run -n 99999999999999999999 true
+wrong "an empty value" "--ranks" run --ranks= true
+wrong "a missing value" "-n" run -n
+wrong "a timeout that is none" "soon" run -n 1 --timeout soon true
+wrong "a timeout of zero" "--timeout" run -n 1 --timeout 0 true
+wrong "a value for a flag" "--no-prefix" run -n 1 --no-prefix=yes true
+wrong "a value with a newline in it" "--ranks" run -n $'1\n2' true
+
+run "$zerocta" run --ran 1 -- true
+check "a long option may be shortened while that is clear" is "$status" 0
+run "$zerocta" run -n1 --timeout=5 true
+check "values may stand in the same word" is "$status" 0
+run "$zerocta" run -n 1 echo -n --help --timeout
+check "options behind the program are the program's" is "$(cat "$scratch/out")" "[0] --help --timeout"
+run bash -c '"$0" --help >/dev/full' "$zerocta"
+check "output that cannot be written is a failure" is "$status" 1
+
+finish

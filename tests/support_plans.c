@@ -1,0 +1,43 @@
+/* Plans of a whole team, for tests. */
+#include "support_plans.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+struct zc_request usual_request(enum zc_algorithm algorithm, uint32_t ranks, uint64_t bytes,
+                                bool in_place)
+{
+    return (struct zc_request){.collective = zc_algorithm_collective(algorithm),
+                               .algorithm = algorithm,
+                               .rank_count = ranks,
+                               .bytes = bytes,
+                               .in_place = in_place,
+                               .scratch_bytes = bytes,
+                               .lanes = 2};
+}
+
+void make_plans(struct team_plans *team, struct zc_request request)
+{
+    team->count = request.rank_count;
+    for (request.rank = 0; request.rank < request.rank_count; request.rank++)
+        assert_int_equal(zc_plan_make(&request, &team->plans[request.rank]), ZCTA_OK);
+}
+
+void free_plans(struct team_plans *team)
+{
+    for (uint32_t i = 0; i < team->count; i++)
+        zc_plan_destroy(team->plans[i]);
+}
+
+zcta_status verify_calls(const struct team_plans *calls, uint32_t call_count, char *text,
+                         size_t bytes)
+{
+    struct zc_verify_call given[4];
+
+    assert_true(call_count <= 4);
+    for (uint32_t i = 0; i < call_count; i++)
+        given[i].plans = (const struct zc_plan *const *)calls[i].plans;
+    return zc_verify(given, call_count, text, bytes);
+}

@@ -1,0 +1,196 @@
+/* Ranks for tests, as threads of this process or as processes. */
+#include "support_ranks.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+static const struct ranks_options usual = {0};
+
+static uint64_t timeout_of(const struct ranks_options *options)
+{
+    return options->timeout_ns != 0 ? options->timeout_ns : UINT64_C(20000000000);
+}
+
+static void run_rank(zcta_init_params *params, const struct ranks_options *options,
+                     rank_fn *function, void *data)
+{
+    zcta_context *context = NULL;
+    zcta_error error = {0};
+    zcta_status status;
+
+    params->size = sizeof *params;
+    params->device = ZCTA_DEVICE_HOST;
+    params->timeout_ns = timeout_of(options);
+    params->check = options->check;
+    params->error = &error;
+    status = zcta_init(params, &context);
+    if (status != ZCTA_OK)
+        fprintf(stderr, "zcta_init, rank %u: %s\n", params->rank, error.message);
+    EXPECT(status == ZCTA_OK);
+    function(context, data);
+    status = zcta_finalize(&context);
+    EXPECT(options->may_fail_to_finalize || status == ZCTA_OK);
+}
+
+/* ---- Threads -----------------------------------------------------------------------------------
+ */
+
+/* The caller's exchange: a board and a barrier. */
+struct board {
+    pthread_barrier_t barrier;
+    uint32_t count;
+    unsigned char *bytes;
+    const struct ranks_options *options;
+    rank_fn *function;
+    void *data;
+};
+
+struct thread_rank {
+    struct board *board;
+    uint32_t rank;
+};
+
+static int exchange(void *data, const void *mine, void *all, size_t bytes)
+{
+    struct thread_rank *self = data;
+    struct board *board = self->board;
+
+    if (self->rank == 0)
+        board->bytes = malloc(bytes * board->count);
+    pthread_barrier_wait(&board->barrier);
+    if (bytes > 0)
+        memcpy(board->bytes + self->rank * bytes, mine, bytes);
+    pthread_barrier_wait(&board->barrier);
+    if (bytes > 0)
+        memcpy(all, board->bytes, bytes * board->count);
+    pthread_barrier_wait(&board->barrier);
+    if (self->rank == 0)
+        free(board->bytes);
+    return 0;
+}
+
+static void *thread_main(void *data)
+{
+    struct thread_rank *self = data;
+    zcta_init_params params = {.rank = self->rank,
+                               .rank_count = self->board->count,
+                               .exchange = exchange,
+                               .exchange_data = self};
+
+    run_rank(&params, self->board->options, self->board->function, self->board->data);
+    return NULL;
+}
+
+void run_as_threads_with(uint32_t count, const struct ranks_options *options, rank_fn *function,
+                         void *data)
+{
+    struct board board = {.count = count, .options = options, .function = function, .data = data};
+    pthread_t *threads = calloc(count, sizeof *threads);
+    struct thread_rank *ranks = calloc(count, sizeof *ranks);
+
+    EXPECT(threads != NULL && ranks != NULL);
+    EXPECT(pthread_barrier_init(&board.barrier, NULL, count) == 0);
+    for (uint32_t i = 0; i < count; i++) {
+        ranks[i] = (struct thread_rank){.board = &board, .rank = i};
+        EXPECT(pthread_create(&threads[i], NULL, thread_main, &ranks[i]) == 0);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        EXPECT(pthread_join(threads[i], NULL) == 0);
+    pthread_barrier_destroy(&board.barrier);
+    free(ranks);
+    free(threads);
+}
+
+void run_as_threads(uint32_t count, rank_fn *function, void *data)
+{
+    run_as_threads_with(count, &usual, function, data);
+}
+
+/* ---- Processes ---------------------------------------------------------------------------------
+ */
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    EXPECT(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    EXPECT(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+void run_as_processes_with(uint32_t count, const struct ranks_options *options, rank_fn *function,
+                           void *data)
+{
+    pid_t *pids = calloc(count, sizeof *pids);
+    char root[32];
+
+    EXPECT(pids != NULL);
+    snprintf(root, sizeof root, "127.0.0.1:%u", free_port());
+    fflush(NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        zcta_init_params params = {
+            .rank = i, .rank_count = count, .root = root, .token = "a test's token"};
+
+        pids[i] = fork();
+        EXPECT(pids[i] >= 0);
+        if (pids[i] == 0) {
+            free(pids);
+            run_rank(&params, options, function, data);
+            fflush(NULL);
+            _exit(0);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int status = -1;
+
+        EXPECT(waitpid(pids[i], &status, 0) == pids[i]);
+        EXPECT(status == 0 || (options->may_fail_to_finalize && WIFSIGNALED(status) &&
+                               WTERMSIG(status) == SIGKILL));
+    }
+    free(pids);
+}
+
+void run_as_processes(uint32_t count, rank_fn *function, void *data)
+{
+    run_as_processes_with(count, &usual, function, data);
+}
+
+/* ---- Expectations ------------------------------------------------------------------------------
+ */
+
+void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text)
+{
+    zcta_error error = {0};
+
+    zcta_last_error(context, &error);
+    if (got != wanted)
+        fprintf(stderr, "got %s, wanted %s; last error: %s\n", zcta_status_name(got),
+                zcta_status_name(wanted), error.message);
+    EXPECT(got == wanted);
+    if (text != NULL && strstr(error.message, text) == NULL)
+        fprintf(stderr, "wanted \"%s\" in \"%s\"\n", text, error.message);
+    EXPECT(text == NULL || (error.status == wanted && strstr(error.message, text) != NULL));
+}
+
+void model_fill(unsigned char *share, uint32_t call, uint32_t rank, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        share[i] = model_byte(call, rank, i);
+}
+
+size_t model_wrong(const unsigned char *output, uint32_t call, uint32_t count, size_t bytes)
+{
+    size_t wrong = 0;
+
+    for (uint32_t rank = 0; rank < count; rank++)
+        for (size_t i = 0; i < bytes; i++)
+            wrong += output[rank * bytes + i] != model_byte(call, rank, i);
+    return wrong;
+}

@@ -1,0 +1,178 @@
+/* Every algorithm's plans are right: for every team size to 17 and some large ones, for odd and
+ * zero sizes, in place and not, with and without lanes and blocks, and for calls that directly
+ * follow each other on the same buffers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support_plans.h"
+
+static const uint64_t sizes[] = {0, 1, 3, 64, 1000, 4097};
+
+static void expect_right(const struct zc_request *request, uint32_t calls)
+{
+    struct team_plans teams[3] = {0};
+    struct zc_request call = *request;
+    char text[256] = "";
+
+    for (uint32_t i = 0; i < calls; i++) {
+        call.half = i % 2;
+        make_plans(&teams[i], call);
+    }
+    if (verify_calls(teams, calls, text, sizeof text) != ZCTA_OK)
+        fail_msg("%s, %u ranks, %llu bytes, in place %d, lanes %u, block %llu, %u calls: %s",
+                 zc_algorithm_name(call.algorithm), call.rank_count, (unsigned long long)call.bytes,
+                 call.in_place, call.lanes, (unsigned long long)call.block_bytes, calls, text);
+    for (uint32_t i = 0; i < calls; i++)
+        free_plans(&teams[i]);
+}
+
+static void expect_all_variants(enum zc_algorithm algorithm, uint32_t ranks, uint64_t bytes)
+{
+    static const uint64_t blocks[] = {0, 7, 1000};
+
+    for (uint32_t variant = 0; variant < 4; variant++)
+        for (uint32_t block = 0; block < 3; block++) {
+            struct zc_request request = usual_request(algorithm, ranks, bytes, variant & 1);
+
+            request.lanes = variant & 2 ? 2 : 1;
+            request.block_bytes = bytes <= 1000 ? blocks[block] : blocks[block] * 100;
+            expect_right(&request, 3);
+        }
+}
+
+static void plans_are_right_for_every_team_size_to_17(void **state)
+{
+    (void)state;
+    for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHMS; algorithm++)
+        for (uint32_t ranks = 1; ranks <= 17; ranks++)
+            for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++)
+                if (algorithm != ZC_ALGORITHM_FLAGS || sizes[size] == 0)
+                    expect_all_variants((enum zc_algorithm)algorithm, ranks, sizes[size]);
+}
+
+static void plans_are_right_for_large_teams(void **state)
+{
+    static const uint32_t counts[] = {24, 32, 63, 72, 100};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHMS; algorithm++)
+            for (int in_place = 0; in_place < 2; in_place++) {
+                struct zc_request request =
+                    usual_request((enum zc_algorithm)algorithm, counts[i],
+                                  algorithm == ZC_ALGORITHM_FLAGS ? 0 : 12345, in_place);
+
+                expect_right(&request, 2);
+            }
+}
+
+static void expect_pair_right(struct zc_request first, struct zc_request second)
+{
+    struct team_plans teams[4];
+    char text[256] = "";
+
+    /* There and back again: each is followed by the other. */
+    second.half = 1;
+    make_plans(&teams[0], first);
+    make_plans(&teams[1], second);
+    first.half = first.algorithm == second.algorithm ? 0 : 1;
+    make_plans(&teams[2], first);
+    second.half = first.algorithm == second.algorithm ? 1 : 0;
+    make_plans(&teams[3], second);
+    if (verify_calls(teams, 4, text, sizeof text) != ZCTA_OK)
+        fail_msg("%s then %s, %u ranks: %s", zc_algorithm_name(first.algorithm),
+                 zc_algorithm_name(second.algorithm), first.rank_count, text);
+    for (uint32_t i = 0; i < 4; i++)
+        free_plans(&teams[i]);
+}
+
+static void different_collectives_follow_each_other_on_the_same_buffers(void **state)
+{
+    (void)state;
+    for (uint32_t first = 0; first < ZC_ALGORITHMS; first++)
+        for (uint32_t second = 0; second < ZC_ALGORITHMS; second++)
+            for (uint32_t ranks = 1; ranks <= 9; ranks++)
+                for (int place = 0; place < 4; place++) {
+                    struct zc_request a =
+                        usual_request((enum zc_algorithm)first, ranks,
+                                      first == ZC_ALGORITHM_FLAGS ? 0 : 96, place & 1);
+                    struct zc_request b =
+                        usual_request((enum zc_algorithm)second, ranks,
+                                      second == ZC_ALGORITHM_FLAGS ? 0 : 96, place & 2);
+
+                    a.scratch_bytes = b.scratch_bytes = 96;
+                    expect_pair_right(a, b);
+                }
+}
+
+static void a_request_that_names_no_plan_is_refused(void **state)
+{
+    struct zc_plan *untouched = (struct zc_plan *)state, *plan = untouched;
+    struct zc_request good = usual_request(ZC_ALGORITHM_DIRECT_PUSH, 4, 64, false), bad;
+
+#define EXPECT_REFUSED(change)                                                                     \
+    do {                                                                                           \
+        bad = good;                                                                                \
+        change;                                                                                    \
+        assert_int_equal(zc_plan_make(&bad, &plan), ZCTA_ERR_INVALID);                             \
+        assert_ptr_equal(plan, untouched);                                                         \
+    } while (0)
+    EXPECT_REFUSED(bad.rank = 4);
+    EXPECT_REFUSED(bad.rank_count = 0);
+    EXPECT_REFUSED(bad.bytes = UINT64_MAX);
+    EXPECT_REFUSED(bad.bytes = (uint64_t)INT64_MAX / 4 + 1);
+    EXPECT_REFUSED(bad.lanes = 0);
+    EXPECT_REFUSED(bad.lanes = ZC_MAX_LANES + 1);
+    EXPECT_REFUSED(bad.half = 2);
+    EXPECT_REFUSED(bad.collective = ZC_COLLECTIVE_BARRIER);
+    EXPECT_REFUSED(bad.algorithm = ZC_ALGORITHMS);
+    EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_SCRATCH_PULL, bad.scratch_bytes = 63));
+#undef EXPECT_REFUSED
+}
+
+static void zero_bytes_make_an_empty_plan(void **state)
+{
+    struct zc_request request = usual_request(ZC_ALGORITHM_DIRECT_PUSH, 8, 0, false);
+    struct zc_plan *plan = NULL;
+
+    (void)state;
+    assert_int_equal(zc_plan_make(&request, &plan), ZCTA_OK);
+    assert_int_equal(plan->step_count, 0);
+    zc_plan_destroy(plan);
+}
+
+/* The order rank+1, rank+2, ... keeps any two ranks from pushing to the same peer at once. */
+static void pushes_go_out_in_rotated_order(void **state)
+{
+    struct zc_request request = usual_request(ZC_ALGORITHM_DIRECT_PUSH, 8, 64, true);
+    struct zc_plan *plan = NULL;
+    uint32_t expected = 6;
+
+    (void)state;
+    request.rank = 5;
+    assert_int_equal(zc_plan_make(&request, &plan), ZCTA_OK);
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].kind == ZC_STEP_COPY) {
+            assert_int_equal(plan->steps[i].to.rank, expected);
+            expected = (expected + 1) % 8;
+        }
+    assert_int_equal(expected, 5);
+    zc_plan_destroy(plan);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plans_are_right_for_every_team_size_to_17),
+        cmocka_unit_test(plans_are_right_for_large_teams),
+        cmocka_unit_test(different_collectives_follow_each_other_on_the_same_buffers),
+        cmocka_unit_test(a_request_that_names_no_plan_is_refused),
+        cmocka_unit_test(zero_bytes_make_an_empty_plan),
+        cmocka_unit_test(pushes_go_out_in_rotated_order),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,452 @@
+/* The verifier can fail: a correct plan is broken in each possible way, and each is caught. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support_plans.h"
+
+enum { RANKS = 5, BYTES = 96 };
+
+struct fixture {
+    struct team_plans calls[3];
+    char text[256];
+};
+
+static void setup(struct fixture *f, enum zc_algorithm algorithm, bool in_place)
+{
+    struct zc_request request = usual_request(algorithm, RANKS, BYTES, in_place);
+
+    memset(f, 0, sizeof *f);
+    for (uint32_t i = 0; i < 3; i++) {
+        request.half = i % 2;
+        make_plans(&f->calls[i], request);
+    }
+    assert_int_equal(verify_calls(f->calls, 3, f->text, sizeof f->text), ZCTA_OK);
+}
+
+static void teardown(struct fixture *f)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        free_plans(&f->calls[i]);
+}
+
+/* The step of rank `rank` in the first call that is the `skip`-th of its kind. */
+static uint32_t find_step(const struct fixture *f, uint32_t rank, enum zc_step_kind kind,
+                          uint32_t skip)
+{
+    const struct zc_plan *plan = f->calls[0].plans[rank];
+
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].kind == kind && skip-- == 0)
+            return i;
+    fail_msg("no such step");
+    return 0;
+}
+
+static uint32_t find_channel(const struct fixture *f, uint32_t rank, enum zc_step_kind kind,
+                             enum zc_channel channel)
+{
+    const struct zc_plan *plan = f->calls[0].plans[rank];
+
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].kind == kind && plan->steps[i].channel == channel)
+            return i;
+    fail_msg("no such step");
+    return 0;
+}
+
+static void drop(struct zc_plan *plan, uint32_t at)
+{
+    memmove(plan->steps + at, plan->steps + at + 1,
+            (plan->step_count - at - 1) * sizeof *plan->steps);
+    plan->step_count--;
+}
+
+static void move(struct zc_plan *plan, uint32_t from, uint32_t to)
+{
+    const struct zc_step step = plan->steps[from];
+
+    if (from < to)
+        memmove(plan->steps + from, plan->steps + from + 1, (to - from) * sizeof step);
+    else
+        memmove(plan->steps + to + 1, plan->steps + to, (from - to) * sizeof step);
+    plan->steps[to] = step;
+}
+
+static void expect_caught(struct fixture *f, const char *what)
+{
+    assert_int_equal(verify_calls(f->calls, 3, f->text, sizeof f->text), ZCTA_ERR_INVALID);
+    if (strstr(f->text, what) == NULL)
+        fail_msg("expected a defect about \"%s\", got \"%s\"", what, f->text);
+    teardown(f);
+}
+
+static void a_dropped_wait_for_ready_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    drop(f.calls[0].plans[2], find_channel(&f, 2, ZC_STEP_WAIT, ZC_CHANNEL_READY));
+    expect_caught(&f, "");
+}
+
+static void a_dropped_ready_pair_is_a_touch_before_entering(void **state)
+{
+    struct fixture f;
+    struct zc_plan *waiter, *signaller;
+    uint32_t wait;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    waiter = f.calls[0].plans[2];
+    wait = find_channel(&f, 2, ZC_STEP_WAIT, ZC_CHANNEL_READY);
+    signaller = f.calls[0].plans[waiter->steps[wait].peer];
+    for (uint32_t i = 0; i < signaller->step_count; i++)
+        if (signaller->steps[i].kind == ZC_STEP_SIGNAL && signaller->steps[i].peer == 2 &&
+            signaller->steps[i].channel == ZC_CHANNEL_READY) {
+            drop(signaller, i);
+            break;
+        }
+    drop(waiter, wait);
+    expect_caught(&f, "before that rank has entered");
+}
+
+static void a_dropped_done_pair_is_a_touch_after_leaving(void **state)
+{
+    struct fixture f;
+    struct zc_plan *waiter, *signaller;
+    uint32_t wait;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    waiter = f.calls[2].plans[2];
+    wait = find_channel(&f, 2, ZC_STEP_WAIT, ZC_CHANNEL_DONE);
+    signaller = f.calls[2].plans[waiter->steps[wait].peer];
+    for (uint32_t i = 0; i < signaller->step_count; i++)
+        if (signaller->steps[i].kind == ZC_STEP_SIGNAL && signaller->steps[i].peer == 2 &&
+            signaller->steps[i].channel == ZC_CHANNEL_DONE) {
+            drop(signaller, i);
+            break;
+        }
+    drop(waiter, wait);
+    assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_ERR_INVALID);
+    assert_true(strstr(f.text, "after that rank left") != NULL ||
+                strstr(f.text, "leaves without the right bytes") != NULL);
+    teardown(&f);
+}
+
+static void a_dropped_signal_leaves_somebody_waiting_for_ever(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    /* In the last call, because a later one would make up for it. */
+    drop(f.calls[2].plans[1], find_channel(&f, 1, ZC_STEP_SIGNAL, ZC_CHANNEL_DONE));
+    expect_caught(&f, "for ever");
+}
+
+static void a_signal_too_many_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    zc_plan_signal(f.calls[2].plans[1], 0, 3, ZC_CHANNEL_DONE);
+    expect_caught(&f, "never waited for");
+}
+
+static void a_signal_before_its_copy_is_caught(void **state)
+{
+    struct fixture f;
+    uint32_t copy;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    copy = find_step(&f, 3, ZC_STEP_COPY, 1);
+    move(f.calls[0].plans[3], copy + 1, copy);
+    expect_caught(&f, "");
+}
+
+static void a_post_after_its_signal_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_SCRATCH_PULL, true);
+    move(f.calls[0].plans[3], find_step(&f, 3, ZC_STEP_COPY, 0),
+         find_step(&f, 3, ZC_STEP_SIGNAL, RANKS - 2));
+    expect_caught(&f, "");
+}
+
+static void a_copy_before_its_wait_is_caught(void **state)
+{
+    struct fixture f;
+    uint32_t wait;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_SCRATCH_PULL, false);
+    wait = find_step(&f, 0, ZC_STEP_WAIT, 0);
+    move(f.calls[0].plans[0], wait + 1, wait);
+    expect_caught(&f, "");
+}
+
+static void scratch_halves_that_do_not_alternate_are_a_race(void **state)
+{
+    struct zc_request request = usual_request(ZC_ALGORITHM_SCRATCH_PULL, RANKS, BYTES, true);
+    struct fixture f = {0};
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++)
+        make_plans(&f.calls[i], request);
+    expect_caught(&f, "in no order");
+}
+
+static void waiting_before_signalling_is_a_deadlock(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    for (uint32_t rank = 0; rank < RANKS; rank++)
+        move(f.calls[0].plans[rank], find_channel(&f, rank, ZC_STEP_WAIT, ZC_CHANNEL_READY), 0);
+    expect_caught(&f, "for ever");
+}
+
+static void a_shifted_offset_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 1)].to.offset -= 1;
+    expect_caught(&f, "");
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 1)].from.offset += 1;
+    expect_caught(&f, "without the right bytes");
+}
+
+static void a_copy_that_is_too_short_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    f.calls[1].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].bytes -= 1;
+    expect_caught(&f, "without the right bytes");
+}
+
+static void a_copy_out_of_bounds_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].to.offset = RANKS * BYTES - 1;
+    expect_caught(&f, "past the end");
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].to.offset = UINT64_MAX;
+    expect_caught(&f, "past the end");
+}
+
+static void a_copy_to_the_wrong_rank_is_caught(void **state)
+{
+    struct fixture f;
+    struct zc_step *step;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    step = &f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)];
+    step->to.rank = (step->to.rank + 1) % RANKS;
+    expect_caught(&f, "");
+}
+
+static void bytes_written_twice_are_caught(void **state)
+{
+    struct fixture f;
+    struct zc_plan *plan;
+    uint32_t copy;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    plan = f.calls[0].plans[1];
+    copy = find_step(&f, 1, ZC_STEP_COPY, 2);
+    /* The signal behind the copy gives its place: everybody has been told before. */
+    plan->steps[copy - 1] = plan->steps[copy];
+    plan->steps[copy - 1].bytes = 1;
+    expect_caught(&f, "");
+}
+
+static void stale_bytes_of_the_call_before_are_caught(void **state)
+{
+    struct fixture f;
+    struct zc_step *pull;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_SCRATCH_PULL, true);
+    /* Rank 0 fetches from the half of the call before. */
+    pull = &f.calls[1].plans[0]->steps[find_step(&f, 0, ZC_STEP_COPY, 1)];
+    assert_int_equal(pull->from.buffer, ZC_SCRATCH);
+    pull->from.offset -= BYTES;
+    expect_caught(&f, "");
+}
+
+static void a_write_to_the_send_buffer_is_caught(void **state)
+{
+    struct fixture f;
+    struct zc_step *step;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    step = &f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)];
+    step->to = step->from;
+    expect_caught(&f, "writes to the send buffer");
+}
+
+static void another_ranks_send_buffer_is_out_of_reach(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].from.rank = 2;
+    expect_caught(&f, "another rank's send buffer");
+}
+
+static void a_lane_without_join_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_JOIN, 0));
+    expect_caught(&f, "never joined");
+}
+
+static void a_lane_without_fork_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_FORK, 0));
+    expect_caught(&f, "lane that does not run");
+}
+
+static void a_signal_on_another_lane_than_its_copy_is_caught(void **state)
+{
+    struct fixture f;
+    uint32_t signal;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    signal = find_channel(&f, 4, ZC_STEP_SIGNAL, ZC_CHANNEL_DONE);
+    f.calls[0].plans[4]->steps[signal].lane = 1;
+    expect_caught(&f, "");
+}
+
+static void a_barrier_that_lets_somebody_through_is_caught(void **state)
+{
+    struct fixture f;
+    struct zc_plan *plan;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_FLAGS, false);
+    /* Ranks 0 and 1 do not wait for each other. */
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        plan = f.calls[2].plans[rank];
+        for (uint32_t i = plan->step_count; i-- > 0;)
+            if (plan->steps[i].peer == 1 - rank)
+                drop(plan, i);
+    }
+    expect_caught(&f, "");
+}
+
+static void plans_of_different_calls_are_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    f.calls[1].plans[3]->request.bytes += 8;
+    expect_caught(&f, "not of the same call");
+}
+
+/* Whatever single step is dropped from one rank's plan, somebody notices. */
+static void every_single_dropped_step_is_caught(void **state)
+{
+    (void)state;
+    for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHMS; algorithm++)
+        for (int in_place = 0; in_place < 2; in_place++) {
+            struct fixture f;
+            uint32_t steps;
+
+            setup(&f, (enum zc_algorithm)algorithm, in_place);
+            steps = f.calls[1].plans[2]->step_count;
+            teardown(&f);
+            for (uint32_t i = 0; i < steps; i++) {
+                setup(&f, (enum zc_algorithm)algorithm, in_place);
+                drop(f.calls[1].plans[2], i);
+                expect_caught(&f, "");
+            }
+        }
+}
+
+/* Single-bit slips in a copy are caught too. */
+static void every_slip_in_a_copy_is_caught(void **state)
+{
+    (void)state;
+    for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHM_FLAGS; algorithm++)
+        for (uint32_t field = 0; field < 3; field++)
+            for (uint32_t bit = 0; bit < 7; bit++) {
+                const uint64_t flip = UINT64_C(1) << bit;
+                struct zc_step *step;
+                struct fixture f;
+
+                setup(&f, (enum zc_algorithm)algorithm, true);
+                step = &f.calls[1].plans[2]->steps[find_step(&f, 2, ZC_STEP_COPY, 0)];
+                if (field == 0)
+                    step->from.offset ^= flip;
+                else if (field == 1)
+                    step->to.offset ^= flip;
+                else
+                    step->bytes ^= flip;
+                expect_caught(&f, "");
+            }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_dropped_wait_for_ready_is_caught),
+        cmocka_unit_test(a_dropped_ready_pair_is_a_touch_before_entering),
+        cmocka_unit_test(a_dropped_done_pair_is_a_touch_after_leaving),
+        cmocka_unit_test(a_dropped_signal_leaves_somebody_waiting_for_ever),
+        cmocka_unit_test(a_signal_too_many_is_caught),
+        cmocka_unit_test(a_signal_before_its_copy_is_caught),
+        cmocka_unit_test(a_post_after_its_signal_is_caught),
+        cmocka_unit_test(a_copy_before_its_wait_is_caught),
+        cmocka_unit_test(scratch_halves_that_do_not_alternate_are_a_race),
+        cmocka_unit_test(waiting_before_signalling_is_a_deadlock),
+        cmocka_unit_test(a_shifted_offset_is_caught),
+        cmocka_unit_test(a_copy_that_is_too_short_is_caught),
+        cmocka_unit_test(a_copy_out_of_bounds_is_caught),
+        cmocka_unit_test(a_copy_to_the_wrong_rank_is_caught),
+        cmocka_unit_test(bytes_written_twice_are_caught),
+        cmocka_unit_test(stale_bytes_of_the_call_before_are_caught),
+        cmocka_unit_test(a_write_to_the_send_buffer_is_caught),
+        cmocka_unit_test(another_ranks_send_buffer_is_out_of_reach),
+        cmocka_unit_test(a_lane_without_join_is_caught),
+        cmocka_unit_test(a_lane_without_fork_is_caught),
+        cmocka_unit_test(a_signal_on_another_lane_than_its_copy_is_caught),
+        cmocka_unit_test(a_barrier_that_lets_somebody_through_is_caught),
+        cmocka_unit_test(plans_of_different_calls_are_caught),
+        cmocka_unit_test(every_single_dropped_step_is_caught),
+        cmocka_unit_test(every_slip_in_a_copy_is_caught),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

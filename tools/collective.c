@@ -1,0 +1,94 @@
+/* What the commands about a collective share. */
+#include "collective.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "options.h"
+
+const char *const zc_policy_choices[] = {"default", "efficiency", "zero", NULL};
+const char *const zc_engine_choices[] = {"auto", "ce", "nccl", NULL};
+const char *const zc_device_choices[] = {"auto", "host", "cuda", NULL};
+
+bool zc_check_collective(const char *command, const char *name)
+{
+    const char *known = zc_collective_name(ZC_COLLECTIVE_ALL_GATHER);
+
+    if (strcmp(name, known) == 0)
+        return true;
+    zc_usage_error(command, "there is no collective '%s'; there is %s", name, known);
+    return false;
+}
+
+uint64_t zc_round_output(uint64_t bytes, uint32_t rank_count)
+{
+    const uint64_t over = bytes % rank_count;
+
+    return over == 0 ? bytes : bytes + (rank_count - over);
+}
+
+uint64_t zc_share_of(const char *command, uint64_t bytes, uint32_t rank_count)
+{
+    const uint64_t rounded = zc_round_output(bytes, rank_count);
+
+    if (rounded != bytes)
+        fprintf(stderr,
+                "zerocta %s: note: %" PRIu64 " bytes do not divide by %" PRIu32
+                " ranks; rounded up to %" PRIu64 "\n",
+                command, bytes, rank_count, rounded);
+    return rounded / rank_count;
+}
+
+const char *zc_call_text(uint32_t rank_count, uint64_t share, bool in_place,
+                         char text[ZC_CALL_TEXT_BYTES])
+{
+    char whole[ZC_SIZE_TEXT_BYTES];
+
+    snprintf(text, ZC_CALL_TEXT_BYTES,
+             "%s: %" PRIu32 " %s x %" PRIu64 " bytes (%s in all), %s place",
+             zc_collective_name(ZC_COLLECTIVE_ALL_GATHER), rank_count,
+             rank_count == 1 ? "rank" : "ranks", share, zc_size_text(share * rank_count, whole),
+             in_place ? "in" : "out of");
+    return text;
+}
+
+static const struct zc_device_ops *find_device(zcta_device device)
+{
+    switch (device) {
+    case ZCTA_DEVICE_AUTO:
+    case ZCTA_DEVICE_HOST:
+        return &zc_device_host;
+    case ZCTA_DEVICE_CUDA:
+        break;
+    }
+    return NULL;
+}
+
+bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_count,
+                       struct zc_device_caps *caps)
+{
+    const struct zc_device_ops *ops = find_device(device);
+    struct zc_device *opened = NULL;
+    struct zc_diag diag;
+    zcta_error error;
+    zcta_status status;
+
+    if (ops == NULL) {
+        zc_failure(command, "this build has no %s device; `zerocta info` says what it has",
+                   zc_device_choices[device]);
+        return false;
+    }
+    zc_diag_init(&diag);
+    status = ops->open(
+        &(struct zc_device_params){.diag = &diag, .local_rank_count = rank_count}, &opened);
+    if (status == ZCTA_OK) {
+        ops->describe(opened, caps);
+        ops->close(opened);
+    } else {
+        zc_diag_last(&diag, &error);
+        zc_failure(command, "%s", error.message);
+    }
+    zc_diag_destroy(&diag);
+    return status == ZCTA_OK;
+}

@@ -1,0 +1,237 @@
+/* zerocta info: what this build and this machine have, what is missing, and why. Reads and probes;
+ * starts no rank and opens no GPU. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#ifdef ZC_HAVE_HWLOC
+#include <hwloc.h>
+#endif
+#ifdef ZC_HAVE_JANSSON
+#include <jansson.h>
+#endif
+
+#include "collective.h"
+#include "commands.h"
+#include "machine.h"
+#include "options.h"
+
+static const struct zc_command_line line = {
+    .command = "info",
+    .synopsis = "",
+    .purpose = "Says what this build and this machine have, what is missing, and why.",
+};
+
+/* One line: a name, and what is to be said about it. */
+__attribute__((format(printf, 2, 3))) static void say(const char *name, const char *format, ...)
+{
+    enum { COLUMN = 18 };
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    printf("  %-*s", COLUMN - 2, name);
+    zc_print_wrapped(text, COLUMN, COLUMN);
+}
+
+/* ---- Devices --------------------------------------------------------------------------------- */
+
+static const char *size_or_unknown(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES])
+{
+    return bytes == 0 ? "unknown" : zc_size_text(bytes, text);
+}
+
+static void print_host(const struct zc_machine *machine)
+{
+    struct zc_device_caps caps;
+    char half[ZC_SIZE_TEXT_BYTES], block[ZC_SIZE_TEXT_BYTES];
+
+    say("host", "yes: %" PRIu32 " usable CPUs, %.1f GiB of memory", machine->usable_cpus,
+        (double)machine->memory_bytes / (double)(1u << 30));
+    if (zc_device_caps_of(line.command, ZCTA_DEVICE_HOST, 1, &caps))
+        say("", "copies in blocks of %s, signals %s, %s of scratch a rank and call",
+            zc_size_text(caps.block_bytes, block), caps.signals,
+            zc_size_text(caps.scratch_bytes, half));
+}
+
+/* Asks the driver's library for its version, which touches no GPU. */
+static void print_cuda(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    int (*get_version)(int *) = NULL;
+    int version = 0;
+
+    if (driver == NULL) {
+        say("cuda", "no: not in this build, and this machine has no NVIDIA driver (libcuda.so.1)");
+        return;
+    }
+    *(void **)&get_version = dlsym(driver, "cuDriverGetVersion");
+    if (get_version != NULL && get_version(&version) == 0)
+        say("cuda", "no: not in this build; this machine's driver is for CUDA %d.%d",
+            version / 1000, version % 1000 / 10);
+    else
+        say("cuda", "no: not in this build; this machine's driver does not tell its version");
+    dlclose(driver);
+}
+
+/* ---- Libraries ------------------------------------------------------------------------------- */
+
+static void print_nccl(void)
+{
+    void *nccl = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+
+    say("nccl", "no: not in this build%s",
+        nccl != NULL ? "; this machine has libnccl.so.2" : ", nor on this machine (libnccl.so.2)");
+    if (nccl != NULL)
+        dlclose(nccl);
+}
+
+static void print_libraries(void)
+{
+    say("libsodium", "%s: token and keyed hash", sodium_version_string());
+#ifdef ZC_HAVE_HWLOC
+    say("hwloc", "%u.%u.%u: topology, workers of host streams bound to cores",
+        hwloc_get_api_version() >> 16, hwloc_get_api_version() >> 8 & 255u,
+        hwloc_get_api_version() & 255u);
+#else
+    say("hwloc", "no: not found when this was built; host streams are not bound to cores");
+#endif
+#ifdef ZC_HAVE_JANSSON
+    say("jansson", "%s: `zerocta perf --json`", JANSSON_VERSION);
+#else
+    say("jansson", "no: not found when this was built; `zerocta perf` cannot write JSON");
+#endif
+    print_nccl();
+}
+
+/* ---- Topology -------------------------------------------------------------------------------- */
+
+static void print_topology(const struct zc_machine *machine)
+{
+    char l1d[ZC_SIZE_TEXT_BYTES], l2[ZC_SIZE_TEXT_BYTES], l3[ZC_SIZE_TEXT_BYTES];
+
+    say("cpu", "%s", machine->cpu);
+    say("kernel", "%s", machine->kernel);
+    if (machine->cpus == 0)
+        say("topology", "unknown: %s does not tell", machine->source);
+    else
+        say("topology",
+            "%" PRIu32 " package%s, %" PRIu32 " cores, %" PRIu32 " hardware threads, %" PRIu32
+            " NUMA node%s (from %s)",
+            machine->packages, machine->packages == 1 ? "" : "s", machine->cores, machine->cpus,
+            machine->numa_nodes, machine->numa_nodes == 1 ? "" : "s", machine->source);
+    say("caches", "L1d %s, L2 %s, L3 %s", size_or_unknown(machine->l1d_bytes, l1d),
+        size_or_unknown(machine->l2_bytes, l2), size_or_unknown(machine->l3_bytes, l3));
+}
+
+/* ---- Limits ---------------------------------------------------------------------------------- */
+
+/* Does what a window does: makes shared memory that has a file descriptor, and writes to it. */
+static void print_memfd(void)
+{
+    const size_t bytes = 1u << 16;
+    const int fd = memfd_create("zerocta info", MFD_CLOEXEC);
+    void *base = MAP_FAILED;
+
+    if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0)
+        base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        say("memfd", "does not work: %s; windows of the host device cannot be made",
+            strerror(errno));
+    } else {
+        memset(base, 1, bytes);
+        munmap(base, bytes);
+        say("memfd", "works: windows of the host device");
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+static void print_limit(const char *name, int resource, const char *what)
+{
+    struct rlimit limit;
+    char soft[32] = "unlimited", hard[32] = "unlimited";
+
+    if (getrlimit(resource, &limit) != 0)
+        return;
+    if (limit.rlim_cur != RLIM_INFINITY)
+        snprintf(soft, sizeof soft, "%" PRIuMAX, (uintmax_t)limit.rlim_cur);
+    if (limit.rlim_max != RLIM_INFINITY)
+        snprintf(hard, sizeof hard, "%" PRIuMAX, (uintmax_t)limit.rlim_max);
+    say(name, "%s, at most %s: %s", soft, hard, what);
+}
+
+static void print_limits(void)
+{
+    print_memfd();
+    print_limit("open files", RLIMIT_NOFILE,
+                "a rank has one for each other rank, and one for each window");
+    print_limit("address space", RLIMIT_AS, "a rank maps every rank's part of a window");
+}
+
+/* ---- Environment ----------------------------------------------------------------------------- */
+
+static void print_environment(void)
+{
+    static const struct {
+        const char *name;
+        bool secret;
+    } variables[] = {
+        {"ZEROCTA_LOG", false},           {"ZEROCTA_CHECK", false},
+        {"ZEROCTA_TIMEOUT", false},       {"ZEROCTA_REMOTE", false},
+        {"ZEROCTA_RANK", false},          {"ZEROCTA_RANK_COUNT", false},
+        {"ZEROCTA_LOCAL_RANK", false},    {"ZEROCTA_LOCAL_RANK_COUNT", false},
+        {"ZEROCTA_ROOT", false},          {"ZEROCTA_TOKEN", true},
+        {"RANK", false},                  {"WORLD_SIZE", false},
+        {"LOCAL_RANK", false},            {"LOCAL_WORLD_SIZE", false},
+        {"MASTER_ADDR", false},           {"MASTER_PORT", false},
+        {"OMPI_COMM_WORLD_RANK", false},  {"OMPI_COMM_WORLD_SIZE", false},
+        {"PMIX_RANK", false},             {"SLURM_PROCID", false},
+        {"SLURM_NTASKS", false},          {"CUDA_VISIBLE_DEVICES", false},
+    };
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *value = getenv(variables[i].name);
+
+        if (value == NULL)
+            continue;
+        any = true;
+        printf("  %-26s%s\n", variables[i].name, variables[i].secret ? "(set)" : value);
+    }
+    if (!any)
+        printf("  none of the variables that zerocta reads is set\n");
+}
+
+int zc_command_info(int argc, char **argv)
+{
+    const uint32_t version = zcta_version();
+    struct zc_machine machine;
+    int first, status;
+
+    if (!zc_options_parse(&line, argc, argv, NULL, &first, &status))
+        return status;
+    zc_machine_read(&machine);
+    printf("zerocta %u.%u.%u\n\ndevices\n", version >> 16, version >> 8 & 255u, version & 255u);
+    print_host(&machine);
+    print_cuda();
+    printf("\nlibraries\n");
+    print_libraries();
+    printf("\nmachine\n");
+    print_topology(&machine);
+    printf("\nlimits\n");
+    print_limits();
+    printf("\nenvironment\n");
+    print_environment();
+    return ZC_EXIT_OK;
+}

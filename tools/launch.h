@@ -1,0 +1,27 @@
+/* Starts the ranks of a job on this machine and watches over them until the last has ended. Knows
+ * nothing of the library: any program can be a rank. */
+#ifndef ZC_LAUNCH_H
+#define ZC_LAUNCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct zc_launch {
+    const char *command; /* for messages: "run" */
+    uint32_t rank_count;
+    char *const *argv;   /* program and arguments, NULL at the end; looked up in PATH */
+    bool prefix;         /* "[rank] " before each line of output */
+    uint64_t timeout_ns; /* 0: none */
+};
+
+/* Runs the job and returns the exit status for this process: 0 when every rank returned 0; the
+ * status of the first rank that failed, 128 + signal if a signal ended it; 124 after the timeout;
+ * 127 when the program does not exist, 126 when it cannot be executed; 1 when the job could not be
+ * started. Says on stderr what happened unless it is 0. No rank is left when it returns.
+ * Only for a process with one thread; signals are handled by the launcher meanwhile. */
+int zc_launch_run(const struct zc_launch *launch);
+
+/* True when this process was started as a rank by some launcher: it should not start others. */
+bool zc_launch_is_rank(void);
+
+#endif

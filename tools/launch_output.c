@@ -1,0 +1,332 @@
+/* Lines from the ranks' pipes to standard output and error. Knows nothing of processes. */
+#include "launch_output.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define LINE_BYTES   65536u /* a longer line goes out in pieces of this size */
+#define PREFIX_BYTES 8u     /* "[4095] " and its end */
+
+/* One reading makes at most LINE_BYTES lines of one byte, each with its prefix. */
+#define BURST_BYTES (LINE_BYTES * PREFIX_BYTES)
+#define SAY_BYTES   65536u /* kept free for the launcher's own lines */
+#define QUEUE_BYTES (2u * BURST_BYTES + SAY_BYTES)
+
+/* A pipe that poll() calls writable takes this much without blocking (PIPE_BUF). */
+#define WRITE_BYTES      4096u
+#define WRITES_PER_ROUND 64
+
+struct source {
+    int fd;          /* -1: closed */
+    char *line;      /* what has no newline yet; LINE_BYTES, or NULL while empty */
+    size_t used;     /* of line */
+    size_t readable; /* how much may still be read */
+};
+
+struct sink {
+    int fd;
+    int error; /* errno of the write that failed; everything is dropped from then on */
+    size_t start, used;
+    char *queue; /* QUEUE_BYTES; bytes start to start + used wait */
+};
+
+struct zc_output {
+    uint32_t rank_count;
+    bool prefix;
+    struct sink sinks[ZC_CHANNELS];
+    struct source *sources; /* rank * ZC_CHANNELS + channel */
+};
+
+struct zc_output *zc_output_new(uint32_t rank_count, bool prefix)
+{
+    struct zc_output *output = calloc(1, sizeof *output);
+
+    if (output == NULL)
+        return NULL;
+    output->rank_count = rank_count;
+    output->prefix = prefix;
+    output->sources = calloc(rank_count, ZC_CHANNELS * sizeof *output->sources);
+    output->sinks[ZC_CHANNEL_OUT] = (struct sink){.fd = 1, .queue = malloc(QUEUE_BYTES)};
+    output->sinks[ZC_CHANNEL_ERR] = (struct sink){.fd = 2, .queue = malloc(QUEUE_BYTES)};
+    if (output->sources == NULL || output->sinks[ZC_CHANNEL_OUT].queue == NULL ||
+        output->sinks[ZC_CHANNEL_ERR].queue == NULL) {
+        zc_output_free(output);
+        return NULL;
+    }
+    for (size_t i = 0; i < (size_t)rank_count * ZC_CHANNELS; i++)
+        output->sources[i] = (struct source){.fd = -1, .readable = SIZE_MAX};
+    return output;
+}
+
+void zc_output_free(struct zc_output *output)
+{
+    if (output == NULL)
+        return;
+    for (size_t i = 0; output->sources != NULL && i < (size_t)output->rank_count * ZC_CHANNELS;
+         i++) {
+        if (output->sources[i].fd >= 0)
+            close(output->sources[i].fd);
+        free(output->sources[i].line);
+    }
+    for (size_t i = 0; i < ZC_CHANNELS; i++)
+        free(output->sinks[i].queue);
+    free(output->sources);
+    free(output);
+}
+
+int zc_output_open_rank(struct zc_output *output, uint32_t rank, int writers[ZC_CHANNELS])
+{
+    struct source *sources = &output->sources[(size_t)rank * ZC_CHANNELS];
+    int ends[2];
+
+    for (size_t i = 0; i < ZC_CHANNELS; i++) {
+        if (pipe2(ends, O_CLOEXEC) != 0) {
+            const int error = errno;
+
+            while (i-- > 0) {
+                close(writers[i]);
+                close(sources[i].fd);
+                sources[i].fd = -1;
+            }
+            return error;
+        }
+        /* Only this end: the rank's must block as an ordinary pipe does. */
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        sources[i].fd = ends[0];
+        writers[i] = ends[1];
+    }
+    return 0;
+}
+
+/* ---- Queues -------------------------------------------------------------------------------- */
+
+static size_t sink_room(const struct sink *sink)
+{
+    return QUEUE_BYTES - sink->used;
+}
+
+static bool sink_takes_burst(const struct sink *sink)
+{
+    return sink->error != 0 || sink_room(sink) >= BURST_BYTES + SAY_BYTES;
+}
+
+static void sink_append(struct sink *sink, const char *data, size_t bytes)
+{
+    if (sink->error != 0)
+        return;
+    assert(bytes <= sink_room(sink));
+    if (QUEUE_BYTES - sink->start - sink->used < bytes) {
+        memmove(sink->queue, sink->queue + sink->start, sink->used);
+        sink->start = 0;
+    }
+    memcpy(sink->queue + sink->start + sink->used, data, bytes);
+    sink->used += bytes;
+}
+
+static void sink_write(struct sink *sink)
+{
+    for (int round = 0; round < WRITES_PER_ROUND && sink->used > 0; round++) {
+        struct pollfd polled = {.fd = sink->fd, .events = POLLOUT};
+        const size_t bytes = sink->used < WRITE_BYTES ? sink->used : WRITE_BYTES;
+        ssize_t written;
+
+        /* The file may block, and it is not ours to make it not block: others use it too. */
+        if (poll(&polled, 1, 0) <= 0)
+            return;
+        written = write(sink->fd, sink->queue + sink->start, bytes);
+        if (written < 0 && (errno == EINTR || errno == EAGAIN))
+            return;
+        if (written < 0) {
+            sink->error = errno;
+            sink->used = 0;
+            return;
+        }
+        sink->start += (size_t)written;
+        sink->used -= (size_t)written;
+    }
+    if (sink->used == 0)
+        sink->start = 0;
+}
+
+void zc_output_say(struct zc_output *output, const char *format, ...)
+{
+    struct sink *sink = &output->sinks[ZC_CHANNEL_ERR];
+    char line[1024];
+    va_list args;
+    size_t bytes;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line - 1, format, args);
+    va_end(args);
+    bytes = strlen(line);
+    line[bytes++] = '\n';
+    if (bytes <= sink_room(sink))
+        sink_append(sink, line, bytes);
+}
+
+/* ---- Lines --------------------------------------------------------------------------------- */
+
+static void emit(struct zc_output *output, size_t index, const char *line, size_t bytes)
+{
+    struct sink *sink = &output->sinks[index % ZC_CHANNELS];
+    char prefix[16];
+    const int length = snprintf(prefix, sizeof prefix, "[%zu] ", index / ZC_CHANNELS);
+
+    if (output->prefix)
+        sink_append(sink, prefix, (size_t)length);
+    sink_append(sink, line, bytes);
+    if (bytes == 0 || line[bytes - 1] != '\n')
+        sink_append(sink, "\n", 1);
+}
+
+/* Passes complete lines on; keeps the rest unless it fills the buffer or `flush` is set. */
+static void cut_lines(struct zc_output *output, size_t index, bool flush)
+{
+    struct source *source = &output->sources[index];
+    size_t start = 0;
+    const char *newline;
+
+    while ((newline = memchr(source->line + start, '\n', source->used - start)) != NULL) {
+        const size_t bytes = (size_t)(newline - source->line) - start + 1;
+
+        emit(output, index, source->line + start, bytes);
+        start += bytes;
+    }
+    source->used -= start;
+    memmove(source->line, source->line + start, source->used);
+    if (source->used == LINE_BYTES || (flush && source->used > 0)) {
+        emit(output, index, source->line, source->used);
+        source->used = 0;
+    }
+}
+
+/* The caller has seen that the queue takes a burst: an unfinished line goes out here. */
+static void source_close(struct zc_output *output, size_t index)
+{
+    struct source *source = &output->sources[index];
+
+    if (source->used > 0)
+        cut_lines(output, index, true);
+    close(source->fd);
+    source->fd = -1;
+    free(source->line);
+    source->line = NULL;
+}
+
+/* Reads once. Returns false when there is nothing more to get for now. */
+static bool source_read(struct zc_output *output, size_t index)
+{
+    struct source *source = &output->sources[index];
+    size_t bytes;
+    ssize_t count;
+
+    if (source->fd < 0 || !sink_takes_burst(&output->sinks[index % ZC_CHANNELS]))
+        return false;
+    if (source->line == NULL && (source->line = malloc(LINE_BYTES)) == NULL) {
+        output->sinks[ZC_CHANNEL_OUT].error = ENOMEM;
+        return false;
+    }
+    bytes = LINE_BYTES - source->used;
+    if (bytes > source->readable)
+        bytes = source->readable;
+    count = bytes == 0 ? 0 : read(source->fd, source->line + source->used, bytes);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (count <= 0) {
+        source_close(output, index);
+        return false;
+    }
+    source->used += (size_t)count;
+    if (source->readable != SIZE_MAX)
+        source->readable -= (size_t)count;
+    cut_lines(output, index, false);
+    if (source->used == 0) {
+        free(source->line);
+        source->line = NULL;
+    }
+    return true;
+}
+
+void zc_output_drain_rank(struct zc_output *output, uint32_t rank)
+{
+    /* A pipe holds a few readings at most; a process that keeps writing must not hold us here. */
+    for (size_t i = 0; i < ZC_CHANNELS; i++)
+        for (int readings = 0; readings < 32; readings++)
+            if (!source_read(output, (size_t)rank * ZC_CHANNELS + i))
+                break;
+}
+
+/* ---- The event loop's part ----------------------------------------------------------------- */
+
+size_t zc_output_poll_count(const struct zc_output *output)
+{
+    return ZC_CHANNELS + (size_t)output->rank_count * ZC_CHANNELS;
+}
+
+void zc_output_prepare(const struct zc_output *output, struct pollfd *polled)
+{
+    for (size_t i = 0; i < ZC_CHANNELS; i++) {
+        const struct sink *sink = &output->sinks[i];
+
+        polled[i] = (struct pollfd){.fd = sink->used > 0 ? sink->fd : -1, .events = POLLOUT};
+    }
+    for (size_t i = 0; i < (size_t)output->rank_count * ZC_CHANNELS; i++) {
+        const bool wanted = sink_takes_burst(&output->sinks[i % ZC_CHANNELS]);
+
+        polled[ZC_CHANNELS + i] =
+            (struct pollfd){.fd = wanted ? output->sources[i].fd : -1, .events = POLLIN};
+    }
+}
+
+void zc_output_handle(struct zc_output *output, const struct pollfd *polled)
+{
+    for (size_t i = 0; i < (size_t)output->rank_count * ZC_CHANNELS; i++)
+        if (polled[ZC_CHANNELS + i].revents != 0 || output->sources[i].readable == 0)
+            source_read(output, i);
+    zc_output_flush(output);
+}
+
+void zc_output_flush(struct zc_output *output)
+{
+    for (size_t i = 0; i < ZC_CHANNELS; i++)
+        sink_write(&output->sinks[i]);
+}
+
+void zc_output_last_call(struct zc_output *output)
+{
+    for (size_t i = 0; i < (size_t)output->rank_count * ZC_CHANNELS; i++) {
+        struct source *source = &output->sources[i];
+        int waiting = 0;
+
+        if (source->fd < 0)
+            continue;
+        if (ioctl(source->fd, FIONREAD, &waiting) != 0)
+            waiting = 0;
+        source->readable = (size_t)waiting;
+        if (waiting == 0 && sink_takes_burst(&output->sinks[i % ZC_CHANNELS]))
+            source_close(output, i);
+    }
+}
+
+bool zc_output_is_done(const struct zc_output *output)
+{
+    for (size_t i = 0; i < ZC_CHANNELS; i++)
+        if (output->sinks[i].used > 0)
+            return false;
+    for (size_t i = 0; i < (size_t)output->rank_count * ZC_CHANNELS; i++)
+        if (output->sources[i].fd >= 0)
+            return false;
+    return true;
+}
+
+int zc_output_error(const struct zc_output *output)
+{
+    return output->sinks[ZC_CHANNEL_OUT].error;
+}

@@ -1,0 +1,74 @@
+/* The zerocta command: finds the sub-command and hands over. */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "options.h"
+#include "zerocta/zerocta.h"
+
+struct command {
+    const char *name;
+    const char *purpose;
+    int (*run)(int argc, char **argv);
+};
+
+static const struct command commands[] = {
+#define COMMAND(name, purpose) {#name, purpose, zc_command_##name},
+    ZC_COMMAND_LIST(COMMAND)
+#undef COMMAND
+};
+static const size_t command_count = sizeof commands / sizeof commands[0];
+
+static int print_help(void)
+{
+    printf("usage: zerocta COMMAND [OPTIONS]\n\n"
+           "Collectives that leave every SM to compute.\n\n");
+    for (size_t i = 0; i < command_count; i++)
+        printf("  %-9s %s\n", commands[i].name, commands[i].purpose);
+    printf("\n`zerocta COMMAND --help` says more. `zerocta --version` prints the version.\n"
+           "Exit status: 0 all well, 1 a check or the work failed, 2 a wrong option or value.\n");
+    return ZC_EXIT_OK;
+}
+
+static int print_version(void)
+{
+    const uint32_t version = zcta_version();
+
+    printf("zerocta %u.%u.%u\n", version >> 16, version >> 8 & 255u, version & 255u);
+    return ZC_EXIT_OK;
+}
+
+static int complain(const char *what, const char *given)
+{
+    char names[128] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < command_count && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ",
+                                 commands[i].name);
+    return zc_usage_error(NULL, "%s%s; commands are %s, and there are --help and --version", what,
+                          given, names);
+}
+
+/* What was printed must have arrived: a full disk or a closed pipe is a failure. */
+static int flush_output(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    zc_failure(NULL, "cannot write to standard output");
+    return status == ZC_EXIT_OK ? ZC_EXIT_FAILED : status;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return complain("a command is missing", "");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return flush_output(print_help());
+    if (strcmp(argv[1], "--version") == 0)
+        return flush_output(print_version());
+    for (size_t i = 0; i < command_count; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return flush_output(commands[i].run(argc - 1, argv + 1));
+    return complain("there is no command ", argv[1]);
+}

@@ -1,0 +1,71 @@
+/* Command line options in GNU form, from a table for each command. The table is the only place that
+ * knows an option: parsing, checking and `--help` are made from it. */
+#ifndef ZC_OPTIONS_H
+#define ZC_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum zc_option_kind {
+    ZC_OPTION_FLAG,    /* bool: true when given; takes no value */
+    ZC_OPTION_NUMBER,  /* uint64_t between min and max */
+    ZC_OPTION_SIZE,    /* uint64_t bytes between min and max; 4096, 4K, 1M, 2G, 1T */
+    ZC_OPTION_SECONDS, /* uint64_t nanoseconds from "2" or "0.5"; min and max in nanoseconds */
+    ZC_OPTION_CHOICE,  /* uint64_t index into `choices` */
+    ZC_OPTION_TEXT,    /* const char * into argv */
+};
+
+struct zc_option {
+    const char *name;     /* without the dashes */
+    char letter;          /* 0: none */
+    const char *argument; /* "RANKS"; NULL for a flag */
+    const char *help;     /* a phrase, wrapped as needed */
+    enum zc_option_kind kind;
+    size_t offset;              /* of the value in the command's settings */
+    uint64_t min, max;          /* max 0: no upper bound */
+    const char *const *choices; /* ends with NULL */
+};
+
+struct zc_command_line {
+    const char *command;  /* "perf" */
+    const char *synopsis; /* what follows the command: "COLLECTIVE [OPTIONS]" */
+    const char *purpose;  /* a paragraph for --help, wrapped as needed */
+    const struct zc_option *options;
+    size_t option_count;
+    bool stop_at_operand; /* what follows the first operand belongs to another program */
+    uint32_t operands_min, operands_max;
+    const char *operand_name; /* "a collective"; for messages */
+    const char *notes;        /* printed as it is at the end of --help, or NULL */
+};
+
+/* Reads argv (argv[0] is the command's name) into `settings`, which holds the defaults before.
+ * Returns true to go on; operands then are argv[*first_operand] to argv[argc - 1], in order.
+ * Returns false when the command is over, with its exit status: help was printed, or one sentence
+ * on stderr said what is wrong. Options `--help` and `-h` are always there. */
+bool zc_options_parse(const struct zc_command_line *line, int argc, char **argv, void *settings,
+                      int *first_operand, int *exit_status);
+
+/* For mistakes that a table cannot know: prints "zerocta COMMAND: sentence" and returns
+ * ZC_EXIT_USAGE. The format needs no newline. `command` may be NULL. */
+int zc_usage_error(const char *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The same for a failure that is no mistake in the command line: returns ZC_EXIT_FAILED. */
+int zc_failure(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The parsers on their own. Each takes the whole text or nothing, checks for overflow, and writes
+ * its output only on success. */
+bool zc_parse_number(const char *text, uint64_t *value);
+bool zc_parse_size(const char *text, uint64_t *bytes);
+bool zc_parse_seconds(const char *text, uint64_t *nanoseconds);
+
+/* "4K" where that is exact, else "4097"; `text` gets at most 24 bytes. */
+#define ZC_SIZE_TEXT_BYTES 24
+const char *zc_size_text(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES]);
+
+/* Prints words on standard output, the first at column `from`, where the cursor is; further lines
+ * are indented by `indent`. Ends the line. */
+void zc_print_wrapped(const char *text, size_t from, size_t indent);
+
+#endif
