@@ -80,8 +80,8 @@ bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_co
         return false;
     }
     zc_diag_init(&diag);
-    status = ops->open(
-        &(struct zc_device_params){.diag = &diag, .local_rank_count = rank_count}, &opened);
+    status = ops->open(&(struct zc_device_params){.diag = &diag, .local_rank_count = rank_count},
+                       &opened);
     if (status == ZCTA_OK) {
         ops->describe(opened, caps);
         ops->close(opened);

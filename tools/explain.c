@@ -69,9 +69,9 @@ static const struct zc_command_line line = {
 
 static void print_report(const zcta_report *report)
 {
-    static const size_t reason_column = 38;
+    enum { REASON_COLUMN = 35 };
 
-    printf("  %-20s %-11s %-4s\n", "path", "", "SMs");
+    printf("  %-16s %-10s %-3s  %s\n", "path", "", "SMs", "reason");
     for (uint32_t i = 0; i < report->path_count; i++) {
         const struct zcta_report_path *path = &report->paths[i];
         const char *verdict = "not chosen";
@@ -80,8 +80,8 @@ static void print_report(const zcta_report *report)
             verdict = "chosen";
         else if (!path->possible)
             verdict = "cannot run";
-        printf("  %-20s %-11s %-4s", path->path, verdict, path->sms ? "yes" : "0");
-        zc_print_wrapped(path->reason, reason_column, reason_column);
+        printf("  %-16s %-10s %-3s  ", path->path, verdict, path->sms ? "yes" : "0");
+        zc_print_wrapped(path->reason, REASON_COLUMN, REASON_COLUMN);
     }
 }
 

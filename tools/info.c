@@ -44,7 +44,7 @@ __attribute__((format(printf, 2, 3))) static void say(const char *name, const ch
     zc_print_wrapped(text, COLUMN, COLUMN);
 }
 
-/* ---- Devices --------------------------------------------------------------------------------- */
+/* ---- Devices ---- */
 
 static const char *size_or_unknown(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES])
 {
@@ -54,14 +54,16 @@ static const char *size_or_unknown(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES]
 static void print_host(const struct zc_machine *machine)
 {
     struct zc_device_caps caps;
-    char half[ZC_SIZE_TEXT_BYTES], block[ZC_SIZE_TEXT_BYTES];
 
     say("host", "yes: %" PRIu32 " usable CPUs, %.1f GiB of memory", machine->usable_cpus,
         (double)machine->memory_bytes / (double)(1u << 30));
-    if (zc_device_caps_of(line.command, ZCTA_DEVICE_HOST, 1, &caps))
+    if (zc_device_caps_of(line.command, ZCTA_DEVICE_HOST, 1, &caps)) {
+        char half[ZC_SIZE_TEXT_BYTES], block[ZC_SIZE_TEXT_BYTES];
+
         say("", "copies in blocks of %s, signals %s, %s of scratch a rank and call",
             zc_size_text(caps.block_bytes, block), caps.signals,
             zc_size_text(caps.scratch_bytes, half));
+    }
 }
 
 /* Asks the driver's library for its version, which touches no GPU. */
@@ -84,7 +86,7 @@ static void print_cuda(void)
     dlclose(driver);
 }
 
-/* ---- Libraries ------------------------------------------------------------------------------- */
+/* ---- Libraries ---- */
 
 static void print_nccl(void)
 {
@@ -100,9 +102,7 @@ static void print_libraries(void)
 {
     say("libsodium", "%s: token and keyed hash", sodium_version_string());
 #ifdef ZC_HAVE_HWLOC
-    say("hwloc", "%u.%u.%u: topology, workers of host streams bound to cores",
-        hwloc_get_api_version() >> 16, hwloc_get_api_version() >> 8 & 255u,
-        hwloc_get_api_version() & 255u);
+    say("hwloc", "%s: topology, workers of host streams bound to cores", HWLOC_VERSION);
 #else
     say("hwloc", "no: not found when this was built; host streams are not bound to cores");
 #endif
@@ -114,7 +114,7 @@ static void print_libraries(void)
     print_nccl();
 }
 
-/* ---- Topology -------------------------------------------------------------------------------- */
+/* ---- Topology ---- */
 
 static void print_topology(const struct zc_machine *machine)
 {
@@ -134,7 +134,7 @@ static void print_topology(const struct zc_machine *machine)
         size_or_unknown(machine->l2_bytes, l2), size_or_unknown(machine->l3_bytes, l3));
 }
 
-/* ---- Limits ---------------------------------------------------------------------------------- */
+/* ---- Limits ---- */
 
 /* Does what a window does: makes shared memory that has a file descriptor, and writes to it. */
 static void print_memfd(void)
@@ -157,29 +157,30 @@ static void print_memfd(void)
         close(fd);
 }
 
-static void print_limit(const char *name, int resource, const char *what)
+static void print_limit(const char *name, const struct rlimit *limit, const char *what)
 {
-    struct rlimit limit;
     char soft[32] = "unlimited", hard[32] = "unlimited";
 
-    if (getrlimit(resource, &limit) != 0)
-        return;
-    if (limit.rlim_cur != RLIM_INFINITY)
-        snprintf(soft, sizeof soft, "%" PRIuMAX, (uintmax_t)limit.rlim_cur);
-    if (limit.rlim_max != RLIM_INFINITY)
-        snprintf(hard, sizeof hard, "%" PRIuMAX, (uintmax_t)limit.rlim_max);
+    if (limit->rlim_cur != RLIM_INFINITY)
+        snprintf(soft, sizeof soft, "%" PRIuMAX, (uintmax_t)limit->rlim_cur);
+    if (limit->rlim_max != RLIM_INFINITY)
+        snprintf(hard, sizeof hard, "%" PRIuMAX, (uintmax_t)limit->rlim_max);
     say(name, "%s, at most %s: %s", soft, hard, what);
 }
 
 static void print_limits(void)
 {
+    struct rlimit limit;
+
     print_memfd();
-    print_limit("open files", RLIMIT_NOFILE,
-                "a rank has one for each other rank, and one for each window");
-    print_limit("address space", RLIMIT_AS, "a rank maps every rank's part of a window");
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        print_limit("open files", &limit,
+                    "a rank has one for each other rank, and one for each window");
+    if (getrlimit(RLIMIT_AS, &limit) == 0)
+        print_limit("address space", &limit, "a rank maps every rank's part of a window");
 }
 
-/* ---- Environment ----------------------------------------------------------------------------- */
+/* ---- Environment ---- */
 
 static void print_environment(void)
 {
@@ -187,17 +188,28 @@ static void print_environment(void)
         const char *name;
         bool secret;
     } variables[] = {
-        {"ZEROCTA_LOG", false},           {"ZEROCTA_CHECK", false},
-        {"ZEROCTA_TIMEOUT", false},       {"ZEROCTA_REMOTE", false},
-        {"ZEROCTA_RANK", false},          {"ZEROCTA_RANK_COUNT", false},
-        {"ZEROCTA_LOCAL_RANK", false},    {"ZEROCTA_LOCAL_RANK_COUNT", false},
-        {"ZEROCTA_ROOT", false},          {"ZEROCTA_TOKEN", true},
-        {"RANK", false},                  {"WORLD_SIZE", false},
-        {"LOCAL_RANK", false},            {"LOCAL_WORLD_SIZE", false},
-        {"MASTER_ADDR", false},           {"MASTER_PORT", false},
-        {"OMPI_COMM_WORLD_RANK", false},  {"OMPI_COMM_WORLD_SIZE", false},
-        {"PMIX_RANK", false},             {"SLURM_PROCID", false},
-        {"SLURM_NTASKS", false},          {"CUDA_VISIBLE_DEVICES", false},
+        {"ZEROCTA_LOG", false},
+        {"ZEROCTA_CHECK", false},
+        {"ZEROCTA_TIMEOUT", false},
+        {"ZEROCTA_REMOTE", false},
+        {"ZEROCTA_RANK", false},
+        {"ZEROCTA_RANK_COUNT", false},
+        {"ZEROCTA_LOCAL_RANK", false},
+        {"ZEROCTA_LOCAL_RANK_COUNT", false},
+        {"ZEROCTA_ROOT", false},
+        {"ZEROCTA_TOKEN", true},
+        {"RANK", false},
+        {"WORLD_SIZE", false},
+        {"LOCAL_RANK", false},
+        {"LOCAL_WORLD_SIZE", false},
+        {"MASTER_ADDR", false},
+        {"MASTER_PORT", false},
+        {"OMPI_COMM_WORLD_RANK", false},
+        {"OMPI_COMM_WORLD_SIZE", false},
+        {"PMIX_RANK", false},
+        {"SLURM_PROCID", false},
+        {"SLURM_NTASKS", false},
+        {"CUDA_VISIBLE_DEVICES", false},
     };
     bool any = false;
 

@@ -76,7 +76,7 @@ bool zc_launch_is_rank(void)
     return false;
 }
 
-/* ---- Ending ---------------------------------------------------------------------------------- */
+/* ---- Ending ---- */
 
 static void signal_all(const struct job *job, int signal_number)
 {
@@ -193,7 +193,7 @@ static bool reap_child(struct job *job, pid_t pid)
     return true;
 }
 
-/* ---- Signals --------------------------------------------------------------------------------- */
+/* ---- Signals ---- */
 
 static bool is_ending(int signal_number)
 {
@@ -255,7 +255,7 @@ static int open_signals(struct job *job)
     return job->signal_fd < 0 ? errno : 0;
 }
 
-/* ---- The loop -------------------------------------------------------------------------------- */
+/* ---- The loop ---- */
 
 static int poll_timeout_ms(const struct job *job)
 {
@@ -320,7 +320,7 @@ static void watch(struct job *job)
     zc_output_flush(job->output);
 }
 
-/* ---- Starting -------------------------------------------------------------------------------- */
+/* ---- Starting ---- */
 
 /* Files 0, 1 and 2 exist from here on, so that no pipe of a rank takes their place. */
 static int open_standard_files(void)
@@ -336,25 +336,28 @@ static int open_standard_files(void)
     return 0;
 }
 
-static int allow_files(struct job *job)
+static bool allow_files(struct job *job)
 {
     const rlim_t needed = 2 * (rlim_t)job->launch->rank_count + FILES_BESIDE_PIPES;
-    struct rlimit files;
+    struct rlimit files = {0};
 
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
-        return zc_failure(job->launch->command, "cannot read the limit of open files: %s",
-                          strerror(errno));
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        zc_failure(job->launch->command, "cannot read the limit of open files: %s",
+                   strerror(errno));
+        return false;
+    }
     job->spawn.files = files;
     if (files.rlim_cur >= needed)
-        return 0;
+        return true;
     files.rlim_cur = needed;
-    if (files.rlim_max < needed || setrlimit(RLIMIT_NOFILE, &files) != 0)
-        return zc_failure(job->launch->command,
-                          "%u ranks need %llu open files here and the hard limit is %llu; raise it "
-                          "(ulimit -Hn) or start fewer ranks",
-                          job->launch->rank_count, (unsigned long long)needed,
-                          (unsigned long long)files.rlim_max);
-    return 0;
+    if (files.rlim_max >= needed && setrlimit(RLIMIT_NOFILE, &files) == 0)
+        return true;
+    zc_failure(job->launch->command,
+               "%u ranks need %llu open files here and the hard limit is %llu; raise it "
+               "(ulimit -Hn) or start fewer ranks",
+               job->launch->rank_count, (unsigned long long)needed,
+               (unsigned long long)files.rlim_max);
+    return false;
 }
 
 static int complain_start(const struct job *job, uint32_t rank, bool executed, int error)
@@ -388,29 +391,34 @@ static int start_ranks(struct job *job)
     return 0;
 }
 
+static int cannot(const struct job *job, const char *what, int error)
+{
+    zc_failure(job->launch->command, "cannot %s: %s", what, strerror(error));
+    return ZC_EXIT_FAILED;
+}
+
+/* Returns 0, or the exit status after it said why. */
 static int prepare(struct job *job)
 {
     const char *what;
     int error = open_standard_files();
 
     if (error != 0)
-        return zc_failure(job->launch->command, "cannot open /dev/null: %s", strerror(error));
+        return cannot(job, "open /dev/null", error);
     error = open_signals(job);
     if (error != 0)
-        return zc_failure(job->launch->command, "cannot take signals: %s", strerror(error));
-    if (allow_files(job) != 0)
+        return cannot(job, "take signals", error);
+    if (!allow_files(job))
         return ZC_EXIT_FAILED;
     job->pids = calloc(job->launch->rank_count, sizeof *job->pids);
     job->output = zc_output_new(job->launch->rank_count, job->launch->prefix);
     if (job->pids == NULL || job->output == NULL)
-        return zc_failure(job->launch->command, "out of memory");
+        return cannot(job, "start the job", ENOMEM);
     job->polled = calloc(1 + zc_output_poll_count(job->output), sizeof *job->polled);
     if (job->polled == NULL)
-        return zc_failure(job->launch->command, "out of memory");
+        return cannot(job, "start the job", ENOMEM);
     error = zc_spawn_open(&job->spawn, &what);
-    if (error != 0)
-        return zc_failure(job->launch->command, "cannot %s: %s", what, strerror(error));
-    return 0;
+    return error == 0 ? 0 : cannot(job, what, error);
 }
 
 /* After a start that failed half way. */

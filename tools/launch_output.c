@@ -105,7 +105,7 @@ int zc_output_open_rank(struct zc_output *output, uint32_t rank, int writers[ZC_
     return 0;
 }
 
-/* ---- Queues -------------------------------------------------------------------------------- */
+/* ---- Queues ---- */
 
 static size_t sink_room(const struct sink *sink)
 {
@@ -171,7 +171,7 @@ void zc_output_say(struct zc_output *output, const char *format, ...)
         sink_append(sink, line, bytes);
 }
 
-/* ---- Lines --------------------------------------------------------------------------------- */
+/* ---- Lines ---- */
 
 static void emit(struct zc_output *output, size_t index, const char *line, size_t bytes)
 {
@@ -263,7 +263,7 @@ void zc_output_drain_rank(struct zc_output *output, uint32_t rank)
                 break;
 }
 
-/* ---- The event loop's part ----------------------------------------------------------------- */
+/* ---- The event loop's part ---- */
 
 size_t zc_output_poll_count(const struct zc_output *output)
 {

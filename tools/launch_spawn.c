@@ -94,7 +94,7 @@ void zc_spawn_close(struct zc_spawn *spawn)
     spawn->listen_fd = -1;
 }
 
-/* ---- In the new process ---------------------------------------------------------------------- */
+/* ---- In the new process ---- */
 
 /* setenv() allocates, which is fine here: the launcher has one thread, so no lock is held. */
 static int set_number(const char *name, uint32_t value)
@@ -122,6 +122,8 @@ static int set_environment(const struct zc_spawn *spawn, uint32_t rank)
     failed |= setenv("MASTER_PORT", spawn->master_port, 1);
     failed |= setenv("ZEROCTA_ROOT", spawn->root, 1);
     failed |= setenv("ZEROCTA_TOKEN", spawn->token, 1);
+    /* It would move the ranks away from the socket that rank 0 inherits. */
+    failed |= unsetenv("ZEROCTA_PORT");
     if (rank == 0)
         failed |= set_number("ZEROCTA_LISTEN_FD", (uint32_t)spawn->listen_fd);
     else
@@ -182,7 +184,7 @@ static _Noreturn void become_rank(const struct zc_spawn *spawn, uint32_t rank,
     _exit(1);
 }
 
-/* ---- In the launcher ------------------------------------------------------------------------- */
+/* ---- In the launcher ---- */
 
 int zc_spawn_rank(const struct zc_spawn *spawn, uint32_t rank, const int writers[ZC_CHANNELS],
                   pid_t *pid, bool *executed)

@@ -60,7 +60,7 @@ static uint32_t count_type(hwloc_topology_t topology, hwloc_obj_type_t type)
 
 static uint64_t cache_bytes(hwloc_topology_t topology, hwloc_obj_type_t type)
 {
-    const hwloc_obj_t cache = hwloc_get_obj_by_type(topology, type, 0);
+    hwloc_obj_t cache = hwloc_get_obj_by_type(topology, type, 0);
 
     return cache != NULL ? cache->attr->cache.size : 0;
 }
@@ -144,8 +144,8 @@ static void count_cores(struct zc_machine *machine)
         machine->cpus++;
         machine->cores += sscanf(text, "%u", &first) == 1 && first == cpu;
         snprintf(path, sizeof path, CPU_FOLDER "cpu%u/topology/core_siblings_list", cpu);
-        machine->packages += read_line(path, text, sizeof text) &&
-                             sscanf(text, "%u", &first) == 1 && first == cpu;
+        machine->packages +=
+            read_line(path, text, sizeof text) && sscanf(text, "%u", &first) == 1 && first == cpu;
     }
 }
 

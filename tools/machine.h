@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 struct zc_machine {
-    char cpu[128];    /* model, or "unknown" */
-    char kernel[200];/* system, release, architecture */
+    char cpu[128];                              /* model, or "unknown" */
+    char kernel[200];                           /* system, release, architecture */
     uint32_t usable_cpus;                       /* what this process may run on */
     uint32_t packages, cores, cpus, numa_nodes; /* of the machine; 0: not known */
     uint64_t memory_bytes;

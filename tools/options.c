@@ -53,7 +53,7 @@ int zc_failure(const char *command, const char *format, ...)
     return ZC_EXIT_FAILED;
 }
 
-/* ---- Values ------------------------------------------------------------------------------ */
+/* ---- Values ---- */
 
 /* Reads digits; returns where they end, NULL if there are none or the number is too large. */
 static const char *read_digits(const char *text, uint64_t *value)
@@ -138,7 +138,7 @@ const char *zc_size_text(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES])
     return text;
 }
 
-/* ---- What is allowed ----------------------------------------------------------------------- */
+/* ---- What is allowed ---- */
 
 static void bound_text(const struct zc_option *option, uint64_t bound,
                        char text[ZC_SIZE_TEXT_BYTES])
@@ -241,7 +241,7 @@ static bool store_value(const struct zc_command_line *line, const struct zc_opti
     return true;
 }
 
-/* ---- Help ---------------------------------------------------------------------------------- */
+/* ---- Help ---- */
 
 void zc_print_wrapped(const char *text, size_t from, size_t indent)
 {
@@ -299,7 +299,7 @@ static void print_help(const struct zc_command_line *line)
         printf("\n%s\n", line->notes);
 }
 
-/* ---- Parsing ------------------------------------------------------------------------------- */
+/* ---- Parsing ---- */
 
 static const struct zc_option *option_at(const struct zc_command_line *line, size_t index)
 {

@@ -83,12 +83,13 @@ static const struct zc_command_line line = {
     .operands_min = 1,
     .operands_max = 1,
     .operand_name = "a collective",
-    .notes = "A line is a step: its lane; copy FROM TO BYTES, where a place is rank:buffer+offset;\n"
-             "signal or wait with the other rank and the channel; fork or join with the other "
-             "lane.\n"
-             "Plans are those of the host device; with --simulate those of GPUs, which have two "
-             "lanes.\n"
-             "Exit status: 0, 1 if --check finds a defect, 2 for a wrong option or value.",
+    .notes =
+        "A line is a step: its lane; copy FROM TO BYTES, where a place is rank:buffer+offset;\n"
+        "signal or wait with the other rank and the channel; fork or join with the other "
+        "lane.\n"
+        "Plans are those of the host device; with --simulate those of GPUs, which have two "
+        "lanes.\n"
+        "Exit status: 0, 1 if --check finds a defect, 2 for a wrong option or value.",
 };
 
 static int complain(zcta_status status, const char *what)
@@ -96,7 +97,7 @@ static int complain(zcta_status status, const char *what)
     return zc_failure(line.command, "%s: %s", what, zcta_status_text(status));
 }
 
-/* ---- Which plan ------------------------------------------------------------------------------ */
+/* ---- Which plan ---- */
 
 /* Fills `request` for all ranks. False after it said why not, with the status in *exit_status. */
 static bool make_request(const struct settings *settings, struct zc_request *request,
@@ -142,7 +143,7 @@ static bool make_request(const struct settings *settings, struct zc_request *req
     return true;
 }
 
-/* ---- The three things to do with it ---------------------------------------------------------- */
+/* ---- The three things to do with it ---- */
 
 static int print_plans(const struct zc_request *common, uint32_t first, uint32_t count)
 {
@@ -188,7 +189,7 @@ static int judge(const struct zc_request *request, struct zc_plan *const *plans)
     zcta_status status;
 
     for (uint32_t i = 0; i < CHECKED_CALLS; i++)
-        calls[i].plans = (const struct zc_plan *const *)plans + i * request->rank_count;
+        calls[i].plans = (const struct zc_plan *const *)plans + (size_t)i * request->rank_count;
     for (uint32_t i = 0; i < CHECKED_CALLS * request->rank_count; i++)
         steps += plans[i]->step_count;
     status = zc_verify(calls, CHECKED_CALLS, text, sizeof text);
@@ -261,15 +262,14 @@ int zc_command_plan(int argc, char **argv)
         return ZC_EXIT_USAGE;
     one = settings.rank != NO_RANK;
     if (one && settings.rank >= settings.rank_count)
-        return zc_usage_error(line.command,
-                              "--rank %" PRIu64 " is not among %" PRIu64
-                              " ranks, which count from 0",
-                              settings.rank, settings.rank_count);
+        return zc_usage_error(
+            line.command, "--rank %" PRIu64 " is not among %" PRIu64 " ranks, which count from 0",
+            settings.rank, settings.rank_count);
     if (!make_request(&settings, &request, &status))
         return status;
     if (one || settings.print || (!settings.check && !settings.simulate))
-        status = print_plans(&request, one ? (uint32_t)settings.rank : 0,
-                             one ? 1 : request.rank_count);
+        status =
+            print_plans(&request, one ? (uint32_t)settings.rank : 0, one ? 1 : request.rank_count);
     else
         status = ZC_EXIT_OK;
     if (status == ZC_EXIT_OK && settings.check)

@@ -68,7 +68,7 @@ extern "C" {
 #define ZCTA_VERSION_MINOR 1
 #define ZCTA_VERSION_PATCH 0
 
-/* ---- Status and errors ------------------------------------------------------------------- */
+/* ---- Status and errors ---- */
 
 /* One X-macro lists the statuses; the values are frozen. */
 #define ZCTA_STATUS_LIST(X)                                                                        \
@@ -88,7 +88,7 @@ extern "C" {
     X(ERR_DEVICE, 13, "a device or driver call failed")
 
 typedef enum zcta_status {
-#define ZCTA_STATUS_ENUM(name, value, text) ZCTA_##name = value,
+#define ZCTA_STATUS_ENUM(name, value, text) ZCTA_##name = (value),
     ZCTA_STATUS_LIST(ZCTA_STATUS_ENUM)
 #undef ZCTA_STATUS_ENUM
 } zcta_status;
@@ -97,7 +97,8 @@ typedef enum zcta_status {
 
 /* What went wrong, and where. `rank` is the world rank that the message is about (the missing or
  * differing one), or the caller's own; ZCTA_NO_RANK when no rank is known yet. `native` is the
- * errno or driver code behind it, or 0. */
+ * errno or driver code behind it, or 0. `call` is what failed: a call of this library, or the
+ * system's or driver's behind it. */
 typedef struct zcta_error {
     zcta_status status;
     uint32_t rank;
@@ -125,7 +126,7 @@ typedef void *zcta_stream;
  * Errors: ERR_INVALID (a NULL argument). With no error so far, error->status is ZCTA_OK. */
 ZCTA_API zcta_status zcta_last_error(zcta_context *context, zcta_error *error);
 
-/* ---- Context ----------------------------------------------------------------------------- */
+/* ---- Context ---- */
 
 typedef enum zcta_device {
     ZCTA_DEVICE_AUTO = 0, /* CUDA where there is a GPU, else the host */
@@ -156,6 +157,8 @@ typedef struct zcta_init_params {
     uint32_t check;      /* not 0: as ZEROCTA_CHECK=1 */
     uint64_t timeout_ns; /* longest wait for a peer anywhere; 0: ZEROCTA_TIMEOUT seconds, or 30 s */
     zcta_error *error;   /* if not NULL, filled when zcta_init() fails */
+    uint32_t gpu;        /* CUDA: 1 + the GPU's ordinal; 0: the one that the calling thread's
+                            current CUDA context is on, else the local rank modulo the GPUs */
 } zcta_init_params;
 
 /* Joins the job. Collective over the world. `params` may be NULL: all from the environment.
@@ -172,10 +175,13 @@ ZCTA_API zcta_status zcta_finalize(zcta_context **context);
 /* The team of all ranks. Owned by the context. NULL for a NULL context. */
 ZCTA_API zcta_team *zcta_world(zcta_context *context);
 
-/* The device in use: HOST or CUDA. */
+/* The device in use: HOST or CUDA; AUTO for a NULL context. */
 ZCTA_API zcta_device zcta_context_device(const zcta_context *context);
 
-/* ---- Teams ------------------------------------------------------------------------------- */
+/* The ordinal of the GPU in use; -1 on the host. */
+ZCTA_API int32_t zcta_context_gpu(const zcta_context *context);
+
+/* ---- Teams ---- */
 
 /* Whether a collective may use SMs. A policy belongs to one team or to one call; it is never
  * inherited and never spreads. */
@@ -245,7 +251,7 @@ typedef struct zcta_path_counter {
 ZCTA_API zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters,
                                         uint32_t *count);
 
-/* ---- Symmetric windows ------------------------------------------------------------------- */
+/* ---- Symmetric windows ---- */
 
 /* Allocates `bytes` on every rank of the team and maps everybody's part. Collective; the sizes are
  * compared. The memory is zeroed, aligned to a page at least, and committed: it cannot run out
@@ -276,7 +282,7 @@ ZCTA_API void *zcta_window_peer(const zcta_window *window, uint32_t rank);
  * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory), ERR_SYSTEM. */
 ZCTA_API zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride);
 
-/* ---- Collectives ------------------------------------------------------------------------- */
+/* ---- Collectives ---- */
 
 typedef struct zcta_call_params {
     size_t size;        /* sizeof(zcta_call_params) */
@@ -303,7 +309,7 @@ ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *re
  * Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
 ZCTA_API zcta_status zcta_barrier(zcta_team *team, zcta_stream stream);
 
-/* ---- Prepared plans ---------------------------------------------------------------------- */
+/* ---- Prepared plans ---- */
 
 /* Prepares an allgather to be run many times: all checks, choices and addresses are settled here,
  * and a run allocates nothing. Local, but every rank must run the same plans in the same order.
@@ -319,7 +325,7 @@ ZCTA_API zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream);
 /* Local; waits for runs that are under way; sets *plan to NULL. Errors: ERR_INVALID. */
 ZCTA_API zcta_status zcta_plan_free(zcta_plan **plan);
 
-/* ---- Explaining a choice ----------------------------------------------------------------- */
+/* ---- Explaining a choice ---- */
 
 #define ZCTA_REPORT_PATHS 8
 
@@ -342,7 +348,7 @@ ZCTA_API zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, 
                                              size_t bytes, const zcta_call_params *params,
                                              zcta_report *report);
 
-/* ---- Streams of the host device ---------------------------------------------------------- */
+/* ---- Streams of the host device ---- */
 
 /* A worker thread that runs collectives and callbacks in order. */
 typedef struct zcta_host_stream zcta_host_stream;

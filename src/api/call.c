@@ -6,8 +6,7 @@
 
 #include "api/objects.h"
 
-/* ---- Buffers -----------------------------------------------------------------------------------
- */
+/* ---- Buffers ---- */
 
 /* A call's buffers, found in the address map. */
 struct buffers {
@@ -117,19 +116,26 @@ static zcta_status locate_outputs(zcta_team *team, const struct zc_call_key *key
     return ZCTA_OK;
 }
 
-/* ---- Choice ------------------------------------------------------------------------------------
- */
+/* ---- Choice ---- */
+
+static zcta_engine engine_of(const zcta_team *team, const struct zc_call_key *key)
+{
+    /* A barrier moves no data, so it is nobody's choice: signals do it on every device. */
+    if (key->collective == ZC_COLLECTIVE_BARRIER)
+        return ZCTA_ENGINE_AUTO;
+    return key->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : key->engine;
+}
 
 static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place)
 {
-    return (struct zc_facts){
-        .collective = key->collective,
-        .caps = &team->context->caps,
-        .rank_count = team->group.count,
-        .bytes = key->bytes,
-        .in_place = in_place,
-        .policy = key->policy == ZCTA_POLICY_UNSET ? team->policy : key->policy,
-        .engine = key->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : key->engine};
+    return (struct zc_facts){.collective = key->collective,
+                             .caps = &team->context->caps,
+                             .rank_count = team->group.count,
+                             .bytes = key->bytes,
+                             .in_place = in_place,
+                             .policy =
+                                 key->policy == ZCTA_POLICY_UNSET ? team->policy : key->policy,
+                             .engine = engine_of(team, key)};
 }
 
 static zcta_status fail_choice(zcta_team *team, const struct zc_facts *facts,
@@ -211,61 +217,56 @@ void zc_unsettle(zcta_team *team, struct zc_settled *settled)
     memset(settled, 0, sizeof *settled);
 }
 
-/* ---- Agreement ---------------------------------------------------------------------------------
- */
+/* ---- Agreement ---- */
 
 /* What the ranks compare before they start, each as one number. */
 enum {
+    AGREE_STATUS, /* how the rank's own check of its arguments went */
     AGREE_COLLECTIVE,
     AGREE_BYTES,
     AGREE_IN_PLACE,
     AGREE_POLICY,
     AGREE_ENGINE,
+    AGREE_WINDOW,
     AGREE_OFFSET,
     AGREE_FIELDS
 };
 
-static const char *const agree_names[AGREE_FIELDS] = {
-    "collective", "bytes a rank", "in place", "policy", "engine", "offset of recv in its window"};
+static const char *const agree_names[AGREE_FIELDS] = {"outcome",
+                                                      "collective",
+                                                      "bytes a rank",
+                                                      "in place",
+                                                      "policy",
+                                                      "engine",
+                                                      "number of recv's window",
+                                                      "offset of recv in its window"};
 
 struct agreement {
     uint64_t fields[AGREE_FIELDS];
 };
 
-static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled)
+static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
+                                     zcta_status own)
 {
     const struct zc_facts facts = facts_of(team, &settled->key, settled->in_place);
 
-    return (struct agreement){.fields = {[AGREE_COLLECTIVE] = (uint64_t)settled->key.collective,
-                                         [AGREE_BYTES] = settled->key.bytes,
-                                         [AGREE_IN_PLACE] = settled->in_place,
-                                         [AGREE_POLICY] = (uint64_t)facts.policy,
-                                         [AGREE_ENGINE] = (uint64_t)facts.engine,
-                                         [AGREE_OFFSET] = settled->offset}};
-}
-
-/* How many ranks say the same as rank `i`: the odd one out has the fewest. */
-static uint32_t supporters(const struct agreement *all, uint32_t count, uint32_t i, uint32_t field)
-{
-    uint32_t same = 0;
-
-    for (uint32_t j = 0; j < count; j++)
-        same += all[j].fields[field] == all[i].fields[field];
-    return same;
+    return (struct agreement){
+        .fields = {[AGREE_STATUS] = (uint64_t)own,
+                   [AGREE_COLLECTIVE] = (uint64_t)settled->key.collective,
+                   [AGREE_BYTES] = settled->key.bytes,
+                   [AGREE_IN_PLACE] = settled->in_place,
+                   [AGREE_POLICY] = (uint64_t)facts.policy,
+                   [AGREE_ENGINE] = (uint64_t)facts.engine,
+                   [AGREE_WINDOW] = settled->recv_window == NULL ? 0 : settled->recv_window->number,
+                   [AGREE_OFFSET] = settled->offset}};
 }
 
 static zcta_status compare_field(zcta_team *team, const struct agreement *all, uint32_t field)
 {
-    const uint32_t count = team->group.count;
-    uint32_t odd = 0, common = 0;
+    uint32_t common;
+    const uint32_t odd =
+        zc_group_odd_one(&all[0].fields[field], AGREE_FIELDS, team->group.count, &common);
 
-    for (uint32_t i = 1; i < count; i++) {
-        if (supporters(all, count, i, field) < supporters(all, count, odd, field) ||
-            (all[i].fields[field] != all[common].fields[field] && odd == common))
-            odd = i;
-        if (supporters(all, count, i, field) > supporters(all, count, common, field))
-            common = i;
-    }
     if (all[odd].fields[field] == all[common].fields[field])
         return ZCTA_OK;
     return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], "agreement check", 0,
@@ -275,25 +276,50 @@ static zcta_status compare_field(zcta_team *team, const struct agreement *all, u
                         team->ranks[common], all[common].fields[field]);
 }
 
-static zcta_status agree(zcta_team *team, const struct zc_settled *settled)
+/* A rank that refused its own arguments runs nothing, so nobody can. */
+static zcta_status compare_outcomes(zcta_team *team, const struct agreement *all)
 {
-    const struct agreement mine = agreement_of(team, settled);
+    for (uint32_t i = 0; i < team->group.count; i++)
+        if (all[i].fields[AGREE_STATUS] != ZCTA_OK)
+            return zc_fail_rank(
+                team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[i], "agreement check", 0,
+                "rank %" PRIu32 " refused its arguments of this call: %s (its own "
+                "message says why)",
+                team->ranks[i], zcta_status_text((zcta_status)all[i].fields[AGREE_STATUS]));
+    return ZCTA_OK;
+}
+
+static zcta_status agree(zcta_team *team, const struct zc_settled *settled, zcta_status own)
+{
+    const struct agreement mine = agreement_of(team, settled, own);
     struct agreement *all = calloc(team->group.count, sizeof *all);
     zcta_status status;
 
     if (all == NULL)
         return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "agreement check", ENOMEM,
                        "out of memory");
-    status = zc_group_exchange(&team->group, "agreement check", "made no call to compare",
-                               ZC_TOPIC_CHECK, &mine, all, sizeof mine);
-    for (uint32_t field = 0; field < AGREE_FIELDS && status == ZCTA_OK; field++)
+    status = zc_team_round(team, zc_group_exchange(&team->group, "agreement check",
+                                                   "made no call to compare", ZC_TOPIC_CHECK, &mine,
+                                                   all, sizeof mine));
+    if (status == ZCTA_OK && own == ZCTA_OK)
+        status = compare_outcomes(team, all);
+    for (uint32_t field = 0; field < AGREE_FIELDS && status == ZCTA_OK && own == ZCTA_OK; field++)
         status = compare_field(team, all, field);
     free(all);
-    return status;
+    return own == ZCTA_OK ? status : own;
 }
 
-/* ---- Running -----------------------------------------------------------------------------------
- */
+/* Under check the others wait for this rank's word on the call, also when it refuses it. */
+static zcta_status refuse(zcta_team *team, const struct zc_call_key *key, zcta_status status)
+{
+    const struct zc_settled refused = {.key = *key};
+
+    if (!team->context->check || zc_team_check(team) != ZCTA_OK)
+        return status;
+    return agree(team, &refused, status);
+}
+
+/* ---- Running ---- */
 
 static void tell_first_use(zcta_team *team, const struct zc_settled *settled)
 {
@@ -325,16 +351,19 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_str
     zcta_status status = zc_team_check(team);
 
     if (status == ZCTA_OK && team->context->check)
-        status = agree(team, settled);
+        status = agree(team, settled, ZCTA_OK);
     if (status != ZCTA_OK || settled->prepared == NULL)
         return status;
     count_run(team, settled);
     status = zc_engine_ce.run(team->engine, settled->prepared, stream);
+    settled->ticket = zc_guard_submitted(&team->guard);
     return status == ZCTA_OK ? zc_team_check(team) : status;
 }
 
-/* ---- Cache -------------------------------------------------------------------------------------
- */
+/* ---- Cache ---- */
+
+/* How many neighbouring entries a call may stand in. */
+enum { CACHE_WAYS = 8 };
 
 static uint32_t cache_index(const struct zc_call_key *key)
 {
@@ -351,21 +380,51 @@ static bool same_key(const struct zc_call_key *a, const struct zc_call_key *b)
            a->policy == b->policy && a->engine == b->engine && a->collective == b->collective;
 }
 
-/* Finds a settled call, or settles it in place of whatever had its place in the cache. */
+static bool has_finished(const zcta_team *team, const struct zc_settled *entry)
+{
+    const uint32_t finished = atomic_load_explicit(&team->guard.finished, memory_order_acquire);
+
+    return entry->prepared == NULL || (int32_t)(finished - entry->ticket) >= 0;
+}
+
+/* The entry that holds this call, or else the one that it shall replace: preferably none whose run
+ * is still queued, as that would have to be waited for. */
+static struct zc_settled *find_entry(zcta_team *team, const struct zc_call_key *key,
+                                     uint64_t generation, bool *found)
+{
+    const uint32_t begin = cache_index(key);
+    struct zc_settled *idle = NULL;
+
+    *found = true;
+    for (uint32_t i = 0; i < CACHE_WAYS; i++) {
+        struct zc_settled *entry = &team->cache[(begin + i) % ZC_CACHE_ENTRIES];
+
+        if (entry->prepared != NULL && entry->generation == generation &&
+            same_key(&entry->key, key))
+            return entry;
+        if (idle == NULL && has_finished(team, entry))
+            idle = entry;
+    }
+    *found = false;
+    return idle != NULL ? idle : &team->cache[begin];
+}
+
+/* Finds a settled call, or settles it in place of another one in the cache. */
 static zcta_status find_or_settle(zcta_team *team, const struct zc_call_key *key,
                                   struct zc_settled **settled)
 {
-    struct zc_settled *entry = &team->cache[cache_index(key)];
     const uint64_t generation =
         atomic_load_explicit(&team->context->map.generation, memory_order_acquire);
-    struct zc_settled fresh;
+    struct zc_settled fresh, *entry;
     zcta_status status;
+    bool found;
 
-    if (entry->prepared == NULL || entry->generation != generation || !same_key(&entry->key, key)) {
+    entry = find_entry(team, key, generation, &found);
+    if (!found) {
         status = zc_settle(team, key, &fresh);
         if (status != ZCTA_OK)
             return status;
-        if (entry->prepared != NULL)
+        if (!has_finished(team, entry))
             team->group.ops->drain(team->group.device, &team->guard);
         zc_unsettle(team, entry);
         *entry = fresh;
@@ -374,8 +433,7 @@ static zcta_status find_or_settle(zcta_team *team, const struct zc_call_key *key
     return ZCTA_OK;
 }
 
-/* ---- Public ------------------------------------------------------------------------------------
- */
+/* ---- Public ---- */
 
 static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
                              struct zc_call_key *key)
@@ -410,7 +468,7 @@ zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_
     status = read_call(team, params, &key);
     if (status == ZCTA_OK)
         status = find_or_settle(team, &key, &settled);
-    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : status;
+    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : refuse(team, &key, status);
 }
 
 zcta_status zcta_barrier(zcta_team *team, zcta_stream stream)
@@ -422,7 +480,7 @@ zcta_status zcta_barrier(zcta_team *team, zcta_stream stream)
     if (team == NULL)
         return ZCTA_ERR_INVALID;
     status = find_or_settle(team, &key, &settled);
-    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : status;
+    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : refuse(team, &key, status);
 }
 
 static void count_window_plans(const struct zc_settled *settled, uint32_t change)

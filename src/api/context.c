@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/objects.h"
 
@@ -26,21 +27,6 @@ static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *time
     return ZCTA_OK;
 }
 
-static zcta_status choose_device(zcta_context *context, zcta_device device)
-{
-    switch (device) {
-    case ZCTA_DEVICE_AUTO:
-    case ZCTA_DEVICE_HOST:
-        context->ops = &zc_device_host;
-        return ZCTA_OK;
-    case ZCTA_DEVICE_CUDA:
-        return zc_fail(&context->diag, ZCTA_ERR_UNSUPPORTED, "zcta_init", 0,
-                       "this build has no CUDA device; use ZCTA_DEVICE_HOST");
-    }
-    return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_init", 0, "device %d does not exist",
-                   (int)device);
-}
-
 static zcta_status settle_parameters(zcta_context *context, zcta_init_params *params)
 {
     const char *check = getenv("ZEROCTA_CHECK");
@@ -58,19 +44,44 @@ static zcta_status settle_parameters(zcta_context *context, zcta_init_params *pa
     context->gone = calloc(context->job.rank_count, sizeof *context->gone);
     if (context->gone == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
-    return choose_device(context, params->device);
+    return ZCTA_OK;
 }
 
-static zcta_status open_device(zcta_context *context)
+static zcta_status open_as(zcta_context *context, const struct zc_device_ops *ops,
+                           const zcta_init_params *given)
 {
     const struct zc_device_params params = {.diag = &context->diag,
                                             .local_rank = context->job.local_rank,
-                                            .local_rank_count = context->job.local_rank_count};
-    zcta_status status = context->ops->open(&params, &context->device);
+                                            .local_rank_count = context->job.local_rank_count,
+                                            .gpu = given->gpu};
+    zcta_status status = ops->open(&params, &context->device);
 
-    if (status == ZCTA_OK)
-        context->ops->describe(context->device, &context->caps);
-    return status;
+    if (status != ZCTA_OK)
+        return status;
+    context->ops = ops;
+    ops->describe(context->device, &context->caps);
+    return ZCTA_OK;
+}
+
+static zcta_status open_device(zcta_context *context, const zcta_init_params *params)
+{
+    static const zcta_error none = {.rank = ZCTA_NO_RANK};
+
+    switch (params->device) {
+    case ZCTA_DEVICE_AUTO:
+        if (open_as(context, &zc_device_cuda, params) == ZCTA_OK)
+            return ZCTA_OK;
+        /* That there is no GPU is no error here. Ranks that come to different answers are told so
+         * when they make the world. */
+        zc_diag_repeat(&context->diag, &none);
+        return open_as(context, &zc_device_host, params);
+    case ZCTA_DEVICE_HOST:
+        return open_as(context, &zc_device_host, params);
+    case ZCTA_DEVICE_CUDA:
+        return open_as(context, &zc_device_cuda, params);
+    }
+    return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_init", 0, "device %d does not exist",
+                   (int)params->device);
 }
 
 static zcta_status make_world(zcta_context *context)
@@ -112,6 +123,7 @@ static void free_context(zcta_context *context)
         context->ops->close(context->device);
     zc_map_destroy(&context->map);
     pthread_mutex_destroy(&context->lock);
+    free(context->attempts);
     free(context->gone);
     zc_diag_destroy(&context->diag);
     free(context);
@@ -121,8 +133,11 @@ static zcta_status start(zcta_context *context, zcta_init_params *params)
 {
     zcta_status status = settle_parameters(context, params);
 
-    if (status == ZCTA_OK)
-        status = open_device(context);
+    if (status != ZCTA_OK)
+        return status;
+    status = open_device(context, params);
+    if (status != ZCTA_OK && context->job.listen_fd >= 0)
+        close(context->job.listen_fd); /* otherwise the mesh's */
     if (status == ZCTA_OK)
         status = zc_mesh_open(&context->job, zc_deadline_in(context->timeout_ns), zc_team_event,
                               context, &context->diag, &context->mesh);
@@ -169,6 +184,9 @@ zcta_status zcta_finalize(zcta_context **handle)
     if (context == NULL)
         return ZCTA_ERR_INVALID;
     *handle = NULL;
+    /* Callbacks among the queued work may use windows, and call collectives: all of it runs first.
+     */
+    zc_streams_end(context);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         context->ops->drain(context->device, &team->guard);
     pthread_mutex_lock(&context->lock);
@@ -189,7 +207,12 @@ zcta_team *zcta_world(zcta_context *context)
 
 zcta_device zcta_context_device(const zcta_context *context)
 {
-    return context == NULL ? ZCTA_DEVICE_AUTO : ZCTA_DEVICE_HOST;
+    return context == NULL ? ZCTA_DEVICE_AUTO : context->ops->kind;
+}
+
+int32_t zcta_context_gpu(const zcta_context *context)
+{
+    return context == NULL || context->ops->kind != ZCTA_DEVICE_CUDA ? -1 : context->caps.gpu;
 }
 
 zcta_status zcta_last_error(zcta_context *context, zcta_error *error)

@@ -41,3 +41,9 @@ zcta_status zcta_host_stream_destroy(zcta_host_stream **stream)
     *stream = NULL;
     return status;
 }
+
+void zc_streams_end(zcta_context *context)
+{
+    if (context->ops == &zc_device_host)
+        zc_host_streams_end(context->device);
+}

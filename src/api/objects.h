@@ -17,6 +17,11 @@ struct zc_address_map {
     _Atomic uint64_t generation; /* moves when a window goes: what was looked up before is stale */
 };
 
+/* How often a team of one identity was begun. */
+struct zc_attempt {
+    uint64_t identity, count;
+};
+
 struct zcta_context {
     struct zc_diag diag;
     struct zc_job job;
@@ -29,6 +34,8 @@ struct zcta_context {
     struct zc_address_map map;
     pthread_mutex_t lock; /* guards what follows */
     zcta_team *world, *teams;
+    struct zc_attempt *attempts;
+    uint32_t attempt_count;
     bool *gone;      /* per world rank: its connection has ended */
     bool finalizing; /* ranks that go now go as they should */
 };
@@ -50,6 +57,7 @@ struct zc_settled {
     enum zc_algorithm algorithm;
     bool in_place, sms, fallback;
     uint64_t offset;                        /* of recv in its window: ranks must agree on it */
+    uint32_t ticket;                        /* of its latest run */
     struct zc_prepared *prepared;           /* NULL: nothing to do (zero bytes) */
     zcta_window *recv_window, *send_window; /* NULL if none */
     uint64_t generation;
@@ -70,6 +78,7 @@ struct zcta_team {
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
     uint32_t window_count, plan_count;
+    uint32_t windows_made; /* so far: numbers them alike on all ranks */
     struct zc_guard guard;
     struct zc_engine *engine;
     pthread_mutex_t failure_lock;
@@ -84,6 +93,7 @@ struct zcta_window {
     zcta_team *team;
     zcta_window *next;
     struct zc_symmetric *memory;
+    uint32_t number;             /* among the windows its team made, from 1 */
     struct zc_view view;         /* base NULL until asked for */
     _Atomic uint32_t plan_count; /* prepared plans that use it */
 };
@@ -127,12 +137,21 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell);
 /* OK, or the team's failure, which then is the context's last error again. */
 zcta_status zc_team_check(zcta_team *team);
 
+/* Takes the status of a round among the team's ranks and passes it on. A round that not everybody
+ * finished fails the team: what is left of it would be taken for a part of the next round. */
+zcta_status zc_team_round(zcta_team *team, zcta_status status);
+
 /* The mesh's events: peers that go, and peers' word that a team has failed. */
 void zc_team_event(void *context, const struct zc_mesh_event *event);
 
 /* ---- window.c ---- */
 
 void zc_window_free_local(zcta_window *window);
+
+/* ---- host_stream.c ---- */
+
+/* Ends the context's host streams, once everything enqueued on them has run. */
+void zc_streams_end(zcta_context *context);
 
 /* ---- call.c ---- */
 

@@ -13,8 +13,7 @@ struct failure_notice {
     char message[sizeof((zcta_error *)0)->message];
 };
 
-/* ---- Failure -----------------------------------------------------------------------------------
- */
+/* ---- Failure ---- */
 
 static void tell_failure(const zcta_team *team, const zcta_error *failure)
 {
@@ -59,6 +58,18 @@ zcta_status zc_team_check(zcta_team *team)
     pthread_mutex_unlock(&team->failure_lock);
     zc_diag_repeat(&team->context->diag, &failure);
     return failure.status;
+}
+
+zcta_status zc_team_round(zcta_team *team, zcta_status status)
+{
+    zcta_error failure;
+
+    if (status != ZCTA_ERR_TIMEOUT && status != ZCTA_ERR_PEER)
+        return status;
+    zc_diag_last(&team->context->diag, &failure);
+    failure.status = status;
+    zc_team_fail(team, &failure, true);
+    return status;
 }
 
 /* A wait has outlasted the team's timeout. */
@@ -145,8 +156,34 @@ void zc_team_event(void *data, const struct zc_mesh_event *event)
     }
 }
 
-/* ---- Making ------------------------------------------------------------------------------------
- */
+/* ---- Making ---- */
+
+/* Counts this attempt at a team of that identity. */
+static zcta_status count_attempt(zcta_context *context, uint64_t identity, uint64_t *attempt)
+{
+    struct zc_attempt *grown, *at;
+    zcta_status status = ZCTA_OK;
+
+    pthread_mutex_lock(&context->lock);
+    at = context->attempts;
+    while (at != context->attempts + context->attempt_count && at->identity != identity)
+        at++;
+    if (at == context->attempts + context->attempt_count) {
+        grown = realloc(context->attempts, (context->attempt_count + 1) * sizeof *grown);
+        if (grown == NULL) {
+            status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                             "out of memory");
+            goto out;
+        }
+        context->attempts = grown;
+        at = &grown[context->attempt_count++];
+        *at = (struct zc_attempt){.identity = identity};
+    }
+    *attempt = ++at->count;
+out:
+    pthread_mutex_unlock(&context->lock);
+    return status;
+}
 
 /* The same on all ranks of a team, different for any two teams. */
 static uint64_t identity(const zcta_team *team)
@@ -170,6 +207,9 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
                         const zcta_team_params *params)
 {
     zcta_context *context = team->context;
+    const uint64_t odd = UINT64_C(0xd1342543de82ef95);
+    uint64_t attempt = 0;
+    zcta_status status;
 
     team->ranks = calloc(count, sizeof *team->ranks);
     if (team->ranks == NULL)
@@ -191,7 +231,12 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
                                                                           : context->timeout_ns};
     while (ranks[team->group.self] != context->job.rank)
         team->group.self++;
-    team->group.tag = identity(team);
+    /* The k-th attempt on one rank belongs to the k-th on the others: messages of a team that some
+     * rank gave up, or that was given back, are never taken for the next one's. */
+    status = count_attempt(context, identity(team), &attempt);
+    if (status != ZCTA_OK)
+        return status;
+    team->group.tag = identity(team) + attempt * odd;
     team->guard.timeout_ns = team->group.timeout_ns;
     team->guard.on_missing = on_missing;
     team->guard.data = team;
@@ -271,8 +316,7 @@ void zc_team_free(zcta_team *team)
     free(team);
 }
 
-/* ---- Public ------------------------------------------------------------------------------------
- */
+/* ---- Public ---- */
 
 static zcta_status check_ranks(zcta_context *context, const uint32_t *ranks, uint32_t count)
 {
@@ -427,8 +471,9 @@ zcta_status zcta_team_split(zcta_team *team, int32_t color, int32_t key,
                          "out of memory");
         goto out;
     }
-    status = zc_group_exchange(&team->group, "zcta_team_split", "did not split the team",
-                               ZC_TOPIC_SPLIT, &mine, entries, sizeof mine);
+    status = zc_team_round(team, zc_group_exchange(&team->group, "zcta_team_split",
+                                                   "did not split the team", ZC_TOPIC_SPLIT, &mine,
+                                                   entries, sizeof mine));
     if (status != ZCTA_OK)
         goto out;
     if (color < 0)

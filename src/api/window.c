@@ -10,6 +10,7 @@ static void link_window(zcta_window *window)
     window->next = window->team->windows;
     window->team->windows = window;
     window->team->window_count++;
+    window->number = ++window->team->windows_made;
 }
 
 static void unlink_window(zcta_window *window)
@@ -28,6 +29,7 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
     zcta_context *context = team->context;
     zcta_window *made = NULL;
     zcta_status status = zc_team_check(team);
+    bool inserted = false;
 
     if (status != ZCTA_OK)
         return status;
@@ -35,11 +37,15 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
     if (made == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
     made->team = team;
-    status = zc_symmetric_make(&team->group, base, bytes, call, "did not make the window",
-                               &made->memory);
+    status = zc_team_round(team, zc_symmetric_make(&team->group, base, bytes, call,
+                                                   "did not make the window", &made->memory));
     if (status != ZCTA_OK)
         goto fail;
     status = zc_map_insert(&context->map, &context->diag, made);
+    inserted = status == ZCTA_OK;
+    /* Memory that overlaps a window on one rank makes no window on any. */
+    status = zc_team_round(team,
+                           zc_group_confirm(&team->group, call, "did not make the window", status));
     if (status != ZCTA_OK)
         goto fail;
     link_window(made);
@@ -49,6 +55,8 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
     *window = made;
     return ZCTA_OK;
 fail:
+    if (inserted)
+        zc_map_remove(&context->map, made);
     zc_symmetric_release(made->memory);
     free(made);
     return status;
@@ -102,8 +110,9 @@ zcta_status zcta_window_free(zcta_window **handle)
     *handle = NULL;
     team->group.ops->drain(team->group.device, &team->guard);
     if (zc_team_check(team) == ZCTA_OK)
-        status = zc_group_exchange(&team->group, "zcta_window_free", "did not free the window",
-                                   ZC_TOPIC_FREE, NULL, NULL, 0);
+        status = zc_team_round(team, zc_group_exchange(&team->group, "zcta_window_free",
+                                                       "did not free the window", ZC_TOPIC_FREE,
+                                                       NULL, NULL, 0));
     zc_window_free_local(window);
     return status;
 }

@@ -14,8 +14,7 @@
 #include "base/diag.h"
 #include "zerocta/zerocta.h"
 
-/* ---- Programs ----------------------------------------------------------------------------------
- */
+/* ---- Programs ---- */
 
 enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN };
 
@@ -27,14 +26,25 @@ struct zc_op {
             void *to;
             const void *from;
             size_t bytes;
+            bool streamed; /* part of an output larger than the device's stream_bytes */
         } copy;
         struct {
-            void *word;      /* the slot: in the peer's pad (SIGNAL) or in this rank's (WAIT) */
-            void *pad;       /* the pad that holds it */
-            uint32_t *count; /* how many were sent or awaited so far; this one is the next */
+            void *word; /* the slot: in the peer's pad (SIGNAL) or in this rank's (WAIT) */
+            void *pad;  /* the pad that holds it */
+            _Atomic uint32_t *count; /* how many were sent or awaited so far; this is the next */
+            bool local;              /* the device's note: the word lies on this very GPU */
         } flag;
     };
 };
+
+/* The number of a channel's next signal or wait. One thread counts, others may look (relaxed). */
+static inline uint32_t zc_count_next(_Atomic uint32_t *count)
+{
+    const uint32_t next = atomic_load_explicit(count, memory_order_relaxed) + 1;
+
+    atomic_store_explicit(count, next, memory_order_relaxed);
+    return next;
+}
 
 /* What a team's programs obey. The device reads it; the team owns it. */
 struct zc_guard {
@@ -44,15 +54,26 @@ struct zc_guard {
     /* Order among a team's programs, whatever their streams: a program takes the next ticket when
      * it is submitted and runs when `finished` has counted all earlier ones. Only the device writes
      * `finished` (release), after the program's last access; a waiter reads it with acquire. */
-    uint32_t submitted;
+    _Atomic uint32_t submitted;
     _Atomic uint32_t finished;
     _Atomic uint32_t turn_sleepers; /* the device's: threads asleep until `finished` moves */
     uint64_t timeout_ns;            /* longest single wait */
-    void *pad;                      /* this rank's own pad */
+    /* This rank's own pad: its slots, what has been awaited on each, and, `graph_offset` bytes
+     * behind, the same slots once more for captured programs (0: no such slots). */
+    void *pad;
+    size_t pad_bytes, slot_bytes, graph_offset;
+    uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */
+    const _Atomic uint32_t *seen;
+    void *device_data; /* the device's, between attach() and detach() */
     /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`. */
     void (*on_missing)(void *data, uint32_t peer);
     void *data;
 };
+
+static inline uint32_t zc_guard_submitted(const struct zc_guard *guard)
+{
+    return atomic_load_explicit(&guard->submitted, memory_order_acquire);
+}
 
 /* The ops of a lane stand together, in their order. Lane 0 begins; FORK starts another lane, JOIN
  * waits for its end. Belongs to the engine; must outlive its runs. */
@@ -63,8 +84,7 @@ struct zc_program {
     struct zc_op *ops;
 };
 
-/* ---- Memory ------------------------------------------------------------------------------------
- */
+/* ---- Memory ---- */
 
 /* The head of every device's memory object. */
 struct zc_memory {
@@ -78,10 +98,11 @@ struct zc_memory_handle {
     uint64_t bytes;
     uint64_t local_id; /* finds the memory again in the process that made it; see local_memory.h */
     uint64_t has_fd;
+    uint64_t offset,
+        mapped_bytes; /* where it lies in what the descriptor stands for; 0: all of it */
 };
 
-/* ---- Capabilities ------------------------------------------------------------------------------
- */
+/* ---- Capabilities ---- */
 
 struct zc_device_caps {
     const char *name;         /* "host" */
@@ -89,10 +110,13 @@ struct zc_device_caps {
     const char *signals;      /* how signals are made: "by futex" */
     uint32_t lanes;           /* lanes that really run side by side */
     size_t block_bytes;       /* copies are best made in blocks of this size; 0: whole */
+    size_t stream_bytes;      /* larger outputs are written past the caches; 0: none */
     size_t slot_bytes;        /* distance of two slots of a pad */
     size_t pad_head_bytes;    /* before the first slot */
     size_t granularity;       /* memory comes in multiples of this */
     size_t scratch_bytes;     /* one half of a team's scratch window */
+    int32_t gpu;              /* the GPU's ordinal, where there is one */
+    bool graph_slots;         /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
     bool pull_small;          /* reading from a peer is as good as writing to it */
 };
@@ -107,11 +131,14 @@ struct zc_device_params {
     struct zc_diag *diag; /* outlives the device */
     uint32_t local_rank;  /* among the ranks of this machine */
     uint32_t local_rank_count;
+    uint32_t gpu; /* 1 + the ordinal of the GPU; 0: the device's choice */
+    const struct zc_cuda_driver *cuda_driver; /* for tests: used in place of the real one */
 };
 
 /* Streams are zcta_stream; NULL is the device's default. No entry is called with a NULL object
  * unless it says so. Errors are said through the device's diag. */
 struct zc_device_ops {
+    zcta_device kind; /* ranks of a team must be of one kind */
     zcta_status (*open)(const struct zc_device_params *params, struct zc_device **device);
     void (*close)(struct zc_device *device); /* every memory and stream is gone before */
     void (*describe)(const struct zc_device *device, struct zc_device_caps *caps);
@@ -122,8 +149,8 @@ struct zc_device_ops {
     zcta_status (*memory_adopt)(struct zc_device *device, void *base, size_t bytes,
                                 struct zc_memory **memory);
     /* *fd stays the memory's; -1 if there is none. */
-    zcta_status (*memory_export)(struct zc_memory *memory, struct zc_memory_handle *handle,
-                                 int *fd);
+    zcta_status (*memory_export)(struct zc_device *device, struct zc_memory *memory,
+                                 struct zc_memory_handle *handle, int *fd);
     /* Maps a peer's memory. `fd` stays the caller's, -1 if none came; `same_process` is the
      * kernel's word on where the handle came from. */
     zcta_status (*memory_import)(struct zc_device *device, const struct zc_memory_handle *handle,
@@ -134,6 +161,12 @@ struct zc_device_ops {
     zcta_status (*view_map)(struct zc_device *device, struct zc_memory *const *parts,
                             uint32_t count, struct zc_view *view);
     void (*view_unmap)(struct zc_device *device, const struct zc_view *view);
+
+    /* A guard whose pad is set begins and ends to be used. detach() comes when nothing runs. */
+    zcta_status (*attach)(struct zc_device *device, struct zc_guard *guard);
+    void (*detach)(struct zc_device *device, struct zc_guard *guard);
+    /* Makes a program ready to be submitted, once: whatever must be asked or allocated, now. */
+    zcta_status (*bind)(struct zc_device *device, struct zc_program *program);
 
     /* Enqueues a program and returns; on a stream that runs in the caller it has finished then.
      * Allocates nothing. What goes wrong inside the program is the guard's affair, the returned
@@ -148,5 +181,6 @@ struct zc_device_ops {
 };
 
 extern const struct zc_device_ops zc_device_host;
+extern const struct zc_device_ops zc_device_cuda;
 
 #endif

@@ -12,7 +12,8 @@ struct zc_engine {
     struct zc_device_caps caps;
     struct zc_symmetric *memory; /* each part: a pad, then the two halves of a scratch window */
     void **pads, **scratch;      /* every rank's, into `memory` */
-    uint32_t *sent, *seen;
+    _Atomic uint32_t *sent, *seen;
+    bool attached; /* the guard, to the device */
     uint32_t half; /* of the scratch window, for the next call that uses it */
 };
 
@@ -25,6 +26,8 @@ static void ce_close(struct zc_engine *engine)
 {
     if (engine == NULL)
         return;
+    if (engine->attached)
+        engine->group.ops->detach(engine->group.device, engine->guard);
     zc_symmetric_release(engine->memory);
     free(engine->pads);
     free(engine->scratch);
@@ -53,6 +56,24 @@ static zcta_status allocate(struct zc_engine *engine)
     return ZCTA_OK;
 }
 
+/* Tells the guard of this rank's pad, and the device of the guard. */
+static zcta_status attach(struct zc_engine *engine, size_t pad_bytes)
+{
+    struct zc_guard *guard = engine->guard;
+    zcta_status status;
+
+    guard->pad = engine->pads[engine->group.self];
+    guard->pad_bytes = pad_bytes;
+    guard->slot_bytes = engine->caps.slot_bytes;
+    guard->slot_count = engine->group.count * ZC_CHANNELS;
+    guard->rank_count = engine->group.count;
+    guard->graph_offset = engine->caps.graph_slots ? guard->slot_bytes * guard->slot_count : 0;
+    guard->seen = engine->seen;
+    status = engine->group.ops->attach(engine->group.device, guard);
+    engine->attached = status == ZCTA_OK;
+    return status;
+}
+
 static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
                            struct zc_engine **engine)
 {
@@ -65,8 +86,8 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
     made->group = *group;
     made->guard = guard;
     group->ops->describe(group->device, &made->caps);
-    pad_bytes =
-        whole_lines(zc_pad_bytes(group->count, made->caps.slot_bytes, made->caps.pad_head_bytes));
+    pad_bytes = whole_lines(zc_pad_bytes(group->count * (made->caps.graph_slots ? 2 : 1),
+                                         made->caps.slot_bytes, made->caps.pad_head_bytes));
     status = allocate(made);
     if (status != ZCTA_OK)
         goto fail;
@@ -78,7 +99,9 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
         made->pads[i] = made->memory->parts[i]->base;
         made->scratch[i] = (char *)made->memory->parts[i]->base + pad_bytes;
     }
-    guard->pad = made->pads[group->self];
+    status = attach(made, pad_bytes);
+    if (status != ZCTA_OK)
+        goto fail;
     *engine = made;
     return ZCTA_OK;
 fail:
@@ -107,7 +130,8 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
                                        .sent = engine->sent,
                                        .seen = engine->seen,
                                        .slot_bytes = engine->caps.slot_bytes,
-                                       .pad_head_bytes = engine->caps.pad_head_bytes};
+                                       .pad_head_bytes = engine->caps.pad_head_bytes,
+                                       .stream_bytes = engine->caps.stream_bytes};
     struct zc_request request = call->request;
     struct zc_plan *plan = NULL;
     zcta_status status;
@@ -116,6 +140,8 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
     status = zc_plan_make(&request, &plan);
     if (status == ZCTA_OK)
         status = zc_program_make(plan, &binding, engine->guard, program);
+    if (status == ZCTA_OK)
+        status = engine->group.ops->bind(engine->group.device, *program);
     if (status != ZCTA_OK)
         zc_fail(engine->group.diag, status, zc_collective_name(request.collective), 0,
                 "cannot prepare %s: %s", zc_algorithm_name(request.algorithm),

@@ -12,7 +12,7 @@ struct team {
     struct zc_device_caps caps;
     struct zc_memory **send, **recv, **scratch;
     void **recv_bases, **scratch_bases, **pads;
-    uint32_t *sent, *seen; /* [rank][channel][peer] */
+    _Atomic uint32_t *sent, *seen; /* [rank][channel][peer] */
     struct zc_guard *guards;
     struct zc_program **programs;
 };

@@ -31,6 +31,8 @@ static void *address(const struct zc_plan *plan, const struct zc_binding *bindin
     const uint64_t size = zc_plan_buffer_bytes(&plan->request, place->buffer);
     char *base = buffer_base(binding, place);
 
+    (void)size;
+    (void)bytes;
     assert(base != NULL);
     assert(place->offset <= size);
     assert(bytes <= size - place->offset);
@@ -59,6 +61,8 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
         op.copy.from = address(plan, binding, &step->from, step->bytes);
         op.copy.to = address(plan, binding, &step->to, step->bytes);
         op.copy.bytes = step->bytes;
+        op.copy.streamed = binding->stream_bytes != 0 && step->to.buffer == ZC_RECV &&
+                           zc_plan_buffer_bytes(&plan->request, ZC_RECV) >= binding->stream_bytes;
         break;
     case ZC_STEP_SIGNAL:
         op.kind = ZC_OP_SIGNAL;

@@ -11,9 +11,9 @@ struct zc_binding {
     void *const *recv;
     void *const *scratch;
     void *const *pads;
-    uint32_t *sent; /* signals sent to a rank on a channel */
-    uint32_t *seen; /* signals of a rank on a channel that were awaited */
-    size_t slot_bytes, pad_head_bytes;
+    _Atomic uint32_t *sent; /* signals sent to a rank on a channel */
+    _Atomic uint32_t *seen; /* signals of a rank on a channel that were awaited */
+    size_t slot_bytes, pad_head_bytes, stream_bytes;
 };
 
 static inline size_t zc_counter_index(uint32_t rank_count, uint32_t rank, enum zc_channel channel)

@@ -12,6 +12,7 @@
 /* What each rank tells in the first round. */
 struct offer {
     uint64_t status; /* a zcta_status: how allocating went */
+    uint64_t device; /* a zcta_device */
     uint64_t bytes;
     struct zc_memory_handle handle;
 };
@@ -76,18 +77,68 @@ static zcta_status first_failure(const struct zc_group *group, const char *call,
     return ZCTA_OK;
 }
 
+static uint32_t count_equal(const uint64_t *values, size_t stride, uint32_t count, uint32_t to)
+{
+    uint32_t equal = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        equal += values[i * stride] == values[to * stride];
+    return equal;
+}
+
+uint32_t zc_group_odd_one(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common)
+{
+    uint32_t fewest = count_equal(values, stride, count, 0), most = fewest, odd = 0;
+
+    *common = 0;
+    for (uint32_t i = 1; fewest < count && i < count; i++) {
+        const uint32_t equal = count_equal(values, stride, count, i);
+
+        /* Where as many say one thing as the other, the lower rank is the common one. */
+        if (equal > most) {
+            most = equal;
+            *common = i;
+        }
+        if (equal < fewest ||
+            (equal == fewest && odd == *common && values[i * stride] != values[*common * stride])) {
+            fewest = equal;
+            odd = i;
+        }
+    }
+    return odd;
+}
+
+static zcta_status compare_devices(const struct zc_group *group, const char *call,
+                                   const struct offer *offers)
+{
+    static const char *const names[] = {"another", "host", "cuda"};
+    uint32_t common;
+    const uint32_t odd = zc_group_odd_one(&offers[0].device, sizeof *offers / sizeof(uint64_t),
+                                          group->count, &common);
+
+    if (offers[odd].device == offers[common].device)
+        return ZCTA_OK;
+    return zc_fail_rank(group->diag, ZCTA_ERR_MISMATCH, group->ranks[odd], call, 0,
+                        "rank %u is on the %s device, rank %u on the %s device; give all ranks the "
+                        "same, or see why one has no GPU",
+                        group->ranks[odd], names[offers[odd].device % 3], group->ranks[common],
+                        names[offers[common].device % 3]);
+}
+
 static zcta_status compare_sizes(const struct zc_group *group, const char *call,
                                  const struct offer *offers)
 {
-    const uint64_t mine = offers[group->self].bytes;
+    uint32_t common;
+    const uint32_t odd = zc_group_odd_one(&offers[0].bytes, sizeof *offers / sizeof(uint64_t),
+                                          group->count, &common);
 
-    for (uint32_t i = 0; i < group->count; i++)
-        if (offers[i].bytes != mine)
-            return zc_fail_rank(group->diag, ZCTA_ERR_MISMATCH, group->ranks[i], call, 0,
-                                "rank %u asks for %" PRIu64 " bytes, rank %u for %" PRIu64
-                                "; the size must be the same on all ranks",
-                                group->ranks[i], offers[i].bytes, group->ranks[group->self], mine);
-    return ZCTA_OK;
+    if (offers[odd].bytes == offers[common].bytes)
+        return ZCTA_OK;
+    return zc_fail_rank(group->diag, ZCTA_ERR_MISMATCH, group->ranks[odd], call, 0,
+                        "rank %u asks for %" PRIu64 " bytes, rank %u for %" PRIu64
+                        "; the size must be the same on all ranks",
+                        group->ranks[odd], offers[odd].bytes, group->ranks[common],
+                        offers[common].bytes);
 }
 
 static zcta_status map_parts(const struct zc_group *group, const struct offer *offers,
@@ -110,10 +161,12 @@ static zcta_status tell(const struct zc_group *group, const char *call, const ch
                         zcta_status status, struct zc_memory *own, struct offer *offers, int *fds)
 {
     struct zc_exchange exchange = exchange_of(group, call, what, ZC_TOPIC_MEMORY);
-    struct offer mine = {.status = (uint64_t)status, .bytes = offers[group->self].bytes};
+    struct offer mine = {
+        .status = (uint64_t)status, .device = group->ops->kind, .bytes = offers[group->self].bytes};
 
     if (own != NULL)
-        mine.status = (uint64_t)group->ops->memory_export(own, &mine.handle, &exchange.fd);
+        mine.status =
+            (uint64_t)group->ops->memory_export(group->device, own, &mine.handle, &exchange.fd);
     exchange.mine = &mine;
     exchange.all = offers;
     exchange.bytes = sizeof mine;
@@ -121,9 +174,8 @@ static zcta_status tell(const struct zc_group *group, const char *call, const ch
     return zc_mesh_exchange(group->mesh, &exchange);
 }
 
-/* Second round: nobody goes on before everybody has mapped everything. */
-static zcta_status confirm(const struct zc_group *group, const char *call, const char *what,
-                           zcta_status own)
+zcta_status zc_group_confirm(const struct zc_group *group, const char *call, const char *what,
+                             zcta_status own)
 {
     uint64_t *statuses = calloc(group->count, sizeof *statuses);
     const uint64_t mine = (uint64_t)own;
@@ -146,7 +198,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
     struct offer *offers = calloc(group->count, sizeof *offers);
     int *fds = malloc(group->count * sizeof *fds);
     uint32_t open_fds = 0;
-    zcta_status status, own;
+    zcta_status status, own, told;
 
     if (symmetric == NULL || offers == NULL || fds == NULL) {
         status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
@@ -156,17 +208,25 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
         .ops = group->ops, .device = group->device, .count = group->count, .bytes = bytes};
     for (open_fds = 0; open_fds < group->count; open_fds++)
         fds[open_fds] = -1;
-    offers[group->self].bytes = bytes;
+    for (uint32_t i = 0; i < group->count; i++)
+        offers[i].bytes = bytes; /* until told otherwise */
     own = allocate(group, base, bytes, call, &symmetric->parts[group->self]);
-    status = tell(group, call, what, own, symmetric->parts[group->self], offers, fds);
-    if (status != ZCTA_OK)
-        goto out;
-    status = first_failure(group, call, &offers[0].status, sizeof *offers / sizeof(uint64_t), own);
+    told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds);
+    status =
+        told == ZCTA_ERR_TIMEOUT || told == ZCTA_ERR_PEER
+            ? told
+            : first_failure(group, call, &offers[0].status, sizeof *offers / sizeof(uint64_t), own);
+    if (status == ZCTA_OK)
+        status = compare_devices(group, call, offers);
     if (status == ZCTA_OK)
         status = compare_sizes(group, call, offers);
     if (status != ZCTA_OK)
         goto out;
-    status = confirm(group, call, what, map_parts(group, offers, fds, symmetric));
+    /* Nobody goes on before everybody has mapped everything. A rank that could not take what the
+     * others sent says so here. */
+    if (told == ZCTA_OK)
+        told = map_parts(group, offers, fds, symmetric);
+    status = zc_group_confirm(group, call, what, told);
     if (status != ZCTA_OK)
         goto out;
     *made = symmetric;

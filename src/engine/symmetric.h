@@ -40,6 +40,15 @@ void zc_symmetric_release(struct zc_symmetric *symmetric); /* local; NULL is fin
 zcta_status zc_group_exchange(const struct zc_group *group, const char *call, const char *what,
                               uint64_t topic, const void *mine, void *all, size_t bytes);
 
+/* A round that tells everybody whether all went well: `own` if that is not OK, else the first
+ * status of another rank that is not. Errors: those of zc_mesh_exchange() and of the ranks. */
+zcta_status zc_group_confirm(const struct zc_group *group, const char *call, const char *what,
+                             zcta_status own);
+
+/* Of `count` values, `stride` apart, the index of one that the fewest ranks have, and in *common of
+ * one that the most have. Both have the same value if all ranks agree; all ranks find the same. */
+uint32_t zc_group_odd_one(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common);
+
 /* Topics of rounds. */
 enum { ZC_TOPIC_MEMORY = 1, ZC_TOPIC_CONFIRM, ZC_TOPIC_FREE, ZC_TOPIC_SPLIT, ZC_TOPIC_CHECK };
 

@@ -115,7 +115,7 @@ uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer b
     return 0;
 }
 
-/* ---- Appending ------------------------------------------------------------------------------- */
+/* ---- Appending ---- */
 
 static void append(struct zc_plan *plan, const struct zc_step *step)
 {
@@ -169,7 +169,7 @@ void zc_plan_join(struct zc_plan *plan, uint32_t lane)
     append(plan, &(struct zc_step){.kind = ZC_STEP_JOIN, .peer = lane});
 }
 
-/* ---- Well formed in itself ------------------------------------------------------------------- */
+/* ---- Well formed in itself ---- */
 
 static const char *place_defect(const struct zc_request *request, const struct zc_place *place,
                                 uint64_t bytes)

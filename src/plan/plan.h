@@ -120,7 +120,7 @@ uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer b
 /* NULL if the plan is well formed in itself (lanes, ranks, bounds), else the reason, in `text`. */
 const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes);
 
-/* ---- For algorithms: append a step ----------------------------------------------------------- */
+/* ---- For algorithms: append a step ---- */
 
 struct zc_place zc_at(uint32_t rank, enum zc_buffer buffer, uint64_t offset);
 void zc_plan_copy(struct zc_plan *plan, uint32_t lane, struct zc_place from, struct zc_place to,
@@ -134,8 +134,7 @@ void zc_plan_direct_push(struct zc_plan *plan);
 void zc_plan_scratch_pull(struct zc_plan *plan);
 void zc_plan_flags(struct zc_plan *plan);
 
-/* ---- Text form ---------------------------------------------------------------------------------
- */
+/* ---- Text form ---- */
 
 /* One header line, then one line a step; zc_plan_parse() reads what this prints. */
 void zc_plan_print(const struct zc_plan *plan, FILE *out);

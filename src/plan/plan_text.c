@@ -59,7 +59,7 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out)
         print_step(&plan->steps[i], out);
 }
 
-/* ---- Parsing --------------------------------------------------------------------------------- */
+/* ---- Parsing ---- */
 
 /* A cursor that remembers the first thing that did not fit; later reads then do nothing. */
 struct reader {

@@ -129,8 +129,7 @@ static struct content *content_of(struct verifier *v, uint32_t rank, enum zc_buf
     return &v->contents[rank * ZC_BUFFERS + buffer];
 }
 
-/* ---- Where bytes came from ---------------------------------------------------------------------
- */
+/* ---- Where bytes came from ---- */
 
 static void push_segment(struct verifier *v, struct content *content, struct segment segment)
 {
@@ -219,8 +218,7 @@ static void check_output(struct verifier *v, const struct zc_request *request, u
         defect(v, "call %u: rank %u's output is written more than once", call, request->rank);
 }
 
-/* ---- Executing ---------------------------------------------------------------------------------
- */
+/* ---- Executing ---- */
 
 static bool ordered_after(struct verifier *v, uint32_t lane, uint32_t other, uint32_t other_tick)
 {
@@ -436,8 +434,7 @@ static void execute(struct verifier *v)
                     defect(v, "a signal from rank %u to rank %u is never waited for", from, to);
 }
 
-/* ---- Afterwards --------------------------------------------------------------------------------
- */
+/* ---- Afterwards ---- */
 
 /* Nobody touches a rank's buffers after it left: its leaving has counted all that did. */
 static void check_leaving(struct verifier *v)
@@ -509,7 +506,7 @@ static void check_races(struct verifier *v)
         }
 }
 
-/* ---- Frame ----------------------------------------------------------------------------------- */
+/* ---- Frame ---- */
 
 /* The requests of one call differ in nothing but the rank. */
 static bool same_request(const struct zc_request *a, const struct zc_request *b)

@@ -142,6 +142,13 @@ out:
     return status;
 }
 
+/* An attempt that was cut short says less than one that was answered. */
+static void note_unless_known(struct search *search, const char *odd)
+{
+    if (search->odd == NULL)
+        search->odd = odd;
+}
+
 /* What came of one handshake. Sets *settled unless it is worth another try. */
 static zcta_status settle(struct search *search, const struct zc_caller *caller, bool *settled)
 {
@@ -162,10 +169,10 @@ static zcta_status settle(struct search *search, const struct zc_caller *caller,
                        bootstrap->job->root);
     case ZC_CALLER_GREETING:
     case ZC_CALLER_VERDICT:
-        search->odd = "something took the connection and said nothing";
+        note_unless_known(search, "something took the connection and said nothing");
         break;
     case ZC_CALLER_CLOSED:
-        search->odd = "something took the connection and closed it";
+        note_unless_known(search, "something took the connection and closed it");
         break;
     case ZC_CALLER_FOREIGN:
         search->odd = "what answers there is not zerocta";

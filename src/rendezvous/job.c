@@ -76,9 +76,15 @@ struct resolver {
     char identity[IDENTITY];         /* the launcher's name of the job, or empty */
 };
 
+/* NULL for a variable that is not set, and for none. */
+static const char *variable(const char *name)
+{
+    return name != NULL ? getenv(name) : NULL;
+}
+
 static bool is_set(const char *name)
 {
-    return name != NULL && getenv(name) != NULL;
+    return variable(name) != NULL;
 }
 
 /* Digits only, at most `most`. */
@@ -99,9 +105,12 @@ static bool parse_number(const char *text, uint32_t most, uint32_t *value)
     return true;
 }
 
-static zcta_status need(struct resolver *resolver, const char *name)
+/* *text is the variable's value. An error if it is not set, in the environment of a launcher that
+ * sets it. */
+static zcta_status need(struct resolver *resolver, const char *name, const char **text)
 {
-    if (is_set(name))
+    *text = variable(name);
+    if (*text != NULL)
         return ZCTA_OK;
     return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                    "%s is not set, but other variables of %s are: start the program with a "
@@ -112,14 +121,15 @@ static zcta_status need(struct resolver *resolver, const char *name)
 static zcta_status read_number(struct resolver *resolver, const char *name, uint32_t least,
                                uint32_t most, uint32_t *value)
 {
-    const zcta_status status = need(resolver, name);
+    const char *text;
+    const zcta_status status = need(resolver, name, &text);
 
     if (status != ZCTA_OK)
         return status;
-    if (!parse_number(getenv(name), most, value) || *value < least)
+    if (!parse_number(text, most, value) || *value < least)
         return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                       "%s=%.40s is not a number from %" PRIu32 " to %" PRIu32, name, getenv(name),
-                       least, most);
+                       "%s=%.40s is not a number from %" PRIu32 " to %" PRIu32, name, text, least,
+                       most);
     return ZCTA_OK;
 }
 
@@ -144,6 +154,7 @@ static zcta_status read_local_place(struct resolver *resolver)
     const struct launcher *launcher = resolver->launcher;
     struct zc_job *job = resolver->job;
     zcta_status status = ZCTA_OK;
+    const char *text;
 
     job->local_rank = job->rank;
     job->local_rank_count = job->rank_count;
@@ -159,7 +170,7 @@ static zcta_status read_local_place(struct resolver *resolver)
         return status;
     }
     if (launcher == &launchers[ZEROCTA_RUN])
-        return need(resolver, launcher->local_count);
+        return need(resolver, launcher->local_count, &text);
     if (launcher->local_needed || is_set(launcher->local_rank))
         status =
             read_number(resolver, launcher->local_rank, 0, job->rank_count - 1, &job->local_rank);
@@ -169,14 +180,15 @@ static zcta_status read_local_place(struct resolver *resolver)
 static void read_identity(struct resolver *resolver)
 {
     const struct launcher *launcher = resolver->launcher;
+    const char *more = variable(launcher->identity_more);
 
     for (size_t i = 0; i < sizeof launcher->identity / sizeof *launcher->identity; i++) {
-        const char *name = launcher->identity[i];
+        const char *text = variable(launcher->identity[i]);
 
-        if (!is_set(name))
+        if (text == NULL)
             continue;
-        snprintf(resolver->identity, sizeof resolver->identity, "%s.%s", getenv(name),
-                 is_set(launcher->identity_more) ? getenv(launcher->identity_more) : "");
+        snprintf(resolver->identity, sizeof resolver->identity, "%s.%s", text,
+                 more != NULL ? more : "");
         return;
     }
 }
@@ -255,6 +267,7 @@ static zcta_status read_master(struct resolver *resolver, uint32_t other_port)
     const bool any = is_set("MASTER_ADDR") || is_set("MASTER_PORT");
     zcta_status status;
     uint32_t port = other_port;
+    const char *host;
 
     if (launcher != &launchers[TORCHRUN] && !any) {
         if (other_port == 0 && resolver->identity[0] == '\0')
@@ -266,7 +279,7 @@ static zcta_status read_master(struct resolver *resolver, uint32_t other_port)
                         other_port != 0 ? (uint16_t)other_port : derived_port(resolver),
                         launcher->name);
     }
-    status = need(resolver, "MASTER_ADDR");
+    status = need(resolver, "MASTER_ADDR", &host);
     if (status == ZCTA_OK && other_port == 0)
         status = read_number(resolver, "MASTER_PORT", 1, UINT16_MAX, &port);
     if (status != ZCTA_OK)
@@ -276,7 +289,7 @@ static zcta_status read_master(struct resolver *resolver, uint32_t other_port)
         return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                        "MASTER_PORT=65535 is torchrun's own and there is no next port: set "
                        "ZEROCTA_PORT to a free port on all ranks");
-    return set_root(resolver, getenv("MASTER_ADDR"), (uint16_t)port, "MASTER_ADDR");
+    return set_root(resolver, host, (uint16_t)port, "MASTER_ADDR");
 }
 
 /* Rank 0 of `zerocta run` inherits its listening socket, so that the port cannot be taken between
@@ -356,6 +369,7 @@ static zcta_status resolve_environment(struct resolver *resolver)
     const struct launcher *launcher = resolver->launcher;
     struct zc_job *job = resolver->job;
     uint32_t port = 0;
+    const char *root, *token;
     zcta_status status =
         read_place(resolver, launcher->rank, launcher->count, &job->rank, &job->rank_count);
 
@@ -371,11 +385,11 @@ static zcta_status resolve_environment(struct resolver *resolver)
         return status;
     if (launcher != &launchers[ZEROCTA_RUN])
         return read_master(resolver, port);
-    status = need(resolver, "ZEROCTA_ROOT");
+    status = need(resolver, "ZEROCTA_ROOT", &root);
     if (status == ZCTA_OK && !job->has_token)
-        status = need(resolver, "ZEROCTA_TOKEN");
+        status = need(resolver, "ZEROCTA_TOKEN", &token);
     if (status == ZCTA_OK)
-        status = set_root_text(resolver, getenv("ZEROCTA_ROOT"), "ZEROCTA_ROOT", port);
+        status = set_root_text(resolver, root, "ZEROCTA_ROOT", port);
     if (status == ZCTA_OK)
         status = take_listener(resolver);
     return status;
@@ -421,11 +435,11 @@ static const struct launcher *find_launcher(void)
     return NULL;
 }
 
-zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag, struct zc_job *out)
+zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag, struct zc_job *job)
 {
-    struct zc_job job = {
+    struct zc_job found = {
         .rank_count = 1, .local_rank_count = 1, .listen_fd = -1, .source = "alone"};
-    struct resolver resolver = {.params = params, .diag = diag, .job = &job};
+    struct resolver resolver = {.params = params, .diag = diag, .job = &found};
     const char *remote = getenv("ZEROCTA_REMOTE");
     zcta_status status;
 
@@ -439,7 +453,7 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
                        "none of them to take all from the environment");
     if (params->rank_count == 0)
         resolver.launcher = find_launcher();
-    job.remote = remote != NULL && strcmp(remote, "1") == 0;
+    found.remote = remote != NULL && strcmp(remote, "1") == 0;
     status = read_token(&resolver);
     if (status == ZCTA_OK && params->rank_count != 0)
         status = resolve_params(&resolver);
@@ -447,11 +461,11 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
         status = resolve_environment(&resolver);
     if (status != ZCTA_OK)
         goto out;
-    if (!job.has_token)
+    if (!found.has_token)
         derive_key(&resolver);
-    diag->rank = job.rank;
-    *out = job;
+    diag->rank = found.rank;
+    *job = found;
 out:
-    sodium_memzero(&job, sizeof job);
+    sodium_memzero(&found, sizeof found);
     return status;
 }

@@ -49,6 +49,8 @@ static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *o
 
 static void mesh_destroy(struct zc_mesh *mesh)
 {
+    if (mesh == NULL)
+        return;
     zc_mesh_monitor_stop(mesh);
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
         if (mesh->peers[rank].fd >= 0)
@@ -94,31 +96,38 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
     return status;
 }
 
+static zcta_status open_mesh(struct zc_mesh *mesh, const struct zc_job *job, uint64_t deadline)
+{
+    zcta_status status;
+
+    if (job->rank_count == 1)
+        return ZCTA_OK;
+    if (sodium_init() < 0)
+        return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", 0,
+                       "libsodium cannot start: the system gives no random numbers");
+    status = find_and_connect(mesh, job, deadline);
+    return status == ZCTA_OK ? zc_mesh_monitor_start(mesh) : status;
+}
+
 zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_event_fn *on_event,
-                         void *event_data, struct zc_diag *diag, struct zc_mesh **out)
+                         void *event_data, struct zc_diag *diag, struct zc_mesh **mesh)
 {
     const uint64_t start = zc_now_ns();
-    struct zc_mesh *mesh = mesh_create(job, on_event, event_data, diag);
-    zcta_status status = ZCTA_OK;
+    zcta_status status;
 
-    if (mesh == NULL)
+    /* Events may come from the moment the monitor runs, and their receiver uses the mesh: the
+     * output is written before. */
+    *mesh = mesh_create(job, on_event, event_data, diag);
+    if (*mesh == NULL)
         status = zc_fail(diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                          "no memory for the connections to %" PRIu32 " ranks", job->rank_count);
-    if (status == ZCTA_OK && sodium_init() < 0)
-        status = zc_fail(diag, ZCTA_ERR_SYSTEM, "zcta_init", 0,
-                         "libsodium cannot start: the system gives no random numbers");
-    if (status == ZCTA_OK && job->rank_count > 1)
-        status = find_and_connect(mesh, job, deadline);
-    /* Events may come from the moment the monitor runs, and their receiver uses the mesh. */
-    *out = mesh;
-    if (status == ZCTA_OK && job->rank_count > 1)
-        status = zc_mesh_monitor_start(mesh);
+    else
+        status = open_mesh(*mesh, job, deadline);
     if (job->listen_fd >= 0)
         close(job->listen_fd);
     if (status != ZCTA_OK) {
-        *out = NULL;
-        if (mesh != NULL)
-            mesh_destroy(mesh);
+        mesh_destroy(*mesh);
+        *mesh = NULL;
         return status;
     }
     zc_log(diag, ZC_LOG_DEBUG, "connected to %" PRIu32 " ranks in %" PRIu64 " us (%s%s%s, %s)",

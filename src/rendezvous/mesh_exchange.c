@@ -31,6 +31,8 @@ struct round {
     uint32_t unsent; /* entries that are STEP_SEND */
     uint32_t cursor;
     uint64_t start;
+    zcta_status failure; /* a letter came that cannot be used; the round goes on to its end, so that
+                            nothing of it is left for the next one */
 };
 
 static int send_once(const struct round *round, uint32_t index)
@@ -101,12 +103,12 @@ static zcta_status open_letter(struct round *round, uint32_t index, struct zc_le
                             "rank %" PRIu32 " sent %" PRIu32 " bytes where rank %" PRIu32
                             " sent %zu: the ranks do not make the same call",
                             rank, letter->bytes, round->mesh->rank, exchange->bytes);
+    place(exchange, index, letter->data);
     if (exchange->fds != NULL && letter->fd_lost)
         return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, exchange->call, EMFILE,
                        "a file descriptor from rank %" PRIu32
                        " could not be received: rank %" PRIu32 " has none free; raise `ulimit -n`",
                        rank, round->mesh->rank);
-    place(exchange, index, letter->data);
     if (exchange->fds != NULL) {
         exchange->fds[index] = letter->fd;
         letter->fd = -1;
@@ -180,6 +182,7 @@ static zcta_status fail_late(const struct round *round)
     for (uint32_t i = 0; i < exchange->count; i++)
         if (round->steps[i] != STEP_DONE)
             late[count++] = exchange->ranks[i];
+    assert(count > 0);
     zc_text_ranks(who, late, count);
     zc_text_seconds(within, zc_now_ns() - round->start);
     if (count == 1)
@@ -258,10 +261,12 @@ static zcta_status advance(struct round *round, bool *received)
     *received = true;
     pthread_mutex_unlock(&mesh->lock);
     status = open_letter(round, index, letter);
+    if (round->failure == ZCTA_OK)
+        round->failure = status;
     zc_letter_destroy(letter);
     done(round, index);
     pthread_mutex_lock(&mesh->lock);
-    return status;
+    return ZCTA_OK;
 }
 
 static zcta_status finish(struct round *round)
@@ -288,7 +293,7 @@ static zcta_status finish(struct round *round)
     }
     pthread_mutex_unlock(&mesh->lock);
     if (status != ZCTA_OK || verdict == WAIT)
-        return status;
+        return status != ZCTA_OK ? status : round->failure;
     return verdict == GONE ? fail_gone(round, gone) : fail_late(round);
 }
 

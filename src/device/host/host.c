@@ -2,31 +2,49 @@
 #include "device/host/host.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Two ranks that each have a core find each other by looking; where ranks share cores, looking
- * keeps the awaited one from running. */
-enum { SPIN_NS_ALONE = 50000, SPIN_NS_CROWDED = 500, YIELDS_CROWDED = 4 };
+/* Ranks that each have a core find each other by looking; where ranks share cores, looking keeps
+ * the awaited one from running. */
+enum {
+    LOOK_NS_ALONE = 5000,
+    SPIN_NS_ALONE = 50000,
+    LOOK_NS_CROWDED = 500,
+    SPIN_NS_CROWDED = 500,
+    YIELDS_CROWDED = 4
+};
 
-static uint32_t usable_cores(void)
+/* Of the machine, not of this process: a launcher binds each rank to a core of its own, and what
+ * the ranks have together is what counts. */
+static uint32_t machine_cores(void)
 {
-    cpu_set_t set;
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
 
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
+    return online > 0 ? (uint32_t)online : 1;
+}
+
+/* How large an output may be while all local ranks' outputs, and their shares, which together are
+ * as large as one more output, still fit into the last cache. */
+static size_t stream_bytes(uint32_t local_rank_count)
+{
+    const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+
+    return (cache > 0 ? (size_t)cache : (size_t)8 << 20) / (local_rank_count + 1);
 }
 
 static zcta_status host_open(const struct zc_device_params *params, struct zc_device **device)
 {
     struct zc_device *made = calloc(1, sizeof *made);
-    const bool crowded = params->local_rank_count > usable_cores();
+    const bool crowded = params->local_rank_count > machine_cores();
 
     if (made == NULL)
         return zc_fail(params->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
     made->diag = params->diag;
     made->local_rank = params->local_rank;
+    made->look_ns = crowded ? LOOK_NS_CROWDED : LOOK_NS_ALONE;
     made->spin_ns = crowded ? SPIN_NS_CROWDED : SPIN_NS_ALONE;
+    made->stream_bytes = stream_bytes(params->local_rank_count);
     made->yields = crowded ? YIELDS_CROWDED : 0;
     pthread_mutex_init(&made->lock, NULL);
     *device = made;
@@ -35,21 +53,20 @@ static zcta_status host_open(const struct zc_device_params *params, struct zc_de
 
 static void host_close(struct zc_device *device)
 {
-    while (device->streams != NULL)
-        zc_host_stream_destroy(device->streams);
+    zc_host_streams_end(device);
     pthread_mutex_destroy(&device->lock);
     free(device);
 }
 
 static void host_describe(const struct zc_device *device, struct zc_device_caps *caps)
 {
-    (void)device;
     *caps = (struct zc_device_caps){
         .name = "host",
         .title = "Host Copy",
         .signals = "by futex",
         .lanes = 1,
-        .block_bytes = (size_t)256 << 10,
+        .block_bytes = (size_t)64 << 10,
+        .stream_bytes = device->stream_bytes,
         .slot_bytes = sizeof(struct zc_host_slot),
         .pad_head_bytes = sizeof(struct zc_host_pad),
         .granularity = (size_t)sysconf(_SC_PAGESIZE),
@@ -59,6 +76,7 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
 }
 
 const struct zc_device_ops zc_device_host = {
+    .kind = ZCTA_DEVICE_HOST,
     .open = host_open,
     .close = host_close,
     .describe = host_describe,
@@ -69,6 +87,9 @@ const struct zc_device_ops zc_device_host = {
     .memory_release = zc_host_memory_release,
     .view_map = zc_host_view_map,
     .view_unmap = zc_host_view_unmap,
+    .attach = zc_host_attach,
+    .detach = zc_host_detach,
+    .bind = zc_host_bind,
     .submit = zc_host_submit,
     .wake = zc_host_wake,
     .drain = zc_host_drain,

@@ -10,9 +10,11 @@
 struct zc_device {
     struct zc_diag *diag;
     uint32_t local_rank;
+    uint64_t look_ns;          /* how long a wait looks without a pause */
     uint64_t spin_ns;          /* how long a wait looks before it gives the core away */
+    size_t stream_bytes;       /* see zc_device_caps */
     uint32_t yields;           /* how often it then lets others run before it sleeps */
-    pthread_mutex_t lock;      /* guards streams */
+    pthread_mutex_t lock;      /* guards streams; held by a worker while it finishes a program */
     zcta_host_stream *streams; /* all that live; closing the device ends them */
 };
 
@@ -31,8 +33,8 @@ struct zc_host_pad {
 zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
 zcta_status zc_host_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory);
-zcta_status zc_host_memory_export(struct zc_memory *memory, struct zc_memory_handle *handle,
-                                  int *fd);
+zcta_status zc_host_memory_export(struct zc_device *device, struct zc_memory *memory,
+                                  struct zc_memory_handle *handle, int *fd);
 zcta_status zc_host_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
                                   int fd, bool same_process, struct zc_memory **memory);
 void zc_host_memory_release(struct zc_device *device, struct zc_memory *memory);
@@ -40,8 +42,16 @@ zcta_status zc_host_view_map(struct zc_device *device, struct zc_memory *const *
                              uint32_t count, struct zc_view *view);
 void zc_host_view_unmap(struct zc_device *device, const struct zc_view *view);
 
-/* Runs a program here and now, once its turn has come. */
-void zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket);
+/* Nothing to prepare: the pad is all the host needs. */
+zcta_status zc_host_attach(struct zc_device *device, struct zc_guard *guard);
+void zc_host_detach(struct zc_device *device, struct zc_guard *guard);
+zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program);
+
+/* Runs a program here and now, once its turn has come; returns the guard's status. The caller then
+ * finishes it: from there on the program and its team may be freed. */
+zcta_status zc_host_run(struct zc_device *device, const struct zc_program *program,
+                        uint32_t ticket);
+void zc_host_finish(struct zc_guard *guard, uint32_t ticket);
 void zc_host_wake(struct zc_device *device, struct zc_guard *guard);
 void zc_host_drain(struct zc_device *device, struct zc_guard *guard);
 zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
@@ -54,9 +64,10 @@ void zc_host_stream_enqueue(zcta_host_stream *stream, const struct zc_program *p
 void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data), void *data);
 zcta_status zc_host_stream_synchronize(zcta_host_stream *stream);
 void zc_host_stream_destroy(zcta_host_stream *stream);
+void zc_host_streams_end(struct zc_device *device); /* destroys all that live */
 
-/* Copies a block; large ones past the caches. */
-void zc_host_copy(void *to, const void *from, size_t bytes);
+/* Copies; `streamed`: with stores that go past the caches. */
+void zc_host_copy(void *to, const void *from, size_t bytes, bool streamed);
 
 /* Sleeps while *word == value, at most until `deadline`. `shared`: between processes. */
 void zc_host_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared);

@@ -159,11 +159,12 @@ zcta_status zc_host_memory_adopt(struct zc_device *device, void *base, size_t by
     return ZCTA_OK;
 }
 
-zcta_status zc_host_memory_export(struct zc_memory *memory, struct zc_memory_handle *handle,
-                                  int *fd)
+zcta_status zc_host_memory_export(struct zc_device *device, struct zc_memory *memory,
+                                  struct zc_memory_handle *handle, int *fd)
 {
     const struct host_memory *exported = (struct host_memory *)memory;
 
+    (void)device;
     *fd = exported->fd;
     *handle = (struct zc_memory_handle){
         .bytes = memory->bytes, .local_id = exported->local.id, .has_fd = exported->fd >= 0};

@@ -51,8 +51,7 @@ void zc_host_futex_wake(_Atomic uint32_t *word, bool shared)
             0);
 }
 
-/* ---- Signals -----------------------------------------------------------------------------------
- */
+/* ---- Signals ---- */
 
 static void ring(struct zc_host_pad *pad)
 {
@@ -65,7 +64,7 @@ static void raise_signal(const struct zc_op *op)
     struct zc_host_slot *slot = op->flag.word;
 
     /* Also the release that publishes this thread's copies; pairs with reached(). */
-    atomic_store_explicit(&slot->value, ++*op->flag.count, memory_order_seq_cst);
+    atomic_store_explicit(&slot->value, zc_count_next(op->flag.count), memory_order_seq_cst);
     if (atomic_load_explicit(&slot->armed, memory_order_seq_cst) != 0 &&
         atomic_exchange_explicit(&slot->armed, 0, memory_order_seq_cst) != 0)
         ring(op->flag.pad);
@@ -77,7 +76,9 @@ static bool reached(const struct zc_op *op)
     struct zc_host_slot *slot = op->flag.word;
     const uint32_t value = atomic_load_explicit(&slot->value, memory_order_seq_cst);
 
-    return (int32_t)(value - (*op->flag.count + 1)) >= 0;
+    const uint32_t seen = atomic_load_explicit(op->flag.count, memory_order_relaxed);
+
+    return (int32_t)(value - (seen + 1)) >= 0;
 }
 
 static bool failed(const struct zc_guard *guard)
@@ -85,8 +86,7 @@ static bool failed(const struct zc_guard *guard)
     return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
 }
 
-/* ---- Lanes -------------------------------------------------------------------------------------
- */
+/* ---- Lanes ---- */
 
 static bool lane_ended(const struct run *run, uint32_t lane)
 {
@@ -105,7 +105,7 @@ static bool step(struct run *run, uint32_t lane)
 
     switch (op->kind) {
     case ZC_OP_COPY:
-        zc_host_copy(op->copy.to, op->copy.from, op->copy.bytes);
+        zc_host_copy(op->copy.to, op->copy.from, op->copy.bytes, op->copy.streamed);
         break;
     case ZC_OP_SIGNAL:
         raise_signal(op);
@@ -113,7 +113,7 @@ static bool step(struct run *run, uint32_t lane)
     case ZC_OP_WAIT:
         if (!reached(op))
             return false;
-        ++*op->flag.count;
+        zc_count_next(op->flag.count);
         break;
     case ZC_OP_FORK:
         run->running[op->peer] = true;
@@ -139,8 +139,7 @@ static bool advance(struct run *run)
     return moved;
 }
 
-/* ---- Waiting -----------------------------------------------------------------------------------
- */
+/* ---- Waiting ---- */
 
 static const struct zc_op *blocked_wait(const struct run *run, uint32_t lane)
 {
@@ -174,21 +173,26 @@ static void arm(const struct run *run, uint32_t value)
 
 static bool spin(const struct run *run)
 {
-    const uint64_t end = zc_deadline_in(run->device->spin_ns);
+    const uint64_t begin = zc_now_ns();
+    uint64_t passed;
 
-    do
+    do {
         for (uint32_t i = 0; i < SPINS_PER_CLOCK; i++) {
             if (released(run))
                 return true;
             relax();
         }
-    while (zc_now_ns() < end);
+        passed = zc_now_ns() - begin;
+        /* The awaited rank may be waiting for this very core. */
+        if (passed > run->device->look_ns)
+            sched_yield();
+    } while (passed < run->device->spin_ns);
     for (uint32_t i = 0; i < run->device->yields; i++) {
         sched_yield();
         if (released(run))
             return true;
     }
-    return false;
+    return released(run);
 }
 
 static void report_missing(const struct run *run)
@@ -230,8 +234,7 @@ static void block(const struct run *run)
     arm(run, 0);
 }
 
-/* ---- Turns -------------------------------------------------------------------------------------
- */
+/* ---- Turns ---- */
 
 /* Waits until the team's programs up to `ticket` have finished. Pairs with finish(). */
 static void await_turn(struct zc_guard *guard, uint32_t ticket)
@@ -250,14 +253,14 @@ static void await_turn(struct zc_guard *guard, uint32_t ticket)
     atomic_fetch_sub_explicit(&guard->turn_sleepers, 1, memory_order_seq_cst);
 }
 
-static void finish(struct zc_guard *guard, uint32_t ticket)
+void zc_host_finish(struct zc_guard *guard, uint32_t ticket)
 {
     atomic_store_explicit(&guard->finished, ticket, memory_order_seq_cst);
     if (atomic_load_explicit(&guard->turn_sleepers, memory_order_seq_cst) != 0)
         zc_host_futex_wake(&guard->finished, false);
 }
 
-void zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket)
+zcta_status zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket)
 {
     struct zc_guard *guard = program->guard;
     struct run run = {.device = device, .program = program, .running = {[0] = true}};
@@ -269,7 +272,7 @@ void zc_host_run(struct zc_device *device, const struct zc_program *program, uin
     while (!lane_ended(&run, 0) && !failed(guard))
         if (!advance(&run) && !failed(guard))
             block(&run);
-    finish(guard, ticket);
+    return (zcta_status)atomic_load_explicit(&guard->failed, memory_order_acquire);
 }
 
 void zc_host_wake(struct zc_device *device, struct zc_guard *guard)
@@ -280,18 +283,43 @@ void zc_host_wake(struct zc_device *device, struct zc_guard *guard)
 
 void zc_host_drain(struct zc_device *device, struct zc_guard *guard)
 {
+    await_turn(guard, zc_guard_submitted(guard));
+    /* A worker that has just finished the last program may still look at the guard, which the
+     * caller may be about to free; see run_item(). */
+    pthread_mutex_lock(&device->lock);
+    pthread_mutex_unlock(&device->lock);
+}
+
+zcta_status zc_host_attach(struct zc_device *device, struct zc_guard *guard)
+{
     (void)device;
-    await_turn(guard, guard->submitted);
+    (void)guard;
+    return ZCTA_OK;
+}
+
+void zc_host_detach(struct zc_device *device, struct zc_guard *guard)
+{
+    (void)device;
+    (void)guard;
+}
+
+zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program)
+{
+    (void)device;
+    (void)program;
+    return ZCTA_OK;
 }
 
 zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
                            zcta_stream stream)
 {
-    const uint32_t ticket = ++program->guard->submitted;
+    const uint32_t ticket = zc_count_next(&program->guard->submitted);
 
-    if (stream == NULL)
+    if (stream == NULL) {
         zc_host_run(device, program, ticket);
-    else
+        zc_host_finish(program->guard, ticket);
+    } else {
         zc_host_stream_enqueue(stream, program, ticket);
+    }
     return ZCTA_OK;
 }

@@ -33,12 +33,19 @@ struct zcta_host_stream {
 
 static zcta_status run_item(struct zc_device *device, const struct item *item)
 {
+    zcta_status status;
+
     if (item->program == NULL) {
         item->function(item->data);
         return ZCTA_OK;
     }
-    zc_host_run(device, item->program, item->ticket);
-    return (zcta_status)atomic_load_explicit(&item->program->guard->failed, memory_order_acquire);
+    status = zc_host_run(device, item->program, item->ticket);
+    /* Another thread may wait for just this program, to free it and its team: not before this one
+     * has let go of the guard. */
+    pthread_mutex_lock(&device->lock);
+    zc_host_finish(item->program->guard, item->ticket);
+    pthread_mutex_unlock(&device->lock);
+    return status;
 }
 
 static void *work(void *data)
@@ -161,4 +168,17 @@ void zc_host_stream_destroy(zcta_host_stream *stream)
     pthread_cond_destroy(&stream->changed);
     pthread_mutex_destroy(&stream->lock);
     free(stream);
+}
+
+void zc_host_streams_end(struct zc_device *device)
+{
+    zcta_host_stream *first;
+
+    do {
+        pthread_mutex_lock(&device->lock);
+        first = device->streams;
+        pthread_mutex_unlock(&device->lock);
+        if (first != NULL)
+            zc_host_stream_destroy(first);
+    } while (first != NULL);
 }

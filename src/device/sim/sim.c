@@ -96,7 +96,28 @@ static void sim_describe(const struct zc_device *device, struct zc_device_caps *
     };
 }
 
+static zcta_status sim_attach(struct zc_device *device, struct zc_guard *guard)
+{
+    (void)device;
+    (void)guard;
+    return ZCTA_OK;
+}
+
+static void sim_detach(struct zc_device *device, struct zc_guard *guard)
+{
+    (void)device;
+    (void)guard;
+}
+
+static zcta_status sim_bind(struct zc_device *device, struct zc_program *program)
+{
+    (void)device;
+    (void)program;
+    return ZCTA_OK;
+}
+
 const struct zc_device_ops zc_device_sim = {
+    .kind = ZCTA_DEVICE_AUTO,
     .open = sim_open,
     .close = sim_close,
     .describe = sim_describe,
@@ -107,6 +128,9 @@ const struct zc_device_ops zc_device_sim = {
     .memory_release = zc_sim_memory_release,
     .view_map = zc_sim_view_map,
     .view_unmap = zc_sim_view_unmap,
+    .attach = sim_attach,
+    .detach = sim_detach,
+    .bind = sim_bind,
     .submit = zc_sim_submit,
     .wake = zc_sim_wake,
     .drain = zc_sim_drain,

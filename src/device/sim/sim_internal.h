@@ -66,8 +66,8 @@ struct zc_sim {
 zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
 zcta_status zc_sim_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                 struct zc_memory **memory);
-zcta_status zc_sim_memory_export(struct zc_memory *memory, struct zc_memory_handle *handle,
-                                 int *fd);
+zcta_status zc_sim_memory_export(struct zc_device *device, struct zc_memory *memory,
+                                 struct zc_memory_handle *handle, int *fd);
 zcta_status zc_sim_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
                                  int fd, bool same_process, struct zc_memory **memory);
 void zc_sim_memory_release(struct zc_device *device, struct zc_memory *memory);

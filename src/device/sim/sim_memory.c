@@ -101,8 +101,10 @@ fail:
     return zc_fail(&device->sim->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
 }
 
-zcta_status zc_sim_memory_export(struct zc_memory *memory, struct zc_memory_handle *handle, int *fd)
+zcta_status zc_sim_memory_export(struct zc_device *device, struct zc_memory *memory,
+                                 struct zc_memory_handle *handle, int *fd)
 {
+    (void)device;
     *fd = -1;
     *handle = (struct zc_memory_handle){.bytes = memory->bytes,
                                         .local_id = ((struct zc_sim_memory *)memory)->local.id};

@@ -17,8 +17,7 @@ static struct zc_sim_lane *lane_of(struct zc_sim *sim, uint32_t global)
     return &sim->ranks[global / ZC_SIM_MAX_LANES].lanes[global % ZC_SIM_MAX_LANES];
 }
 
-/* ---- The heap of the timed scheduler -----------------------------------------------------------
- */
+/* ---- The heap of the timed scheduler ---- */
 
 static bool earlier(struct zc_sim *sim, uint32_t a, uint32_t b)
 {
@@ -62,8 +61,7 @@ static uint32_t heap_pop(struct zc_sim *sim)
     return top;
 }
 
-/* ---- Programs ----------------------------------------------------------------------------------
- */
+/* ---- Programs ---- */
 
 static const struct zc_program *program_of(const struct zc_device *rank)
 {
@@ -135,14 +133,15 @@ static bool settle_rank(struct zc_device *rank)
     return changed;
 }
 
-/* ---- Ops ---------------------------------------------------------------------------------------
- */
+/* ---- Ops ---- */
 
 static bool reached(const struct zc_op *op)
 {
     const struct zc_sim_slot *slot = op->flag.word;
 
-    return (int32_t)(slot->value - (*op->flag.count + 1)) >= 0;
+    const uint32_t seen = atomic_load_explicit(op->flag.count, memory_order_relaxed);
+
+    return (int32_t)(slot->value - (seen + 1)) >= 0;
 }
 
 static const struct zc_op *next_op(const struct zc_device *rank, uint32_t lane)
@@ -205,7 +204,7 @@ static void run_signal(struct zc_device *rank, struct zc_sim_lane *lane, const s
     struct zc_sim *sim = rank->sim;
     struct zc_sim_slot *slot = op->flag.word;
 
-    slot->value = ++*op->flag.count;
+    slot->value = zc_count_next(op->flag.count);
     if (!sim->params.timed)
         return;
     lane->time += sim->params.cost->signal_ns;
@@ -220,7 +219,7 @@ static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const str
 {
     const struct zc_sim_slot *slot = op->flag.word;
 
-    ++*op->flag.count;
+    zc_count_next(op->flag.count);
     if (!rank->sim->params.timed)
         return;
     if (lane->time < slot->at)
@@ -260,8 +259,7 @@ static void run_op(struct zc_device *rank, uint32_t index)
     lane->next++;
 }
 
-/* ---- Schedulers --------------------------------------------------------------------------------
- */
+/* ---- Schedulers ---- */
 
 static uint64_t draw(struct zc_sim *sim)
 {
@@ -341,8 +339,7 @@ static bool run_earliest(struct zc_sim *sim)
     return false;
 }
 
-/* ---- When nothing moves ------------------------------------------------------------------------
- */
+/* ---- When nothing moves ---- */
 
 static const struct zc_op *blocked_wait(const struct zc_device *rank)
 {
@@ -403,8 +400,7 @@ void zc_sim_run(struct zc_sim *sim, struct zc_sim_result *result)
     report_stuck(sim, result);
 }
 
-/* ---- Entries of the device table ---------------------------------------------------------------
- */
+/* ---- Entries of the device table ---- */
 
 zcta_status zc_sim_submit(struct zc_device *device, const struct zc_program *program,
                           zcta_stream stream)
@@ -420,7 +416,7 @@ zcta_status zc_sim_submit(struct zc_device *device, const struct zc_program *pro
         device->queue = grown;
         device->capacity = capacity;
     }
-    program->guard->submitted++;
+    zc_count_next(&program->guard->submitted);
     device->queue[device->count++] = program;
     return ZCTA_OK;
 }

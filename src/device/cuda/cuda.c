@@ -1,0 +1,219 @@
+/* The CUDA device: opening a GPU, what it can do, and the device table. */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "device/cuda/cuda_device.h"
+
+/* The GPU of the calling thread's current context, if it has one, as CUDA's own libraries choose;
+ * else one for each local rank, in turn. */
+static zcta_status choose_gpu(struct zc_device *device, const struct zc_device_params *params)
+{
+    const struct zc_cuda_driver *driver = device->driver;
+    zc_cu_context current = NULL;
+    zc_cu_device gpu = 0;
+    int count = 0;
+    zcta_status status;
+
+    status = zc_cuda_status(driver, device->diag, driver->cuDeviceGetCount(&count),
+                            "cuDeviceGetCount", "counting GPUs");
+    if (status != ZCTA_OK)
+        return status;
+    if (params->gpu > (uint32_t)count)
+        return zc_fail(device->diag, ZCTA_ERR_INVALID, "zcta_init", 0,
+                       "GPU %u was asked for, but this process sees GPUs 0 to %d; look at "
+                       "CUDA_VISIBLE_DEVICES",
+                       params->gpu - 1, count - 1);
+    device->ordinal = (int)(params->local_rank % (uint32_t)count);
+    if (params->gpu > 0)
+        device->ordinal = (int)params->gpu - 1;
+    else if (driver->cuCtxGetCurrent(&current) == ZC_CU_SUCCESS && current != NULL &&
+             driver->cuCtxGetDevice(&gpu) == ZC_CU_SUCCESS)
+        device->ordinal = gpu;
+    return zc_cuda_status(driver, device->diag, driver->cuDeviceGet(&device->gpu, device->ordinal),
+                          "cuDeviceGet", "opening the GPU");
+}
+
+static zcta_status check_gpu(struct zc_device *device)
+{
+    static const struct {
+        int attribute;
+        const char *what;
+    } needed[] = {
+        {ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY, "virtual memory management"},
+        {ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD, "memory handles that are file descriptors"},
+    };
+
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        int has = 0;
+
+        if (device->driver->cuDeviceGetAttribute(&has, needed[i].attribute, device->gpu) !=
+                ZC_CU_SUCCESS ||
+            has == 0)
+            return zc_fail(
+                device->diag, ZCTA_ERR_UNSUPPORTED, "cuDeviceGetAttribute", 0,
+                "GPU %d has no %s, which windows are made of; a MIG instance or a virtual "
+                "GPU may lack it",
+                device->ordinal, needed[i].what);
+    }
+    return ZCTA_OK;
+}
+
+static zcta_status find_granularity(struct zc_device *device)
+{
+    const struct zc_cu_allocation_prop prop = {
+        .type = ZC_CU_MEM_ALLOCATION_PINNED,
+        .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+        .location = {.type = ZC_CU_MEM_LOCATION_DEVICE, .id = device->ordinal}};
+
+    return zc_cuda_status(device->driver, device->diag,
+                          device->driver->cuMemGetAllocationGranularity(
+                              &device->granularity, &prop, ZC_CU_MEM_GRANULARITY_RECOMMENDED),
+                          "cuMemGetAllocationGranularity", "asking for the page size");
+}
+
+/* The table of all values that a signal can write. */
+static zcta_status make_epochs(struct zc_device *device)
+{
+    uint32_t *values = malloc(ZC_CUDA_EPOCHS * sizeof *values);
+    zcta_status status;
+
+    if (values == NULL)
+        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "malloc", ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < ZC_CUDA_EPOCHS; i++)
+        values[i] = zc_cuda_epoch(i);
+    status = zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, &device->epoch_memory);
+    if (status != ZCTA_OK)
+        goto out;
+    device->epochs = (uintptr_t)device->epoch_memory->base;
+    status =
+        zc_cuda_status(device->driver, device->diag,
+                       device->driver->cuMemcpyHtoDAsync(
+                           device->epochs, values, ZC_CUDA_EPOCHS * sizeof *values, device->stream),
+                       "cuMemcpyHtoDAsync", "preparing signals");
+    if (status == ZCTA_OK)
+        status = zc_cuda_status(device->driver, device->diag,
+                                device->driver->cuStreamSynchronize(device->stream),
+                                "cuStreamSynchronize", "preparing signals");
+out:
+    free(values);
+    return status;
+}
+
+static zcta_status start(struct zc_device *device)
+{
+    zcta_status status = zc_cuda_enter(device);
+
+    if (status != ZCTA_OK)
+        return status;
+    status =
+        zc_cuda_status(device->driver, device->diag,
+                       device->driver->cuStreamCreate(&device->stream, ZC_CU_STREAM_NON_BLOCKING),
+                       "cuStreamCreate", "opening the GPU");
+    if (status == ZCTA_OK)
+        status = find_granularity(device);
+    if (status == ZCTA_OK)
+        status = make_epochs(device);
+    zc_cuda_leave(device);
+    return status == ZCTA_OK ? zc_cuda_watchdog_start(device) : status;
+}
+
+static void cuda_close(struct zc_device *device)
+{
+    zc_cuda_watchdog_stop(device);
+    if (device->context != NULL) {
+        zc_cuda_memory_release(device, device->epoch_memory);
+        if (device->stream != NULL && zc_cuda_enter(device) == ZCTA_OK) {
+            device->driver->cuStreamDestroy(device->stream);
+            zc_cuda_leave(device);
+        }
+        device->driver->cuDevicePrimaryCtxRelease(device->gpu);
+    }
+    pthread_cond_destroy(&device->changed);
+    pthread_mutex_destroy(&device->lock);
+    zc_cuda_driver_unload(&device->loaded);
+    free(device);
+}
+
+static zcta_status load_driver(struct zc_device *device, const struct zc_device_params *params)
+{
+    device->driver = params->cuda_driver != NULL ? params->cuda_driver : &device->loaded;
+    return params->cuda_driver != NULL ? ZCTA_OK
+                                       : zc_cuda_driver_load(device->diag, &device->loaded);
+}
+
+static void init_lock(struct zc_device *device)
+{
+    pthread_condattr_t attributes;
+
+    pthread_mutex_init(&device->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&device->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static zcta_status cuda_open(const struct zc_device_params *params, struct zc_device **device)
+{
+    struct zc_device *made = calloc(1, sizeof *made);
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(params->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
+    made->diag = params->diag;
+    init_lock(made);
+    status = load_driver(made, params);
+    if (status == ZCTA_OK)
+        status = choose_gpu(made, params);
+    if (status == ZCTA_OK)
+        status = check_gpu(made);
+    if (status == ZCTA_OK)
+        status = zc_cuda_status(made->driver, made->diag,
+                                made->driver->cuDevicePrimaryCtxRetain(&made->context, made->gpu),
+                                "cuDevicePrimaryCtxRetain", "opening the GPU");
+    if (status == ZCTA_OK)
+        status = start(made);
+    if (status != ZCTA_OK)
+        goto fail;
+    *device = made;
+    return ZCTA_OK;
+fail:
+    cuda_close(made);
+    return status;
+}
+
+static void cuda_describe(const struct zc_device *device, struct zc_device_caps *caps)
+{
+    *caps = (struct zc_device_caps){
+        .name = "cuda",
+        .title = "Copy Engine",
+        .signals = "by copy",
+        .lanes = 2,
+        .slot_bytes = 16,
+        .granularity = device->granularity,
+        .scratch_bytes = (size_t)64 << 10,
+        .local_copy_needs_sm = true,
+        .gpu = device->ordinal,
+        .graph_slots = true,
+    };
+}
+
+const struct zc_device_ops zc_device_cuda = {
+    .kind = ZCTA_DEVICE_CUDA,
+    .open = cuda_open,
+    .close = cuda_close,
+    .describe = cuda_describe,
+    .memory_alloc = zc_cuda_memory_alloc,
+    .memory_adopt = zc_cuda_memory_adopt,
+    .memory_export = zc_cuda_memory_export,
+    .memory_import = zc_cuda_memory_import,
+    .memory_release = zc_cuda_memory_release,
+    .view_map = zc_cuda_view_map,
+    .view_unmap = zc_cuda_view_unmap,
+    .attach = zc_cuda_attach,
+    .detach = zc_cuda_detach,
+    .bind = zc_cuda_bind,
+    .submit = zc_cuda_submit,
+    .wake = zc_cuda_wake,
+    .drain = zc_cuda_drain,
+};

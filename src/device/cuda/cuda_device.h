@@ -1,0 +1,68 @@
+/* Inside the CUDA device: what its files share. */
+#ifndef ZC_CUDA_DEVICE_H
+#define ZC_CUDA_DEVICE_H
+
+#include <pthread.h>
+
+#include "device/cuda/cuda_driver.h"
+#include "device/device.h"
+#include "device/local_memory.h"
+
+enum { ZC_CUDA_LANES = 16, ZC_CUDA_EPOCHS = 65536, ZC_CUDA_BATCH = 64 };
+
+/* The value that the k-th signal of a channel writes. A table of all such values lies in device
+ * memory, so that a signal is a 4-byte copy from it; shifting makes the 16-bit count wrap where the
+ * 32-bit comparison of a stream wait wraps. */
+static inline uint32_t zc_cuda_epoch(uint32_t count)
+{
+    return count << 16;
+}
+
+struct zc_cuda_team; /* what the device keeps for a guard */
+
+struct zc_device {
+    struct zc_diag *diag;
+    const struct zc_cuda_driver *driver;
+    struct zc_cuda_driver loaded; /* what `driver` points to, unless a test gave its own */
+    zc_cu_device gpu;
+    int ordinal;
+    zc_cu_context context; /* the GPU's primary one */
+    zc_cu_stream stream;   /* the device's own: zeroing, releasing stuck waits */
+    zc_cu_pointer epochs;  /* the table: entry i is zc_cuda_epoch(i) */
+    struct zc_memory *epoch_memory;
+    size_t granularity;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    struct zc_cuda_team *teams;
+    pthread_t watchdog;
+    bool watching, closing;
+};
+
+/* Makes the device's context current for the calling thread, and undoes it. */
+zcta_status zc_cuda_enter(struct zc_device *device);
+void zc_cuda_leave(struct zc_device *device);
+
+zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,
+                                 struct zc_memory **memory);
+zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *memory,
+                                  struct zc_memory_handle *handle, int *fd);
+zcta_status zc_cuda_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
+                                  int fd, bool same_process, struct zc_memory **memory);
+void zc_cuda_memory_release(struct zc_device *device, struct zc_memory *memory);
+zcta_status zc_cuda_view_map(struct zc_device *device, struct zc_memory *const *parts,
+                             uint32_t count, struct zc_view *view);
+void zc_cuda_view_unmap(struct zc_device *device, const struct zc_view *view);
+
+zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard);
+void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard);
+zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program);
+zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *program,
+                           zcta_stream stream);
+void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard);
+void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard);
+
+zcta_status zc_cuda_watchdog_start(struct zc_device *device);
+void zc_cuda_watchdog_stop(struct zc_device *device);
+
+#endif

@@ -1,0 +1,112 @@
+/* Loading the CUDA driver. */
+#include "device/cuda/cuda_driver.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+enum { OLDEST_VERSION = 12000 };
+
+typedef zc_cu_result get_proc_address(const char *symbol, void **function, int version,
+                                      uint64_t flags, int *found);
+
+/* ISO C has no cast from an object pointer to a function pointer; POSIX wants this copy to work. */
+static void set_function(void *member, void *function)
+{
+    memcpy(member, &function, sizeof function);
+}
+
+static zcta_status load_function(struct zc_diag *diag, get_proc_address *get, const char *name,
+                                 int version, void *member)
+{
+    void *function = NULL;
+    int found = 0;
+
+    if (get(name, &function, version, 0, &found) != ZC_CU_SUCCESS || function == NULL)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "cuGetProcAddress", found,
+                       "the CUDA driver has no %s; install driver 525 or newer", name);
+    set_function(member, function);
+    return ZCTA_OK;
+}
+
+static zcta_status load_functions(struct zc_diag *diag, struct zc_cuda_driver *driver)
+{
+    void *symbol = dlsym(driver->library, "cuGetProcAddress_v2");
+    get_proc_address *get = NULL;
+    zcta_status status = ZCTA_OK;
+
+    if (symbol == NULL)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlsym", 0,
+                       "the CUDA driver is older than 12.0; install driver 525 or newer");
+    set_function(&get, symbol);
+#define LOAD(name, parameters, version)                                                            \
+    if (status == ZCTA_OK)                                                                         \
+        status = load_function(diag, get, #name, version, &driver->name);
+    ZC_CU_FUNCTIONS(LOAD)
+#undef LOAD
+    return status;
+}
+
+static zcta_status start(struct zc_diag *diag, struct zc_cuda_driver *driver)
+{
+    int count = 0;
+    zcta_status status;
+
+    status = zc_cuda_status(driver, diag, driver->cuInit(0), "cuInit", "starting the CUDA driver");
+    if (status == ZCTA_OK)
+        status = zc_cuda_status(driver, diag, driver->cuDriverGetVersion(&driver->version),
+                                "cuDriverGetVersion", "asking for the driver's version");
+    if (status == ZCTA_OK)
+        status = zc_cuda_status(driver, diag, driver->cuDeviceGetCount(&count), "cuDeviceGetCount",
+                                "counting GPUs");
+    if (status != ZCTA_OK)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "cuInit", 0,
+                       "the CUDA driver is there but does not start; see nvidia-smi");
+    if (driver->version < OLDEST_VERSION)
+        return zc_fail(
+            diag, ZCTA_ERR_UNSUPPORTED, "cuDriverGetVersion", driver->version,
+            "the CUDA driver is version %d.%d; 12.0 (driver 525) is the oldest that works",
+            driver->version / 1000, driver->version % 1000 / 10);
+    if (count == 0)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "cuDeviceGetCount", 0,
+                       "there is no GPU, or CUDA_VISIBLE_DEVICES hides all");
+    return ZCTA_OK;
+}
+
+zcta_status zc_cuda_driver_load(struct zc_diag *diag, struct zc_cuda_driver *driver)
+{
+    zcta_status status;
+
+    memset(driver, 0, sizeof *driver);
+    driver->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (driver->library == NULL)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlopen", 0,
+                       "there is no CUDA driver here (%s); install it, or use the host device",
+                       dlerror());
+    status = load_functions(diag, driver);
+    if (status == ZCTA_OK)
+        status = start(diag, driver);
+    if (status != ZCTA_OK)
+        zc_cuda_driver_unload(driver);
+    return status;
+}
+
+void zc_cuda_driver_unload(struct zc_cuda_driver *driver)
+{
+    if (driver->library != NULL)
+        dlclose(driver->library);
+    driver->library = NULL;
+}
+
+zcta_status zc_cuda_status(const struct zc_cuda_driver *driver, struct zc_diag *diag,
+                           zc_cu_result result, const char *what, const char *doing)
+{
+    const char *text = NULL;
+
+    if (result == ZC_CU_SUCCESS)
+        return ZCTA_OK;
+    if (driver->cuGetErrorString == NULL ||
+        driver->cuGetErrorString(result, &text) != ZC_CU_SUCCESS || text == NULL)
+        text = "an error without a text";
+    return zc_fail(diag, result == ZC_CU_ERROR_OUT_OF_MEMORY ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_DEVICE,
+                   what, result, "%s: %s (CUDA error %d)", doing, text, result);
+}

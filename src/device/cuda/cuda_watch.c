@@ -1,0 +1,162 @@
+/* The watchdog: a thread that sees which programs have begun and ended, calls a deadline passed,
+ * and lets go every stream that waits under a failed guard. It lets go by writing the awaited
+ * words; a peer that is still alive may write an older value over it, so it goes on writing until
+ * the team is given back. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "device/cuda/cuda_team.h"
+
+enum { PERIOD_MS = 10 };
+
+static bool failed(const struct zc_guard *guard)
+{
+    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
+}
+
+static bool done(const struct zc_cuda_team *team, zc_cu_event event)
+{
+    return team->device->driver->cuEventQuery(event) != ZC_CU_ERROR_NOT_READY;
+}
+
+static uint32_t count_of(const struct zc_guard *guard, uint32_t slot)
+{
+    return atomic_load_explicit(&guard->seen[slot], memory_order_relaxed);
+}
+
+/* The index of slot `i`'s word in team->words. */
+static size_t word_index(const struct zc_guard *guard, uint32_t slot)
+{
+    return slot * guard->slot_bytes / sizeof(uint32_t);
+}
+
+/* Writes to every word what its last wait awaits. */
+static void let_go(struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+    const struct zc_cuda_driver *driver = team->device->driver;
+    const size_t graph = guard->graph_offset / sizeof(uint32_t);
+
+    memset(team->words, 0, guard->pad_bytes);
+    for (uint32_t i = 0; i < guard->slot_count; i++) {
+        team->words[word_index(guard, i)] = zc_cuda_epoch(count_of(guard, i));
+        team->words[graph + word_index(guard, i)] = zc_cuda_epoch(1);
+    }
+    if (driver->cuMemcpyHtoDAsync((uintptr_t)guard->pad, team->words, guard->pad_bytes,
+                                  team->device->stream) == ZC_CU_SUCCESS)
+        driver->cuStreamSynchronize(team->device->stream);
+}
+
+/* The peer whose signal is behind what has been awaited; ZCTA_NO_RANK if all are there. */
+static uint32_t find_missing(struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+    const struct zc_cuda_driver *driver = team->device->driver;
+
+    if (driver->cuMemcpyDtoHAsync(team->words, (uintptr_t)guard->pad, guard->pad_bytes,
+                                  team->device->stream) != ZC_CU_SUCCESS ||
+        driver->cuStreamSynchronize(team->device->stream) != ZC_CU_SUCCESS)
+        return ZCTA_NO_RANK;
+    for (uint32_t i = 0; i < guard->slot_count; i++)
+        if ((int32_t)(team->words[word_index(guard, i)] - zc_cuda_epoch(count_of(guard, i))) < 0)
+            return i % guard->rank_count;
+    return ZCTA_NO_RANK;
+}
+
+/* Counts what has ended; true if a program that has begun has lasted too long. */
+static bool look(struct zc_cuda_team *team)
+{
+    struct zc_guard *guard = team->guard;
+    const uint32_t submitted = zc_guard_submitted(guard);
+    uint32_t finished = atomic_load_explicit(&guard->finished, memory_order_relaxed);
+    const struct zc_cuda_run *oldest;
+
+    while (finished != submitted && done(team, team->runs[(finished + 1) % ZC_CUDA_RUNS].end))
+        zc_cuda_finished(guard, ++finished);
+    if (finished == submitted)
+        return false;
+    oldest = &team->runs[(finished + 1) % ZC_CUDA_RUNS];
+    if (team->watched != finished + 1) {
+        if (!done(team, oldest->begin))
+            return false;
+        team->watched = finished + 1;
+        team->deadline = zc_deadline_in(guard->timeout_ns);
+    }
+    return zc_time_left_ns(team->deadline) == 0;
+}
+
+/* Looks after one team. Returns the peer that is missing, or ZCTA_NO_RANK. */
+static uint32_t tend(struct zc_cuda_team *team)
+{
+    uint32_t missing = ZCTA_NO_RANK;
+
+    if (failed(team->guard))
+        let_go(team);
+    else if (look(team))
+        missing = find_missing(team);
+    return missing;
+}
+
+static void *watch(void *data)
+{
+    struct zc_device *device = data;
+
+    if (device->driver->cuCtxPushCurrent(device->context) != ZC_CU_SUCCESS)
+        return NULL;
+    pthread_mutex_lock(&device->lock);
+    while (!device->closing) {
+        struct timespec until;
+
+        for (struct zc_cuda_team *team = device->teams; team != NULL; team = team->next) {
+            const uint32_t missing = tend(team);
+
+            if (missing != ZCTA_NO_RANK) {
+                /* Failing the team wakes this thread, which takes the lock. */
+                pthread_mutex_unlock(&device->lock);
+                team->guard->on_missing(team->guard->data, missing);
+                pthread_mutex_lock(&device->lock);
+                break;
+            }
+        }
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += PERIOD_MS * 1000000L;
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000L;
+        }
+        pthread_cond_timedwait(&device->changed, &device->lock, &until);
+    }
+    pthread_mutex_unlock(&device->lock);
+    return NULL;
+}
+
+zcta_status zc_cuda_watchdog_start(struct zc_device *device)
+{
+    sigset_t all, before;
+    int error;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&device->watchdog, NULL, watch, device);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
+                       "cannot start the watchdog thread: %s", strerror(error));
+    device->watching = true;
+    return ZCTA_OK;
+}
+
+void zc_cuda_watchdog_stop(struct zc_device *device)
+{
+    if (!device->watching)
+        return;
+    pthread_mutex_lock(&device->lock);
+    device->closing = true;
+    pthread_cond_broadcast(&device->changed);
+    pthread_mutex_unlock(&device->lock);
+    pthread_join(device->watchdog, NULL);
+    device->watching = false;
+}

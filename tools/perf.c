@@ -1,0 +1,220 @@
+/* zerocta perf: measures a collective and checks every byte. Here: the command line, the sizes, and
+ * who the ranks are; each rank then goes its way in perf_rank.c. */
+#include "perf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collective.h"
+#include "commands.h"
+#include "launch.h"
+#include "options.h"
+#include "rendezvous/rendezvous.h"
+
+#define RANKS_DEFAULT   8u
+#define MIN_DEFAULT     ((uint64_t)1 << 10)
+#define MAX_DEFAULT     ((uint64_t)64 << 20)
+#define ITERATIONS_MOST 1000000u
+
+static const struct zc_option options[] = {
+    {.name = "ranks",
+     .letter = 'n',
+     .argument = "RANKS",
+     .help = "how many ranks to start; 8 if not given. Under a launcher it must agree with the "
+             "launcher's number",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct zc_perf, rank_count),
+     .min = 1,
+     .max = ZC_MAX_RANKS},
+    {.name = "min",
+     .letter = 'b',
+     .argument = "SIZE",
+     .help = "the smallest output, all ranks' shares together; 1K if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct zc_perf, bytes_min),
+     .min = 1,
+     .max = ZC_OUTPUT_BYTES_MAX},
+    {.name = "max",
+     .letter = 'e',
+     .argument = "SIZE",
+     .help = "no output is larger; 64M if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct zc_perf, bytes_max),
+     .min = 1,
+     .max = ZC_OUTPUT_BYTES_MAX},
+    {.name = "factor",
+     .letter = 'f',
+     .argument = "FACTOR",
+     .help = "from one size to the next; 4 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct zc_perf, factor),
+     .min = 2,
+     .max = 1u << 20},
+    {.name = "in-place",
+     .help = "each rank's share lies in its output already",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct zc_perf, in_place)},
+    {.name = "threads",
+     .help = "ranks are threads of one process",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct zc_perf, threads)},
+    {.name = "policy",
+     .argument = "POLICY",
+     .help = "the CTA policy of the calls",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct zc_perf, policy),
+     .choices = zc_policy_choices},
+    {.name = "engine",
+     .argument = "ENGINE",
+     .help = "who may perform the calls",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct zc_perf, engine),
+     .choices = zc_engine_choices},
+    {.name = "device",
+     .argument = "DEVICE",
+     .help = "where the memory is",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct zc_perf, device),
+     .choices = zc_device_choices},
+    {.name = "iterations",
+     .argument = "COUNT",
+     .help = "timings a size; if not given, 10 to 1000, as many as fit into 0.3 s",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct zc_perf, iterations),
+     .min = 1,
+     .max = ITERATIONS_MOST},
+    {.name = "json",
+     .argument = "FILE",
+     .help = "write the results and the machine there as well",
+     .kind = ZC_OPTION_TEXT,
+     .offset = offsetof(struct zc_perf, json)},
+};
+
+static const struct zc_command_line line = {
+    .command = "perf",
+    .synopsis = "all_gather [OPTIONS]",
+    .purpose =
+        "Measures a collective and checks every byte of its output. Starts its ranks itself, as "
+        "processes, unless a launcher has: `zerocta run`, mpirun, torchrun, Slurm.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .operands_min = 1,
+    .operands_max = 1,
+    .operand_name = "a collective",
+    .notes =
+        "A size is a number of bytes, or of K, M, G (1024 each time); one that does not divide by\n"
+        "the number of ranks is rounded up.\n"
+        "\n"
+        "time    of one call, on its slowest rank: the median of the timings. A barrier comes\n"
+        "        before each. Calls shorter than 20 µs are timed in batches of 10 to 50 that\n"
+        "        directly follow each other, and a timing is the batch's mean.\n"
+        "p99     99 of 100 timings are not longer; the longest, when there are less than 100.\n"
+        "submit  the part of the time that is spent inside the call.\n"
+        "algbw   bytes of the whole output by time; busbw is algbw * (n - 1) / n.\n"
+        "wrong   bytes that were not as they must be, on all ranks together. The contents differ\n"
+        "        by rank, position and call. Before the timings and after them calls with a\n"
+        "        poisoned output are checked whole; every timing is checked at three places of\n"
+        "        each share, and the last one whole.\n"
+        "path    what ran, by the library's counters. SMs: 0, or yes if it needs some.\n"
+        "\n"
+        "Exit status: 0 if every byte was right, 1 if not or if it could not run, 2 for a wrong\n"
+        "option or value.",
+};
+
+uint64_t zc_perf_next_size(const struct zc_perf *perf, uint64_t bytes)
+{
+    if (bytes == 0)
+        return perf->bytes_min;
+    return bytes > perf->bytes_max / perf->factor ? 0 : bytes * perf->factor;
+}
+
+/* What was not given follows what was. */
+static bool settle_sizes(struct zc_perf *perf)
+{
+    if (perf->bytes_min == 0)
+        perf->bytes_min =
+            perf->bytes_max != 0 && perf->bytes_max < MIN_DEFAULT ? perf->bytes_max : MIN_DEFAULT;
+    if (perf->bytes_max == 0)
+        perf->bytes_max = perf->bytes_min > MAX_DEFAULT ? perf->bytes_min : MAX_DEFAULT;
+    if (perf->bytes_min <= perf->bytes_max)
+        return true;
+    zc_usage_error(line.command,
+                   "the smallest size (-b, %" PRIu64 ") is larger than the largest (-e, %" PRIu64
+                   ")",
+                   perf->bytes_min, perf->bytes_max);
+    return false;
+}
+
+/* What would only fail after the measurement, or on every rank, is tried before. */
+static int try_first(const struct zc_perf *perf)
+{
+    zcta_error error = {0};
+    zcta_init_params params = {.size = sizeof params,
+                               .rank_count = 1,
+                               .device = (zcta_device)perf->device,
+                               .error = &error};
+    zcta_context *context = NULL;
+    int file;
+
+    if (perf->json != NULL) {
+        file = open(perf->json, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+        if (file < 0)
+            return zc_failure(line.command, "cannot write %s: %s", perf->json, strerror(errno));
+        close(file);
+    }
+    if (perf->device != ZCTA_DEVICE_AUTO && zcta_init(&params, &context) != ZCTA_OK)
+        return zc_failure(line.command, "no %s device: %s", zc_device_choices[perf->device],
+                          error.message);
+    if (context != NULL)
+        zcta_finalize(&context);
+    return ZC_EXIT_OK;
+}
+
+/* Starts this very command again, once for each rank. */
+static int launch(const struct zc_perf *perf)
+{
+    char **words = calloc((size_t)perf->argc + 2, sizeof *words);
+    char self[4096] = "/proc/self/exe";
+    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    int status;
+
+    if (words == NULL)
+        return zc_failure(line.command, "out of memory");
+    if (length > 0)
+        self[length] = '\0';
+    words[0] = self;
+    memcpy(words + 1, perf->argv, (size_t)perf->argc * sizeof *words);
+    status = zc_launch_run(&(struct zc_launch){
+        .command = line.command, .rank_count = (uint32_t)perf->rank_count, .argv = words});
+    free(words);
+    return status;
+}
+
+int zc_command_perf(int argc, char **argv)
+{
+    struct zc_perf perf = {.factor = 4, .argc = argc, .argv = argv};
+    const bool launched = zc_launch_is_rank();
+    int first, status;
+
+    if (!zc_options_parse(&line, argc, argv, &perf, &first, &status))
+        return status;
+    if (!zc_check_collective(line.command, argv[first]) || !settle_sizes(&perf))
+        return ZC_EXIT_USAGE;
+    if (perf.json != NULL && zc_perf_json_missing() != NULL)
+        return zc_usage_error(line.command, "%s", zc_perf_json_missing());
+    if (launched && perf.threads)
+        return zc_usage_error(line.command, "--threads makes the ranks itself, but a launcher has "
+                                            "started this process as one");
+    if (launched)
+        return zc_perf_rank(&perf, &(zcta_init_params){.size = sizeof(zcta_init_params),
+                                                       .device = (zcta_device)perf.device});
+    status = try_first(&perf);
+    if (status != ZC_EXIT_OK)
+        return status;
+    perf.rank_count = perf.rank_count == 0 ? RANKS_DEFAULT : perf.rank_count;
+    return perf.threads ? zc_perf_threads(&perf) : launch(&perf);
+}

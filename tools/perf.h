@@ -1,0 +1,122 @@
+/* Inside `zerocta perf`: what its files share.
+ *
+ * perf.c reads the command line and decides who the ranks are; perf_threads.c makes them threads.
+ * perf_rank.c is one rank's way through all sizes, perf_measure.c one size of it, perf_pattern.c
+ * what the bytes must be. perf_table.c and perf_json.c are rank 0's report. */
+#ifndef ZC_PERF_H
+#define ZC_PERF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gpu.h"
+#include "zerocta/zerocta.h"
+
+/* ---- What was asked for: perf.c ---- */
+
+struct zc_perf {
+    uint64_t rank_count;             /* 0: not given */
+    uint64_t bytes_min, bytes_max;   /* of the whole output */
+    uint64_t factor;                 /* from one size to the next */
+    uint64_t policy, engine, device; /* indexes into the choices */
+    uint64_t iterations;             /* timings a size; 0: chosen by time */
+    bool in_place, threads;
+    const char *json; /* NULL: none wanted */
+    int argc;         /* the command line, for the record */
+    char **argv;
+};
+
+/* The next size after `bytes`, or 0 when there is none; the first one after 0. Not rounded. */
+uint64_t zc_perf_next_size(const struct zc_perf *perf, uint64_t bytes);
+
+/* ---- Contents: perf_pattern.c ---- */
+
+/* The bytes of a share differ by rank, position and serial number of the call. A part of a share
+ * begins at `offset`, a multiple of 8, and `at` is where that byte is. */
+struct zc_pattern {
+    uint64_t seed;
+};
+
+struct zc_pattern zc_pattern_of(uint32_t rank, uint64_t serial);
+void zc_pattern_fill(struct zc_pattern pattern, void *at, uint64_t offset, uint64_t bytes);
+/* Fills with bytes each of which is wrong, so that what nobody writes is counted to the byte. */
+void zc_pattern_poison(struct zc_pattern pattern, void *at, uint64_t offset, uint64_t bytes);
+/* How many bytes are wrong. */
+uint64_t zc_pattern_check(struct zc_pattern pattern, const void *at, uint64_t offset,
+                          uint64_t bytes);
+
+/* ---- Results ---- */
+
+struct zc_perf_row {
+    uint64_t bytes, share;   /* of the whole output; of one rank */
+    uint32_t samples, batch; /* timings, and calls in each */
+    /* Of one call, slowest rank of each timing: the median, the 99th percentile, the fastest. */
+    double time_us, p99_us, min_us;
+    double submit_us;     /* the part of the median spent inside the call */
+    double algbw, busbw;  /* GB/s */
+    uint64_t wrong_bytes; /* all ranks' together */
+    char path[32];        /* "ce/direct-push" */
+    bool sms;
+};
+
+/* How many sizes there can be: from 1 byte to ZC_OUTPUT_BYTES_MAX, doubled each time. */
+#define ZC_PERF_SIZES 61u
+
+struct zc_perf_result {
+    uint32_t rank_count;
+    const char *device;
+    const char *ranks_are; /* "processes" or "threads" */
+    struct zc_perf_row rows[ZC_PERF_SIZES];
+    uint32_t row_count;
+    uint64_t wrong_bytes;
+};
+
+void zc_perf_table_begin(const struct zc_perf *perf, const struct zc_perf_result *result);
+void zc_perf_table_row(const struct zc_perf *perf, const struct zc_perf_row *row);
+void zc_perf_table_end(const struct zc_perf_result *result);
+
+/* NULL if this build can write JSON, else why not. */
+const char *zc_perf_json_missing(void);
+/* False after it said on stderr why the file could not be written. */
+bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result);
+
+/* ---- Ranks: perf_rank.c, perf_measure.c, perf_threads.c ---- */
+
+#define ZC_PERF_CALIBRATIONS 3u /* timings that decide how many there will be */
+
+/* One rank's hold on the job. */
+struct zc_bench {
+    const struct zc_perf *perf;
+    zcta_context *context;
+    zcta_team *world;
+    uint32_t rank, rank_count;
+    zcta_window *send, *recv; /* `send` is NULL when in place */
+    uint32_t samples_max;
+    struct zc_gpu *gpu; /* NULL on the host */
+    char *stage;        /* room for an output and a share in the CPU's memory; NULL on the host */
+    uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each */
+    uint64_t *told;                  /* what all ranks told last: room for a round */
+    uint64_t serial;                 /* of the next call: its contents are its own */
+};
+
+/* Joins the job as `params` says, measures all sizes, leaves. Returns the exit status. */
+int zc_perf_rank(const struct zc_perf *perf, const zcta_init_params *params);
+
+/* Says on stderr what the context's last error was; returns ZC_EXIT_FAILED. */
+int zc_perf_complain(const struct zc_bench *bench, const char *what);
+
+/* Everybody tells `count` numbers, and each becomes the largest of all ranks', or their sum. Goes
+ * over the sockets between the ranks, not through what is measured. Collective. */
+enum zc_perf_combine { ZC_PERF_LARGEST, ZC_PERF_SUM };
+bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_t *numbers,
+                   uint32_t count);
+
+/* Measures one size and checks its bytes. Returns an exit status, having said why if it is not 0;
+ * wrong bytes are no failure here. All but the path of *row is the same on all ranks. */
+int zc_perf_measure(struct zc_bench *bench, uint64_t share, struct zc_perf_row *row);
+
+/* Runs perf->rank_count ranks as threads of this process. Returns the exit status. */
+int zc_perf_threads(const struct zc_perf *perf);
+
+#endif

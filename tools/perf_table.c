@@ -1,0 +1,40 @@
+/* The report that people read: a table, and one line of verdict. Prints what it is given. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "collective.h"
+#include "perf.h"
+
+void zc_perf_table_begin(const struct zc_perf *perf, const struct zc_perf_result *result)
+{
+    printf("zerocta perf all_gather: %" PRIu32 " %s (%s), device %s, policy %s, engine %s\n\n",
+           result->rank_count, result->rank_count == 1 ? "rank" : "ranks", result->ranks_are,
+           result->device, zc_policy_choices[perf->policy], zc_engine_choices[perf->engine]);
+    printf("%11s %11s  %-5s %10s %10s %10s %9s %9s %8s  %-17s %3s\n", "bytes", "per rank", "place",
+           "time", "p99", "submit", "algbw", "busbw", "wrong", "path", "SMs");
+    printf("%11s %11s  %-5s  %10s  %10s  %10s %9s %9s %8s\n", "", "bytes", "", "µs", "µs", "µs",
+           "GB/s", "GB/s", "bytes");
+    fflush(stdout);
+}
+
+void zc_perf_table_row(const struct zc_perf *perf, const struct zc_perf_row *row)
+{
+    printf("%11" PRIu64 " %11" PRIu64 "  %-5s %10.1f %10.1f %10.1f %9.3f %9.3f %8" PRIu64
+           "  %-17s %3s\n",
+           row->bytes, row->share, perf->in_place ? "in" : "out", row->time_us, row->p99_us,
+           row->submit_us, row->algbw, row->busbw, row->wrong_bytes, row->path,
+           row->sms ? "yes" : "0");
+    fflush(stdout);
+}
+
+void zc_perf_table_end(const struct zc_perf_result *result)
+{
+    if (result->wrong_bytes != 0)
+        printf("\nverdict: FAILED, %" PRIu64 " wrong bytes", result->wrong_bytes);
+    else
+        printf("\nverdict: OK, 0 wrong bytes");
+    printf(" in %" PRIu32 " %s, %" PRIu32 " %s, %s\n", result->row_count,
+           result->row_count == 1 ? "size" : "sizes", result->rank_count,
+           result->rank_count == 1 ? "rank" : "ranks", result->device);
+    fflush(stdout);
+}
