@@ -2,11 +2,15 @@
 #include "support_ranks.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static const struct ranks_options usual = {0};
 
@@ -28,6 +32,8 @@ static void run_rank(zcta_init_params *params, const struct ranks_options *optio
     params->check = options->check;
     params->error = &error;
     status = zcta_init(params, &context);
+    if (status != ZCTA_OK && options->may_fail_to_init)
+        return;
     if (status != ZCTA_OK)
         fprintf(stderr, "zcta_init, rank %u: %s\n", params->rank, error.message);
     EXPECT(status == ZCTA_OK);
@@ -36,8 +42,7 @@ static void run_rank(zcta_init_params *params, const struct ranks_options *optio
     EXPECT(options->may_fail_to_finalize || status == ZCTA_OK);
 }
 
-/* ---- Threads -----------------------------------------------------------------------------------
- */
+/* ---- Threads ---- */
 
 /* The caller's exchange: a board and a barrier. */
 struct board {
@@ -110,10 +115,9 @@ void run_as_threads(uint32_t count, rank_fn *function, void *data)
     run_as_threads_with(count, &usual, function, data);
 }
 
-/* ---- Processes ---------------------------------------------------------------------------------
- */
+/* ---- Processes ---- */
 
-static uint16_t free_port(void)
+uint16_t free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
@@ -125,13 +129,11 @@ static uint16_t free_port(void)
     return ntohs(address.sin_port);
 }
 
-void run_as_processes_with(uint32_t count, const struct ranks_options *options, rank_fn *function,
-                           void *data)
+void start_processes(uint32_t count, const struct ranks_options *options, rank_fn *function,
+                     void *data, pid_t *pids)
 {
-    pid_t *pids = calloc(count, sizeof *pids);
     char root[32];
 
-    EXPECT(pids != NULL);
     snprintf(root, sizeof root, "127.0.0.1:%u", free_port());
     fflush(NULL);
     for (uint32_t i = 0; i < count; i++) {
@@ -141,18 +143,40 @@ void run_as_processes_with(uint32_t count, const struct ranks_options *options, 
         pids[i] = fork();
         EXPECT(pids[i] >= 0);
         if (pids[i] == 0) {
-            free(pids);
             run_rank(&params, options, function, data);
             fflush(NULL);
             _exit(0);
         }
     }
-    for (uint32_t i = 0; i < count; i++) {
-        int status = -1;
+}
 
-        EXPECT(waitpid(pids[i], &status, 0) == pids[i]);
-        EXPECT(status == 0 || (options->may_fail_to_finalize && WIFSIGNALED(status) &&
-                               WTERMSIG(status) == SIGKILL));
+int wait_process(pid_t pid, double seconds)
+{
+    const uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    int status = -1;
+
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        if (now_ns() > end) {
+            fprintf(stderr, "process %d still runs after %g s\n", (int)pid, seconds);
+            kill(pid, SIGKILL);
+            abort();
+        }
+        sleep_ms(1);
+    }
+    return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+void run_as_processes_with(uint32_t count, const struct ranks_options *options, rank_fn *function,
+                           void *data)
+{
+    pid_t *pids = calloc(count, sizeof *pids);
+
+    EXPECT(pids != NULL);
+    start_processes(count, options, function, data, pids);
+    for (uint32_t i = 0; i < count; i++) {
+        const int status = wait_process(pids[i], 120);
+
+        EXPECT(status == 0 || (options->may_fail_to_finalize && status == 256 + SIGKILL));
     }
     free(pids);
 }
@@ -162,8 +186,7 @@ void run_as_processes(uint32_t count, rank_fn *function, void *data)
     run_as_processes_with(count, &usual, function, data);
 }
 
-/* ---- Expectations ------------------------------------------------------------------------------
- */
+/* ---- Expectations ---- */
 
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text)
 {
@@ -177,6 +200,15 @@ void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, co
     if (text != NULL && strstr(error.message, text) == NULL)
         fprintf(stderr, "wanted \"%s\" in \"%s\"\n", text, error.message);
     EXPECT(text == NULL || (error.status == wanted && strstr(error.message, text) != NULL));
+}
+
+zcta_status await_failure(zcta_team *team)
+{
+    const uint64_t end = now_ns() + UINT64_C(10000000000);
+
+    while (zcta_team_status(team) == ZCTA_OK && now_ns() < end)
+        sleep_ms(1);
+    return zcta_team_status(team);
 }
 
 void model_fill(unsigned char *share, uint32_t call, uint32_t rank, size_t bytes)
@@ -193,4 +225,65 @@ size_t model_wrong(const unsigned char *output, uint32_t call, uint32_t count, s
         for (size_t i = 0; i < bytes; i++)
             wrong += output[rank * bytes + i] != model_byte(call, rank, i);
     return wrong;
+}
+
+void gather_checked(zcta_context *context, zcta_team *team, void *recv, size_t bytes, uint32_t call)
+{
+    const uint32_t rank = zcta_team_rank(team), count = zcta_team_rank_count(team);
+    unsigned char *mine = (unsigned char *)recv + rank * bytes;
+
+    memset(recv, 0xee, bytes * count);
+    model_fill(mine, call, rank, bytes);
+    EXPECT_OK(context, zcta_all_gather(team, mine, recv, bytes, NULL, NULL));
+    EXPECT(model_wrong(recv, call, count, bytes) == 0);
+}
+
+/* ---- What a process has ---- */
+
+void *shared_zeroed(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    EXPECT(memory != MAP_FAILED);
+    return memory;
+}
+
+uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void sleep_ms(uint32_t ms)
+{
+    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    nanosleep(&time, NULL);
+}
+
+uint32_t count_fds(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    uint32_t count = 0;
+
+    EXPECT(directory != NULL);
+    while (readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+uint32_t count_shared_mappings(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[512];
+    uint32_t count = 0;
+
+    EXPECT(maps != NULL);
+    while (fgets(line, sizeof line, maps) != NULL)
+        count += strstr(line, "memfd:zerocta") != NULL;
+    fclose(maps);
+    return count;
 }

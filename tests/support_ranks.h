@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include "zerocta/zerocta.h"
@@ -16,6 +17,7 @@ struct ranks_options {
     uint64_t timeout_ns; /* 0: 20 s */
     uint32_t check;
     bool may_fail_to_finalize; /* some rank will not be there at the end */
+    bool may_fail_to_init;     /* nor at the beginning; then the rank ends without a word */
 };
 
 /* Runs `function` on `count` ranks and expects all of them to end well. */
@@ -26,6 +28,44 @@ void run_as_threads_with(uint32_t count, const struct ranks_options *options, ra
 void run_as_processes_with(uint32_t count, const struct ranks_options *options, rank_fn *function,
                            void *data);
 
+/* The same in two halves, for tests that do something to the processes meanwhile. */
+void start_processes(uint32_t count, const struct ranks_options *options, rank_fn *function,
+                     void *data, pid_t *pids);
+uint16_t free_port(void);
+/* Exit status, or 256 + signal. A process that still runs after `seconds` fails the test. */
+int wait_process(pid_t pid, double seconds);
+
+/* Zeroed memory that processes started later share. */
+void *shared_zeroed(size_t bytes);
+
+uint64_t now_ns(void);
+void sleep_ms(uint32_t ms);
+
+/* Open descriptors, and mappings of shared memory, of this process. */
+uint32_t count_fds(void);
+uint32_t count_shared_mappings(void);
+
+/* How much longer things take under a sanitizer. ThreadSanitizer sees nothing of other processes,
+ * so tests of these are short under it. */
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_THREAD_SANITIZER 1
+#define SLOWNESS               5
+#elif defined(__SANITIZE_ADDRESS__)
+#define UNDER_THREAD_SANITIZER 0
+#define SLOWNESS               3
+#else
+#define UNDER_THREAD_SANITIZER 0
+#define SLOWNESS               1
+#endif
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#undef UNDER_THREAD_SANITIZER
+#undef SLOWNESS
+#define UNDER_THREAD_SANITIZER 1
+#define SLOWNESS               5
+#endif
+#endif
+
 /* Inside a rank: like an assert that also works in threads and children. */
 #define EXPECT(condition)                                                                          \
     do {                                                                                           \
@@ -34,6 +74,9 @@ void run_as_processes_with(uint32_t count, const struct ranks_options *options, 
             abort();                                                                               \
         }                                                                                          \
     } while (0)
+
+/* The word of a team's failure travels: waits until it has come. Returns the team's status. */
+zcta_status await_failure(zcta_team *team);
 
 /* Expects a status and, if `text` is not NULL, a part of the last error's sentence. */
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text);
@@ -48,5 +91,9 @@ static inline unsigned char model_byte(uint32_t call, uint32_t rank, size_t i)
 void model_fill(unsigned char *share, uint32_t call, uint32_t rank, size_t bytes);
 /* Number of wrong bytes in a gathered output. */
 size_t model_wrong(const unsigned char *output, uint32_t call, uint32_t count, size_t bytes);
+
+/* Fills this rank's share in place, gathers it on `team`, checks every byte of `recv`. */
+void gather_checked(zcta_context *context, zcta_team *team, void *recv, size_t bytes,
+                    uint32_t call);
 
 #endif

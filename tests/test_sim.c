@@ -17,7 +17,7 @@ enum { MAX_RANKS = 17, CALLS = 3, INTERLEAVINGS = 2000 };
 struct rank {
     unsigned char *send, *recv, *scratch;
     void *pad;
-    uint32_t sent[MAX_RANKS * ZC_CHANNELS], seen[MAX_RANKS * ZC_CHANNELS];
+    _Atomic uint32_t sent[MAX_RANKS * ZC_CHANNELS], seen[MAX_RANKS * ZC_CHANNELS];
     struct zc_guard guard;
     struct zc_program *programs[CALLS];
     uint32_t missing; /* whom on_missing named */

@@ -63,7 +63,9 @@ check "the token is 32 bytes in hex, the same for all" \
 first_token=$(head -n 1 "$scratch/out")
 run "$zerocta" run -n 1 --no-prefix -- sh -c 'echo $ZEROCTA_TOKEN $ZEROCTA_ROOT'
 check "each job has a token of its own" is_not "$(cat "$scratch/out")" "$first_token"
-list_files='ls /proc/$$/fd | grep -vx -e "${ZEROCTA_LISTEN_FD-none}"'
+list_files='for fd in /proc/$$/fd/*; do
+    [ "${fd##*/}" = "${ZEROCTA_LISTEN_FD-none}" ] || echo "${fd##*/}"
+done'
 run sh -c "$list_files"
 files_before=$(sort -nu "$scratch/out")
 run "$zerocta" run -n 2 --no-prefix -- sh -c "$list_files"
@@ -78,7 +80,7 @@ run "$zerocta" run -n 4 -- sh -c '[ $RANK = 2 ] && exit 7; exec sleep 60'
 check "the status is that of the rank that failed" is "$status" 7
 check "the rank that failed is named" says err "rank 2 exited with status 7; ending the others"
 check "and nothing else is said" is "$(lines err)" 1
-check "the others have ended" none_left
+check "the others have ended" soon none_left
 
 run "$zerocta" run -n 4 -- sh -c '[ $RANK = 1 ] && exit 5; sleep 0.3; exit 6'
 check "the first failure wins" is "$status" 5
@@ -97,15 +99,15 @@ started=$SECONDS
 run "$zerocta" run -n 2 -- bash -c 'trap "" TERM; [ $RANK = 1 ] && exit 4; while :; do sleep 0.1; done'
 check "a rank that ignores SIGTERM gets SIGKILL" is "$status" 4
 check "after some seconds, not for ever" less $((SECONDS - started)) 15
-check "and is gone" none_left
+check "and is gone" soon none_left
 
 new_mark
 run "$zerocta" run -n 2 -- sh -c 'sleep 60 & exit 0'
-check "what a rank leaves in its process group ends with it" none_left
+check "what a rank leaves in its process group ends with it" soon none_left
 new_mark
 run "$zerocta" run -n 2 -- bash -c '[ $RANK = 0 ] && exit 9; kill -STOP $$; sleep 60'
 check "a stopped rank is ended too" is "$status" 9
-check "and is gone as well" none_left
+check "and is gone as well" soon none_left
 
 run "$zerocta" run -n 2 -- no-such-program-anywhere
 check "127 when the program does not exist" is "$status" 127
@@ -122,7 +124,7 @@ run "$zerocta" run -n 3 --timeout 0.5 -- sleep 60
 check "124 after the timeout" is "$status" 124
 check "which is said" says err "has not ended after 0.5 s"
 check "and comes in time" less $((SECONDS - started)) 5
-check "and leaves nothing" none_left
+check "and leaves nothing" soon none_left
 run "$zerocta" run -n 2 --timeout 30 -- true
 check "a job that ends in time is not touched by its timeout" is "$status" 0
 
@@ -149,7 +151,7 @@ start_waiting ': >"$0/up.$RANK"; exec sleep 60'
 kill -TERM "$launcher"
 wait "$launcher"
 check "ranks ended by a signal that was passed on: 128 + signal" is "$?" 143
-check "and none is left" none_left
+check "and none is left" soon none_left
 
 start_waiting 'trap "" INT TERM; : >"$0/up.$RANK"; while :; do sleep 0.1; done'
 kill -INT "$launcher"
@@ -160,7 +162,7 @@ sleep 0.3
 kill -INT "$launcher"
 wait "$launcher"
 check "those that ignore it are ended by further ones" is "$?" 130
-check "all of them" none_left
+check "all of them" soon none_left
 
 start_waiting ': >"$0/up.$RANK"; exec sleep 60'
 kill -KILL "$launcher"
@@ -177,6 +179,6 @@ run bash -c 'ulimit -Sn 40; exec "$0" run -n 64 --no-prefix -- sh -c "ulimit -n"
 check "a soft limit is raised, and a rank gets back the one that was" is "$(sort -u "$scratch/out")" 40
 run "$zerocta" run -n 200 true
 check "hundreds of ranks" is "$status" 0
-check "nothing is left of any" none_left
+check "nothing is left of any" soon none_left
 
 finish

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# `zerocta plan`: what is printed, the check, the simulation.
+zerocta=$1
+. "$(dirname "$0")/support.sh"
+
+plan() { run "$zerocta" plan all_gather "$@"; }
+headers() { grep -c '^plan ' "$scratch/out"; }
+# value NAME: a number of the simulation's.
+value() { awk -v name="$1" '$1 == name { print $2 }' "$scratch/out"; }
+between() { awk -v v="$1" -v low="$2" -v high="$3" 'BEGIN { exit !(v >= low && v <= high) }'; }
+
+# ---- Printing ----
+
+plan -n 3 --bytes 6 --rank 1 --algorithm direct-push
+check "a rank's plan, step by step" is "$(sed 1d "$scratch/out")" "0 signal 2 ready
+0 signal 0 ready
+0 copy 1:send+0 1:recv+2 2
+0 wait 2 ready
+0 copy 1:send+0 2:recv+2 2
+0 signal 2 done
+0 wait 0 ready
+0 copy 1:send+0 0:recv+2 2
+0 signal 0 done
+0 wait 0 done
+0 wait 2 done"
+plan -n 3 --bytes 6 --rank 1 --algorithm direct-push --in-place
+check "in place there is no own copy" is "$(grep -c 'copy 1:recv+2 1:' "$scratch/out")" 0
+check "and the share is read from the output" says out "copy 1:recv+2 2:recv+2 2"
+plan -n 5 --bytes 1M
+check "without --rank every rank's plan" is "$(headers)" 5
+plan -n 2 --bytes 64M --rank 0
+check "a large call's algorithm is the selector's" says out "plan all_gather direct-push"
+plan -n 2 --bytes 1K --rank 0
+check "a small call's too" says out "plan all_gather scratch-pull"
+plan -n 7 --bytes 100 --rank 6
+check "what does not divide is rounded up" says out "bytes 15"
+check "with a note" says err "rounded up to 105"
+
+# ---- Checking ----
+
+for ranks in 1 2 3 8 17; do
+    for bytes in 0 1 1000 1M; do
+        plan -n $ranks --bytes $bytes --check
+        check "$ranks ranks, $bytes bytes: the plans are correct" grep -q '^check: OK' "$scratch/out"
+        plan -n $ranks --bytes $bytes --check --in-place
+        check "$ranks ranks, $bytes bytes in place: too" grep -q '^check: OK' "$scratch/out"
+    done
+done
+check "a check prints no plan" is "$(headers)" 0
+plan -n 2 --bytes 1K --check --algorithm scratch-pull --print
+check "unless it is asked for" is "$(headers)" 2
+check "which comes first" is "$(tail -n 1 "$scratch/out" | cut -c 1-9)" "check: OK"
+
+# ---- Simulating ----
+
+plan -n 72 --bytes 1G --simulate
+check "72 GPUs: status 0" is "$status" 0
+check "one GPU's output cannot come faster than its links" between "$(value algbw)" 100 500
+check "busbw is algbw * 71/72" awk -v a="$(value algbw)" -v b="$(value busbw)" \
+    'BEGIN { d = a * 71 / 72 - b; exit !(d < 0.2 && d > -0.2) }'
+time_1g=$(value time)
+plan -n 72 --bytes 256M --simulate
+check "a quarter of the bytes takes less time" between "$(value time)" 1 "$time_1g"
+plan -n 2 --bytes 1G --simulate --in-place
+check "two H200 reach what was measured: 385 to 395 GB/s a direction" between "$(value busbw)" 350 400
+plan -n 8 --bytes 1M --simulate --check
+check "both at once" is "$status $(grep -c -e '^check: OK' -e '^simulated' "$scratch/out")" "0 2"
+
+# ---- Mistakes ----
+
+wrong() {
+    local word=$1
+    shift
+    run "$zerocta" plan "$@"
+    check "plan $*: status 2" is "$status" 2
+    check "plan $*: one sentence" is "$(lines err)" 1
+    check "plan $*: which names $word" says err "$word"
+    check "plan $*: nothing is printed" silent out
+}
+wrong collective
+wrong broadcast broadcast
+wrong --rank all_gather -n 4 --rank 4
+wrong --ranks all_gather -n 0
+wrong --bytes all_gather --bytes 1.5M
+wrong --algorithm all_gather --algorithm ring
+wrong flags all_gather --algorithm flags
+wrong scratch all_gather --bytes 1G --algorithm scratch-pull
+
+finish
