@@ -19,23 +19,24 @@ static uint64_t timeout_of(const struct ranks_options *options)
     return options->timeout_ns != 0 ? options->timeout_ns : UINT64_C(20000000000);
 }
 
-static void run_rank(zcta_init_params *params, const struct ranks_options *options,
+static void run_rank(const zcta_init_params *given, const struct ranks_options *options,
                      rank_fn *function, void *data)
 {
+    zcta_init_params params = *given;
     zcta_context *context = NULL;
     zcta_error error = {0};
     zcta_status status;
 
-    params->size = sizeof *params;
-    params->device = ZCTA_DEVICE_HOST;
-    params->timeout_ns = timeout_of(options);
-    params->check = options->check;
-    params->error = &error;
-    status = zcta_init(params, &context);
+    params.size = sizeof params;
+    params.device = ZCTA_DEVICE_HOST;
+    params.timeout_ns = timeout_of(options);
+    params.check = options->check;
+    params.error = &error;
+    status = zcta_init(&params, &context);
     if (status != ZCTA_OK && options->may_fail_to_init)
         return;
     if (status != ZCTA_OK)
-        fprintf(stderr, "zcta_init, rank %u: %s\n", params->rank, error.message);
+        fprintf(stderr, "zcta_init, rank %u: %s\n", params.rank, error.message);
     EXPECT(status == ZCTA_OK);
     function(context, data);
     status = zcta_finalize(&context);
@@ -209,6 +210,12 @@ zcta_status await_failure(zcta_team *team)
     while (zcta_team_status(team) == ZCTA_OK && now_ns() < end)
         sleep_ms(1);
     return zcta_team_status(team);
+}
+
+void expectation_failed(const char *condition, const char *file, int line)
+{
+    fprintf(stderr, "%s:%d: expected %s\n", file, line, condition);
+    abort();
 }
 
 void model_fill(unsigned char *share, uint32_t call, uint32_t rank, size_t bytes)

@@ -68,12 +68,8 @@ uint32_t count_shared_mappings(void);
 
 /* Inside a rank: like an assert that also works in threads and children. */
 #define EXPECT(condition)                                                                          \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);               \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+    ((condition) ? (void)0 : expectation_failed(#condition, __FILE__, __LINE__))
+_Noreturn void expectation_failed(const char *condition, const char *file, int line);
 
 /* The word of a team's failure travels: waits until it has come. Returns the team's status. */
 zcta_status await_failure(zcta_team *team);

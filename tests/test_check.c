@@ -195,7 +195,7 @@ static void refuse_on_one_rank(zcta_context *context, void *data)
         else
             expect_error(context, status, ZCTA_ERR_MISMATCH, "refused its arguments");
     }
-    EXPECT(now_ns() - start < 5000000000u * SLOWNESS);
+    EXPECT(now_ns() - start < UINT64_C(5000000000) * SLOWNESS);
     gather_checked(context, f.world, f.recv, SHARE, 9);
 }
 

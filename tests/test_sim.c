@@ -155,9 +155,9 @@ static void bytes_are_right_under_any_interleaving(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < INTERLEAVINGS; seed++) {
-        struct zc_request request = usual_request(
-            seed % 2 == 0 ? ZC_ALGORITHM_DIRECT_PUSH : ZC_ALGORITHM_SCRATCH_PULL,
-            1 + (uint32_t)(seed / 2 % MAX_RANKS), sizes[seed / 3 % 4], seed / 5 % 2 == 0);
+        struct zc_request request = usual_request((enum zc_algorithm)(seed % ZC_ALGORITHM_FLAGS),
+                                                  2 + (uint32_t)(seed / 3 % (MAX_RANKS - 1)),
+                                                  sizes[seed / 7 % 4], seed / 5 % 2 == 0);
         struct team team;
 
         request.lanes = 1 + seed / 7 % 2;

@@ -432,7 +432,7 @@ static void fail_on_a_stream(zcta_context *context, void *data)
         EXPECT_OK(context, zcta_barrier(team, f.stream));
         EXPECT_OK(context, zcta_host_stream_call(f.stream, count_one, &calls));
         expect_error(context, zcta_host_stream_synchronize(f.stream), ZCTA_ERR_TIMEOUT, "rank 2 ");
-        EXPECT(now_ns() - start < 3000000000u * SLOWNESS && atomic_load(&calls) == 1);
+        EXPECT(now_ns() - start < UINT64_C(3000000000) * SLOWNESS && atomic_load(&calls) == 1);
         /* Told once; the team stays failed, the stream works for other teams. */
         EXPECT_OK(context, zcta_host_stream_synchronize(f.stream));
         expect_error(context, zcta_barrier(team, f.stream), ZCTA_ERR_TIMEOUT, "rank 2 ");

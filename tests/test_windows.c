@@ -317,7 +317,7 @@ static void ask_for_too_much(zcta_context *context, void *data)
                  ZCTA_ERR_NO_MEMORY, NULL);
     EXPECT_OK(context, zcta_last_error(context, &error));
     EXPECT(error.rank == 1 && window == NULL);
-    EXPECT(now_ns() - start < 5000000000u * SLOWNESS);
+    EXPECT(now_ns() - start < UINT64_C(5000000000) * SLOWNESS);
     EXPECT(count_resources(context) == before);
     EXPECT_OK(context, zcta_window_alloc(world, 4096, &window));
     gather_checked(context, world, zcta_window_base(window), 100, 1);
@@ -339,7 +339,7 @@ static zcta_status alloc_with_spare_descriptors(zcta_team *world, int spare, zct
 
     EXPECT(next >= 0 && close(next) == 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
     low = before;
-    low.rlim_cur = (rlim_t)(next + spare);
+    low.rlim_cur = (rlim_t)next + (rlim_t)spare;
     if (zcta_team_rank(world) == 0)
         EXPECT(setrlimit(RLIMIT_NOFILE, &low) == 0);
     status = zcta_window_alloc(world, 4096, window);
@@ -359,7 +359,7 @@ static void run_out_of_descriptors(zcta_context *context, void *data)
         const zcta_status status = alloc_with_spare_descriptors(world, spare, &window);
 
         expect_error(context, status, status == ZCTA_OK ? ZCTA_OK : ZCTA_ERR_SYSTEM, NULL);
-        EXPECT(now_ns() - start < 5000000000u * SLOWNESS);
+        EXPECT(now_ns() - start < UINT64_C(5000000000) * SLOWNESS);
         failures[spare] += status != ZCTA_OK;
         EXPECT(count_resources(context) == before || status == ZCTA_OK);
         EXPECT(failures[spare] == 0 || failures[spare] == count);
@@ -502,6 +502,30 @@ static void many_windows_are_used_in_turn(void **state)
     run_as_processes(3, use_many, NULL);
 }
 
+/* What was remembered of a call goes with its window. */
+static void call_again_after_free(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    zcta_window *window = NULL;
+    char *recv, *own;
+
+    (void)data;
+    EXPECT_OK(context, zcta_window_alloc(world, 4096, &window));
+    recv = zcta_window_base(window);
+    own = recv + 100 * zcta_team_rank(world);
+    gather_checked(context, world, recv, 100, 1);
+    EXPECT_OK(context, zcta_window_free(&window));
+    expect_error(context, zcta_all_gather(world, own, recv, 100, NULL, NULL),
+                 ZCTA_ERR_NOT_IN_WINDOW, "lies in no window");
+}
+
+static void the_same_call_after_its_window_is_gone_is_refused(void **state)
+{
+    (void)state;
+    run_as_threads(3, call_again_after_free, NULL);
+    run_as_processes(3, call_again_after_free, NULL);
+}
+
 /* ---- /dev/shm ---- */
 
 static void gather_large(zcta_context *context, void *data)
@@ -568,6 +592,7 @@ int main(void)
         cmocka_unit_test(a_rank_that_comes_too_late_fails_the_team_for_all),
         cmocka_unit_test(every_boundary_of_many_windows_is_found),
         cmocka_unit_test(many_windows_are_used_in_turn),
+        cmocka_unit_test(the_same_call_after_its_window_is_gone_is_refused),
         cmocka_unit_test(a_full_dev_shm_makes_no_difference),
     };
 

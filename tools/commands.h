@@ -7,7 +7,8 @@
     X(perf, "measure a collective and check every byte")                                           \
     X(info, "say what this build and this machine have, and what is missing")                      \
     X(explain, "say which path a call would take, and why not the others")                         \
-    X(plan, "print what each rank does in a collective")
+    X(plan, "print what each rank does in a collective")                                           \
+    X(hostage, "hold every SM and see which paths finish all the same")
 
 /* Exit statuses, the same for every command. */
 enum zc_exit {

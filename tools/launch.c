@@ -65,6 +65,25 @@ struct job {
 static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 static const int other_signals[] = {SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT};
 
+int zc_launch_self(const char *command, uint32_t rank_count, int argc, char **argv)
+{
+    char **words = calloc((size_t)argc + 2, sizeof *words);
+    char self[4096] = "/proc/self/exe";
+    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    int status;
+
+    if (words == NULL)
+        return zc_failure(command, "out of memory");
+    if (length > 0)
+        self[length] = '\0';
+    words[0] = self;
+    memcpy(words + 1, argv, (size_t)argc * sizeof *words);
+    status = zc_launch_run(
+        &(struct zc_launch){.command = command, .rank_count = rank_count, .argv = words});
+    free(words);
+    return status;
+}
+
 bool zc_launch_is_rank(void)
 {
     static const char *const names[] = {"ZEROCTA_RANK",         "RANK",      "WORLD_SIZE",

@@ -21,6 +21,10 @@ struct zc_launch {
  * Only for a process with one thread; signals are handled by the launcher meanwhile. */
 int zc_launch_run(const struct zc_launch *launch);
 
+/* Starts this very command again, once for each rank, with the given argv (argv[0] is the command's
+ * name) and no prefixes. Returns the exit status, as zc_launch_run() does. */
+int zc_launch_self(const char *command, uint32_t rank_count, int argc, char **argv);
+
 /* True when this process was started as a rank by some launcher: it should not start others. */
 bool zc_launch_is_rank(void);
 

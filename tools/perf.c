@@ -20,6 +20,8 @@
 #define MAX_DEFAULT     ((uint64_t)64 << 20)
 #define ITERATIONS_MOST 1000000u
 
+static const char *const peer_choices[] = {"none", "nccl", NULL};
+
 static const struct zc_option options[] = {
     {.name = "ranks",
      .letter = 'n',
@@ -80,6 +82,13 @@ static const struct zc_option options[] = {
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct zc_perf, device),
      .choices = zc_device_choices},
+    {.name = "peer",
+     .argument = "PEER",
+     .help = "measure NCCL's allgather as well, in turns, on the same buffers: by kernels, by "
+             "kernels with symmetric windows, and with CTA policy ZERO",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct zc_perf, peer),
+     .choices = peer_choices},
     {.name = "iterations",
      .argument = "COUNT",
      .help = "timings a size; if not given, 10 to 1000, as many as fit into 0.3 s",
@@ -174,26 +183,6 @@ static int try_first(const struct zc_perf *perf)
     return ZC_EXIT_OK;
 }
 
-/* Starts this very command again, once for each rank. */
-static int launch(const struct zc_perf *perf)
-{
-    char **words = calloc((size_t)perf->argc + 2, sizeof *words);
-    char self[4096] = "/proc/self/exe";
-    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    int status;
-
-    if (words == NULL)
-        return zc_failure(line.command, "out of memory");
-    if (length > 0)
-        self[length] = '\0';
-    words[0] = self;
-    memcpy(words + 1, perf->argv, (size_t)perf->argc * sizeof *words);
-    status = zc_launch_run(&(struct zc_launch){
-        .command = line.command, .rank_count = (uint32_t)perf->rank_count, .argv = words});
-    free(words);
-    return status;
-}
-
 int zc_command_perf(int argc, char **argv)
 {
     struct zc_perf perf = {.factor = 4, .argc = argc, .argv = argv};
@@ -216,5 +205,6 @@ int zc_command_perf(int argc, char **argv)
     if (status != ZC_EXIT_OK)
         return status;
     perf.rank_count = perf.rank_count == 0 ? RANKS_DEFAULT : perf.rank_count;
-    return perf.threads ? zc_perf_threads(&perf) : launch(&perf);
+    return perf.threads ? zc_perf_threads(&perf)
+                        : zc_launch_self(line.command, (uint32_t)perf.rank_count, argc, argv);
 }

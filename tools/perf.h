@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "gpu.h"
+#include "peer_nccl.h"
 #include "zerocta/zerocta.h"
 
 /* ---- What was asked for: perf.c ---- */
@@ -20,6 +21,7 @@ struct zc_perf {
     uint64_t bytes_min, bytes_max;   /* of the whole output */
     uint64_t factor;                 /* from one size to the next */
     uint64_t policy, engine, device; /* indexes into the choices */
+    uint64_t peer;                   /* 1: NCCL, in turns with ours */
     uint64_t iterations;             /* timings a size; 0: chosen by time */
     bool in_place, threads;
     const char *json; /* NULL: none wanted */
@@ -58,6 +60,11 @@ struct zc_perf_row {
     uint64_t wrong_bytes; /* all ranks' together */
     char path[32];        /* "ce/direct-push" */
     bool sms;
+    /* The peer's, on the same buffers in the same run: medians of its slowest rank. */
+    uint32_t peer_count;
+    struct {
+        double time_us, submit_us;
+    } peers[ZC_NCCL_WAYS];
 };
 
 /* How many sizes there can be: from 1 byte to ZC_OUTPUT_BYTES_MAX, doubled each time. */
@@ -93,9 +100,11 @@ struct zc_bench {
     uint32_t rank, rank_count;
     zcta_window *send, *recv; /* `send` is NULL when in place */
     uint32_t samples_max;
-    struct zc_gpu *gpu; /* NULL on the host */
-    char *stage;        /* room for an output and a share in the CPU's memory; NULL on the host */
-    uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each */
+    struct zc_gpu *gpu;   /* NULL on the host */
+    char *stage;          /* room for an output and a share in the CPU's memory; NULL on the host */
+    struct zc_nccl *nccl; /* NULL: no peer */
+    uint32_t contestants; /* we, and every way of the peer */
+    uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each contestant */
     uint64_t *told;                  /* what all ranks told last: room for a round */
     uint64_t serial;                 /* of the next call: its contents are its own */
 };

@@ -43,15 +43,27 @@ static json_t *make_machine(void)
                      "l3_bytes", (json_int_t)machine.l3_bytes);
 }
 
+static json_t *make_peers(const struct zc_perf_row *row)
+{
+    json_t *peers = json_object();
+
+    for (uint32_t i = 0; i < row->peer_count; i++)
+        json_object_set_new(peers, zc_nccl_way_names[i],
+                            json_pack("{s:f, s:f}", "time_us", row->peers[i].time_us, "submit_us",
+                                      row->peers[i].submit_us));
+    return peers;
+}
+
 static json_t *make_row(const struct zc_perf *perf, const struct zc_perf_row *row)
 {
-    return json_pack("{s:I, s:I, s:b, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:s, s:b}",
+    return json_pack("{s:I, s:I, s:b, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:s, s:b, s:o}",
                      "bytes", (json_int_t)row->bytes, "bytes_per_rank", (json_int_t)row->share,
                      "in_place", (int)perf->in_place, "timings", (json_int_t)row->samples,
                      "calls_per_timing", (json_int_t)row->batch, "time_us", row->time_us, "p99_us",
                      row->p99_us, "min_us", row->min_us, "submit_us", row->submit_us, "algbw_GBps",
                      row->algbw, "busbw_GBps", row->busbw, "wrong_bytes",
-                     (json_int_t)row->wrong_bytes, "path", row->path, "sms", (int)row->sms);
+                     (json_int_t)row->wrong_bytes, "path", row->path, "sms", (int)row->sms, "peers",
+                     make_peers(row));
 }
 
 static json_t *make_rows(const struct zc_perf *perf, const struct zc_perf_result *result)

@@ -147,6 +147,15 @@ static bool call(const struct size *size)
                            stream(size->bench), &params) == ZCTA_OK;
 }
 
+/* Contestant 0 is ours; the others are the peer's ways. */
+static bool call_contestant(const struct size *size, uint32_t contestant)
+{
+    if (contestant == 0)
+        return call(size);
+    return zc_nccl_all_gather(size->bench->nccl, (enum zc_nccl_way)(contestant - 1), size->own,
+                              size->out, size->share, stream(size->bench));
+}
+
 static bool barrier(const struct zc_bench *bench)
 {
     return zcta_barrier(bench->world, stream(bench)) == ZCTA_OK;
@@ -160,8 +169,8 @@ static bool check_fully(const struct size *size, uint64_t *wrong)
 }
 
 /* Between two moments in the GPU's stream; the CPU's time is only that of enqueueing. */
-static bool take_gpu_time(const struct size *size, uint32_t batch, uint64_t *time_ns,
-                          uint64_t *submit_ns)
+static bool take_gpu_time(const struct size *size, uint32_t contestant, uint32_t batch,
+                          uint64_t *time_ns, uint64_t *submit_ns)
 {
     struct zc_gpu *gpu = size->bench->gpu;
     uint64_t begin;
@@ -169,7 +178,7 @@ static bool take_gpu_time(const struct size *size, uint32_t batch, uint64_t *tim
 
     begin = zc_now_ns();
     for (uint32_t i = 0; i < batch && called; i++)
-        called = call(size);
+        called = call_contestant(size, contestant);
     *submit_ns = (zc_now_ns() - begin) / batch;
     called = called && zc_gpu_mark(gpu, gpu->end) && zc_gpu_elapsed_ns(gpu, time_ns);
     *time_ns /= batch;
@@ -178,8 +187,8 @@ static bool take_gpu_time(const struct size *size, uint32_t batch, uint64_t *tim
 
 /* Time of one call out of `batch` that directly follow each other. With the NULL stream of the host
  * a call has done its work when it returns, so the time in the call is the whole. */
-static bool take_time(const struct size *size, uint32_t batch, uint64_t *time_ns,
-                      uint64_t *submit_ns)
+static bool take_time(const struct size *size, uint32_t contestant, uint32_t batch,
+                      uint64_t *time_ns, uint64_t *submit_ns)
 {
     uint64_t begin, end;
     bool called = true;
@@ -187,7 +196,7 @@ static bool take_time(const struct size *size, uint32_t batch, uint64_t *time_ns
     if (!barrier(size->bench))
         return false;
     if (size->bench->gpu != NULL)
-        return take_gpu_time(size, batch, time_ns, submit_ns);
+        return take_gpu_time(size, contestant, batch, time_ns, submit_ns);
     begin = zc_now_ns();
     for (uint32_t i = 0; i < batch && called; i++)
         called = call(size);
@@ -225,7 +234,7 @@ static bool calibrate(const struct size *size, struct zc_perf_row *row)
     uint64_t fastest = UINT64_MAX, submit_ns;
 
     for (uint32_t i = 0; i < ZC_PERF_CALIBRATIONS; i++)
-        if (!take_time(size, 1, &bench->times_ns[i], &submit_ns))
+        if (!take_time(size, 0, 1, &bench->times_ns[i], &submit_ns))
             return false;
     if (!zc_perf_agree(bench, ZC_PERF_LARGEST, bench->times_ns, ZC_PERF_CALIBRATIONS))
         return false;
@@ -235,23 +244,33 @@ static bool calibrate(const struct size *size, struct zc_perf_row *row)
     return true;
 }
 
+/* One timing of one contestant; its stamps must arrive. */
+static bool time_one(const struct size *size, const struct zc_perf_row *row, uint32_t contestant,
+                     uint32_t sample, uint64_t serial, uint64_t *wrong)
+{
+    const struct zc_bench *bench = size->bench;
+    const size_t at = (size_t)contestant * bench->samples_max + sample;
+
+    return stamp(size, serial) &&
+           take_time(size, contestant, row->batch, &bench->times_ns[at], &bench->submits_ns[at]) &&
+           count_wrong_stamps(size, serial, wrong);
+}
+
+/* The contestants take turns. */
 static bool time_all(const struct size *size, const struct zc_perf_row *row, uint64_t *wrong)
 {
     struct zc_bench *bench = size->bench;
-    const uint64_t last = bench->serial;
+    const uint64_t last = bench->serial, timings = (uint64_t)row->samples * bench->contestants;
 
     /* The last stamp restores the pattern that the share had before the first. */
     if (!prepare(size, last))
         return false;
-    for (uint32_t i = 0; i < row->samples; i++) {
-        const uint64_t serial = i + 1 == row->samples ? last : last + 1 + i;
-
-        if (!stamp(size, serial) ||
-            !take_time(size, row->batch, &bench->times_ns[i], &bench->submits_ns[i]) ||
-            !count_wrong_stamps(size, serial, wrong))
+    for (uint64_t i = 0; i < timings; i++)
+        if (!time_one(size, row, (uint32_t)(i % bench->contestants),
+                      (uint32_t)(i / bench->contestants), i + 1 == timings ? last : last + 1 + i,
+                      wrong))
             return false;
-    }
-    bench->serial += (uint64_t)row->samples + 1;
+    bench->serial += timings + 1;
     return count_wrong(size, last, wrong);
 }
 
@@ -290,14 +309,38 @@ static void summarize(const struct zc_bench *bench, struct zc_perf_row *row)
     row->busbw = row->algbw * (ranks - 1) / ranks;
 }
 
-/* All ranks' notes together. */
+/* One contestant's numbers become the slowest rank's of each timing. */
+static bool agree_on_times(struct zc_bench *bench, uint32_t contestant, uint32_t samples)
+{
+    const size_t at = (size_t)contestant * bench->samples_max;
+
+    return zc_perf_agree(bench, ZC_PERF_LARGEST, bench->times_ns + at, samples) &&
+           zc_perf_agree(bench, ZC_PERF_LARGEST, bench->submits_ns + at, samples);
+}
+
+static double median_of(uint64_t *numbers, uint32_t count)
+{
+    qsort(numbers, count, sizeof *numbers, compare);
+    return median_us(numbers, count);
+}
+
+/* All ranks' numbers together. */
 static int conclude(struct zc_bench *bench, struct zc_perf_row *row)
 {
-    if (!zc_perf_agree(bench, ZC_PERF_LARGEST, bench->times_ns, row->samples) ||
-        !zc_perf_agree(bench, ZC_PERF_LARGEST, bench->submits_ns, row->samples) ||
-        !zc_perf_agree(bench, ZC_PERF_SUM, &row->wrong_bytes, 1))
+    bool agreed = zc_perf_agree(bench, ZC_PERF_SUM, &row->wrong_bytes, 1);
+
+    for (uint32_t i = 0; i < bench->contestants && agreed; i++)
+        agreed = agree_on_times(bench, i, row->samples);
+    if (!agreed)
         return zc_perf_complain(bench, "no times of the other ranks");
     summarize(bench, row);
+    row->peer_count = bench->contestants - 1;
+    for (uint32_t i = 0; i < row->peer_count; i++) {
+        const size_t at = (size_t)(i + 1) * bench->samples_max;
+
+        row->peers[i].time_us = median_of(bench->times_ns + at, row->samples);
+        row->peers[i].submit_us = median_of(bench->submits_ns + at, row->samples);
+    }
     return ZC_EXIT_OK;
 }
 

@@ -84,8 +84,10 @@ static int make_room(struct zc_bench *bench)
 
     bench->samples_max =
         perf->iterations != 0 ? (uint32_t)perf->iterations : (uint32_t)SAMPLES_MOST;
-    bench->times_ns = calloc((size_t)bench->samples_max + ZC_PERF_CALIBRATIONS, sizeof(uint64_t));
-    bench->submits_ns = calloc(bench->samples_max, sizeof(uint64_t));
+    bench->contestants = perf->peer != 0 ? 1 + ZC_NCCL_WAYS : 1;
+    bench->times_ns = calloc((size_t)bench->samples_max * bench->contestants + ZC_PERF_CALIBRATIONS,
+                             sizeof(uint64_t));
+    bench->submits_ns = calloc((size_t)bench->samples_max * bench->contestants, sizeof(uint64_t));
     bench->told = calloc((size_t)bench->rank_count * ROUND_NUMBERS, sizeof(uint64_t));
     if (bench->times_ns == NULL || bench->submits_ns == NULL || bench->told == NULL)
         return zc_failure("perf", "rank %" PRIu32 ": out of memory", bench->rank);
@@ -123,6 +125,28 @@ bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_
                                left < ROUND_NUMBERS ? left : ROUND_NUMBERS);
     }
     return agreed;
+}
+
+/* NCCL, on the very same windows. Rank 0's id goes to all over the sockets between the ranks. */
+static int open_peer(struct zc_bench *bench)
+{
+    const struct zc_nccl_memory memory[2] = {
+        {zcta_window_base(bench->recv), zcta_window_bytes(bench->recv)},
+        {zcta_window_base(bench->send), zcta_window_bytes(bench->send)}};
+    struct zc_nccl_id *ids = (struct zc_nccl_id *)bench->told;
+    struct zc_nccl_id id = {{0}};
+    bool opened;
+
+    if (bench->gpu == NULL)
+        return zc_failure("perf", "NCCL moves GPU memory; --peer nccl needs --device cuda");
+    opened = zc_nccl_load(&bench->nccl);
+    for (int way = 0; way < ZC_NCCL_WAYS && opened; way++)
+        opened = zc_nccl_make_id(bench->nccl, &id) &&
+                 zc_group_exchange(&bench->world->group, "zerocta perf", "opened no NCCL", TOPIC,
+                                   &id, ids, sizeof id) == ZCTA_OK &&
+                 zc_nccl_open(bench->nccl, (enum zc_nccl_way)way, &ids[0], bench->rank,
+                              bench->rank_count, memory);
+    return opened ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }
 
 /* ---- Sizes ---- */
@@ -180,6 +204,8 @@ static int run(struct zc_bench *bench, struct zc_perf_result *result)
         status = open_gpu(bench);
     if (status == ZC_EXIT_OK)
         status = make_windows(bench);
+    if (status == ZC_EXIT_OK && perf->peer != 0)
+        status = open_peer(bench);
     if (status != ZC_EXIT_OK)
         return status;
     result->rank_count = bench->rank_count;
@@ -212,6 +238,7 @@ int zc_perf_rank(const struct zc_perf *perf, const zcta_init_params *params)
     free(bench.stage);
     if (bench.gpu != NULL)
         zc_gpu_synchronize(bench.gpu);
+    zc_nccl_close(bench.nccl);
     if (bench.context != NULL && zcta_finalize(&bench.context) != ZCTA_OK && status == ZC_EXIT_OK)
         status = zc_failure("perf", "rank %" PRIu32 ": another rank did not leave with this one",
                             bench.rank);

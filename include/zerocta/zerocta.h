@@ -256,9 +256,11 @@ ZCTA_API zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *coun
 /* Allocates `bytes` on every rank of the team and maps everybody's part. Collective; the sizes are
  * compared. The memory is zeroed, aligned to a page at least, and committed: it cannot run out
  * later. Usable by every team whose ranks all belong to this one.
- * Errors: ERR_INVALID (0 bytes, or a size no machine has), ERR_MISMATCH (names the rank that asks
- * for another size), ERR_NO_MEMORY, ERR_SYSTEM, ERR_TIMEOUT, ERR_PEER. A rank's failure to allocate
- * is reported on all ranks; nothing is left behind on any. */
+ * Errors: ERR_INVALID (0 bytes), ERR_MISMATCH (names the rank that asks for another size),
+ * ERR_NO_MEMORY (more than the machine can give), ERR_SYSTEM, ERR_TIMEOUT and ERR_PEER (the team
+ * has failed). A rank's failure to allocate is reported on all ranks; nothing is left behind on
+ * any.
+ */
 ZCTA_API zcta_status zcta_window_alloc(zcta_team *team, size_t bytes, zcta_window **window);
 
 /* Makes a window of memory that the caller already has; it must outlive the window. Collective.
@@ -268,6 +270,7 @@ ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t by
                                           zcta_window **window);
 
 /* Frees the window, after every rank of the team has called it. Collective; sets *window to NULL.
+ * Waits for work of the window's own team; that of other teams that use it has finished before.
  * A window of a failed team is freed without waiting. Errors: ERR_INVALID, ERR_TIMEOUT, ERR_PEER
  * (freed all the same), ERR_BUSY (a prepared plan uses it: nothing changed). */
 ZCTA_API zcta_status zcta_window_free(zcta_window **window);

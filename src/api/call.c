@@ -110,7 +110,7 @@ static zcta_status locate_outputs(zcta_team *team, const struct zc_call_key *key
                                 zc_collective_name(key->collective), 0,
                                 "rank %" PRIu32 " has no part in the window of recv, which belongs "
                                 "to team %s; allocate it on a team that has all these ranks",
-                                team->ranks[i], owner->name);
+                                team->ranks[i], zc_team_title(owner));
         outputs[i] = (char *)zcta_window_peer(buffers->recv_window, at) + buffers->recv_offset;
     }
     return ZCTA_OK;
@@ -133,6 +133,7 @@ static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key 
                              .rank_count = team->group.count,
                              .bytes = key->bytes,
                              .in_place = in_place,
+                             .shared_gpu = team->shared_gpu,
                              .policy =
                                  key->policy == ZCTA_POLICY_UNSET ? team->policy : key->policy,
                              .engine = engine_of(team, key)};
@@ -272,8 +273,8 @@ static zcta_status compare_field(zcta_team *team, const struct agreement *all, u
     return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], "agreement check", 0,
                         "the ranks of team %s do not agree on the %s: rank %" PRIu32
                         " says %" PRIu64 ", rank %" PRIu32 " says %" PRIu64,
-                        team->name, agree_names[field], team->ranks[odd], all[odd].fields[field],
-                        team->ranks[common], all[common].fields[field]);
+                        zc_team_title(team), agree_names[field], team->ranks[odd],
+                        all[odd].fields[field], team->ranks[common], all[common].fields[field]);
 }
 
 /* A rank that refused its own arguments runs nothing, so nobody can. */

@@ -74,6 +74,7 @@ struct zcta_team {
     uint32_t *ranks; /* world ranks */
     zcta_policy policy;
     zcta_engine engine_choice;
+    bool shared_gpu; /* some of its ranks are on one GPU */
     char name[ZC_NAME_BYTES];
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
@@ -128,6 +129,8 @@ enum zc_found zc_map_find(struct zc_address_map *map, const void *address, uint6
 /* Makes the team and lists it. Collective over the ranks, which are checked. */
 zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
                          const zcta_team_params *params, zcta_team **team);
+/* Its name for messages. */
+const char *zc_team_title(const zcta_team *team);
 void zc_team_free(zcta_team *team); /* local; nothing runs any more */
 
 /* Fails the team because of world rank `rank`, the first time only; tells the other ranks unless
@@ -142,7 +145,7 @@ zcta_status zc_team_check(zcta_team *team);
 zcta_status zc_team_round(zcta_team *team, zcta_status status);
 
 /* The mesh's events: peers that go, and peers' word that a team has failed. */
-void zc_team_event(void *context, const struct zc_mesh_event *event);
+void zc_team_event(void *data, const struct zc_mesh_event *event);
 
 /* ---- window.c ---- */
 

@@ -15,6 +15,11 @@ struct failure_notice {
 
 /* ---- Failure ---- */
 
+const char *zc_team_title(const zcta_team *team)
+{
+    return team->name[0] != '\0' ? team->name : "(unnamed)";
+}
+
 static void tell_failure(const zcta_team *team, const zcta_error *failure)
 {
     struct failure_notice notice = {.status = (uint32_t)failure->status, .rank = failure->rank};
@@ -38,11 +43,13 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
     pthread_mutex_unlock(&team->failure_lock);
     if (!first)
         return;
+    /* Who sees the status finds the sentence. */
+    zc_diag_repeat(&context->diag, failure);
     /* Pairs with the acquire of whoever runs or awaits a program of this team. */
     atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_release);
     context->ops->wake(context->device, &team->guard);
-    zc_diag_repeat(&context->diag, failure);
-    zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", team->name, failure->message);
+    zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", zc_team_title(team),
+           failure->message);
     if (tell)
         tell_failure(team, failure);
 }
@@ -83,7 +90,7 @@ static void on_missing(void *data, uint32_t peer)
              "rank %" PRIu32 " (pid %" PRId64
              ") did not take part in a collective of team %s within "
              "%.3g s; it is stopped, busy elsewhere, or made another call",
-             rank, zc_mesh_pid(team->group.mesh, rank), team->name,
+             rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team),
              (double)team->guard.timeout_ns / 1e9);
     zc_team_fail(team, &failure, true);
 }
@@ -161,25 +168,24 @@ void zc_team_event(void *data, const struct zc_mesh_event *event)
 /* Counts this attempt at a team of that identity. */
 static zcta_status count_attempt(zcta_context *context, uint64_t identity, uint64_t *attempt)
 {
-    struct zc_attempt *grown, *at;
+    struct zc_attempt *grown;
     zcta_status status = ZCTA_OK;
+    uint32_t at = 0;
 
     pthread_mutex_lock(&context->lock);
-    at = context->attempts;
-    while (at != context->attempts + context->attempt_count && at->identity != identity)
+    while (at < context->attempt_count && context->attempts[at].identity != identity)
         at++;
-    if (at == context->attempts + context->attempt_count) {
-        grown = realloc(context->attempts, (context->attempt_count + 1) * sizeof *grown);
+    if (at == context->attempt_count) {
+        grown = realloc(context->attempts, (at + 1) * sizeof *grown);
         if (grown == NULL) {
             status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
                              "out of memory");
             goto out;
         }
         context->attempts = grown;
-        at = &grown[context->attempt_count++];
-        *at = (struct zc_attempt){.identity = identity};
+        context->attempts[context->attempt_count++] = (struct zc_attempt){.identity = identity};
     }
-    *attempt = ++at->count;
+    *attempt = ++context->attempts[at].count;
 out:
     pthread_mutex_unlock(&context->lock);
     return status;
@@ -276,6 +282,28 @@ static void unlist(zcta_team *team)
 static const char *const policy_names[] = {"unset", "DEFAULT", "EFFICIENCY", "ZERO"};
 static const char *const engine_names[] = {"auto", "ce", "nccl"};
 
+/* Whether any two ranks are on one GPU: a fact on which paths are chosen, so all must know it. */
+static zcta_status compare_units(zcta_team *team)
+{
+    const uint64_t mine = team->context->caps.unit;
+    uint64_t *units = NULL;
+    zcta_status status;
+
+    if (mine == 0)
+        return ZCTA_OK;
+    units = calloc(team->group.count, sizeof *units);
+    if (units == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                       "out of memory");
+    status = zc_group_exchange(&team->group, "zcta_team_get", "did not join the team",
+                               ZC_TOPIC_UNITS, &mine, units, sizeof mine);
+    for (uint32_t i = 0; i < team->group.count && status == ZCTA_OK; i++)
+        for (uint32_t j = 0; j < i; j++)
+            team->shared_gpu |= units[i] == units[j];
+    free(units);
+    return status;
+}
+
 zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
                          const zcta_team_params *params, zcta_team **team)
 {
@@ -291,11 +319,14 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
     if (status != ZCTA_OK)
         goto fail;
     status = zc_engine_ce.open(&made->group, &made->guard, &made->engine);
+    if (status == ZCTA_OK)
+        status = compare_units(made);
     if (status != ZCTA_OK)
         goto fail;
     list(made);
     zc_log(&context->diag, ZC_LOG_INFO, "team %s: %" PRIu32 " ranks, engine %s, CTA policy %s",
-           made->name, count, engine_names[made->engine_choice], policy_names[made->policy]);
+           zc_team_title(made), count, engine_names[made->engine_choice],
+           policy_names[made->policy]);
     *team = made;
     return ZCTA_OK;
 fail:
@@ -512,7 +543,7 @@ zcta_status zcta_team_destroy(zcta_team **handle)
         return zc_fail(team->group.diag, ZCTA_ERR_BUSY, "zcta_team_destroy", 0,
                        "team %s still has %" PRIu32 " windows and %" PRIu32
                        " plans; free them first",
-                       team->name, team->window_count, team->plan_count);
+                       zc_team_title(team), team->window_count, team->plan_count);
     *handle = NULL;
     if (!last_use(team))
         return ZCTA_OK;

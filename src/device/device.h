@@ -105,18 +105,19 @@ struct zc_memory_handle {
 /* ---- Capabilities ---- */
 
 struct zc_device_caps {
-    const char *name;         /* "host" */
-    const char *title;        /* of its copies in log lines: "Host Copy", "Copy Engine" */
-    const char *signals;      /* how signals are made: "by futex" */
-    uint32_t lanes;           /* lanes that really run side by side */
-    size_t block_bytes;       /* copies are best made in blocks of this size; 0: whole */
-    size_t stream_bytes;      /* larger outputs are written past the caches; 0: none */
-    size_t slot_bytes;        /* distance of two slots of a pad */
-    size_t pad_head_bytes;    /* before the first slot */
-    size_t granularity;       /* memory comes in multiples of this */
-    size_t scratch_bytes;     /* one half of a team's scratch window */
-    int32_t gpu;              /* the GPU's ordinal, where there is one */
-    bool graph_slots;         /* programs can be captured; pads have a second set of slots */
+    const char *name;      /* "host" */
+    const char *title;     /* of its copies in log lines: "Host Copy", "Copy Engine" */
+    const char *signals;   /* how signals are made: "by futex" */
+    uint32_t lanes;        /* lanes that really run side by side */
+    size_t block_bytes;    /* copies are best made in blocks of this size; 0: whole */
+    size_t stream_bytes;   /* larger outputs are written past the caches; 0: none */
+    size_t slot_bytes;     /* distance of two slots of a pad */
+    size_t pad_head_bytes; /* before the first slot */
+    size_t granularity;    /* memory comes in multiples of this */
+    size_t scratch_bytes;  /* one half of a team's scratch window */
+    uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
+    int32_t gpu;      /* the GPU's ordinal, where there is one */
+    bool graph_slots; /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
     bool pull_small;          /* reading from a peer is as good as writing to it */
 };

@@ -50,6 +50,13 @@ zcta_status zc_group_confirm(const struct zc_group *group, const char *call, con
 uint32_t zc_group_odd_one(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common);
 
 /* Topics of rounds. */
-enum { ZC_TOPIC_MEMORY = 1, ZC_TOPIC_CONFIRM, ZC_TOPIC_FREE, ZC_TOPIC_SPLIT, ZC_TOPIC_CHECK };
+enum {
+    ZC_TOPIC_MEMORY = 1,
+    ZC_TOPIC_CONFIRM,
+    ZC_TOPIC_FREE,
+    ZC_TOPIC_SPLIT,
+    ZC_TOPIC_CHECK,
+    ZC_TOPIC_UNITS
+};
 
 #endif

@@ -62,6 +62,8 @@ static const char *request_defect(const struct zc_request *request)
         return "the number of lanes is out of range";
     if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 2)
         return "the scratch window is out of range";
+    if (request->algorithm == ZC_ALGORITHM_PUSH_BACK && request->rank_count == 1)
+        return "a rank alone has no neighbour to push its share back";
     if (request->algorithm == ZC_ALGORITHM_SCRATCH_PULL && request->bytes > request->scratch_bytes)
         return "the share does not fit into the scratch window";
     return NULL;

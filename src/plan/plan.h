@@ -47,6 +47,7 @@
 /* Enumerator, name, function that makes the plan, collective it belongs to. */
 #define ZC_ALGORITHM_LIST(X)                                                                       \
     X(DIRECT_PUSH, "direct-push", zc_plan_direct_push, ALL_GATHER)                                 \
+    X(PUSH_BACK, "push-back", zc_plan_push_back, ALL_GATHER)                                       \
     X(SCRATCH_PULL, "scratch-pull", zc_plan_scratch_pull, ALL_GATHER)                              \
     X(FLAGS, "flags", zc_plan_flags, BARRIER)
 
@@ -131,6 +132,7 @@ void zc_plan_fork(struct zc_plan *plan, uint32_t lane);
 void zc_plan_join(struct zc_plan *plan, uint32_t lane);
 
 void zc_plan_direct_push(struct zc_plan *plan);
+void zc_plan_push_back(struct zc_plan *plan);
 void zc_plan_scratch_pull(struct zc_plan *plan);
 void zc_plan_flags(struct zc_plan *plan);
 

@@ -36,6 +36,15 @@ static void push_block(struct zc_plan *plan, uint64_t offset, uint64_t bytes)
     }
 }
 
+/* Tell every peer that this rank's output may be written. */
+static void signal_ready(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+
+    for (uint32_t step = 1; step < request->rank_count; step++)
+        zc_plan_signal(plan, 0, (request->rank + step) % request->rank_count, ZC_CHANNEL_READY);
+}
+
 /* Tell every peer that this rank's output may be written, push the own share to each peer as soon
  * as that one is ready, tell each when its share has gone, and wait for everybody's. The own-share
  * copy runs on a lane of its own where the device has one, never between the pushes. */
@@ -46,8 +55,7 @@ void zc_plan_direct_push(struct zc_plan *plan)
     const uint64_t block = request->block_bytes == 0 ? request->bytes : request->block_bytes;
     const bool own_copy = !request->in_place, own_lane = own_copy && request->lanes > 1;
 
-    for (uint32_t step = 1; step < ranks; step++)
-        zc_plan_signal(plan, 0, (request->rank + step) % ranks, ZC_CHANNEL_READY);
+    signal_ready(plan);
     if (own_lane) {
         zc_plan_fork(plan, 1);
         zc_plan_copy(plan, 1, own_share(request, 0), placed_share(request, request->rank, 0),
@@ -66,6 +74,30 @@ void zc_plan_direct_push(struct zc_plan *plan)
         zc_plan_wait(plan, 0, (request->rank + ranks - step) % ranks, ZC_CHANNEL_DONE);
     if (own_lane)
         zc_plan_join(plan, 1);
+}
+
+/* Direct push for devices on which a copy within the device is not free of SMs: nobody copies its
+ * own share. The next rank, which has received it, pushes it back into its owner's output, and says
+ * *done* a second time. Costs one share more on the way out and one crossing. */
+void zc_plan_push_back(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t ranks = request->rank_count, rank = request->rank;
+    const uint32_t next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
+    const uint64_t at = previous * request->bytes;
+
+    signal_ready(plan);
+    push_block(plan, 0, request->bytes);
+    zc_plan_wait(plan, 0, previous, ZC_CHANNEL_DONE);
+    if (!request->in_place) {
+        zc_plan_copy(plan, 0, zc_at(rank, ZC_RECV, at), zc_at(previous, ZC_RECV, at),
+                     request->bytes);
+        zc_plan_signal(plan, 0, previous, ZC_CHANNEL_DONE);
+    }
+    for (uint32_t step = 2; step < ranks; step++)
+        zc_plan_wait(plan, 0, (rank + ranks - step) % ranks, ZC_CHANNEL_DONE);
+    if (!request->in_place)
+        zc_plan_wait(plan, 0, next, ZC_CHANNEL_DONE);
 }
 
 /* Post the own share in one half of the own scratch window, tell everybody, and fetch everybody

@@ -122,7 +122,7 @@ static uint32_t name(struct reader *reader, const char *const *names, size_t cou
     return 0;
 }
 
-#define NAME(reader, names, wanted) name(reader, names, sizeof names / sizeof names[0], wanted)
+#define NAME(reader, names, wanted) name(reader, names, sizeof(names) / sizeof((names)[0]), wanted)
 
 static struct zc_place place(struct reader *reader)
 {

@@ -171,7 +171,7 @@ static zcta_status fail_gone(const struct round *round, uint32_t rank)
 static zcta_status fail_late(const struct round *round)
 {
     const struct zc_exchange *exchange = round->exchange;
-    uint32_t *late = calloc(exchange->count, sizeof *late);
+    uint32_t *late = calloc((size_t)exchange->count + 1, sizeof *late);
     uint32_t count = 0;
     char who[120], within[24];
     zcta_status status;

@@ -48,10 +48,27 @@ __attribute__((format(printf, 2, 3))) static void because(struct verdict *verdic
 
 static void judge_direct_push(const struct zc_facts *facts, struct verdict *verdict)
 {
-    verdict->sms = facts->caps->local_copy_needs_sm && !facts->in_place;
+    verdict->sms = facts->caps->local_copy_needs_sm && (!facts->in_place || facts->shared_gpu);
     verdict->possible = verdict->wanted = true;
     because(verdict, "%" PRIu64 " bytes a rank are pushed once, straight into every output",
             facts->bytes);
+}
+
+/* Out of place without SMs, where the own-share copy would need some. */
+static void judge_push_back(const struct zc_facts *facts, struct verdict *verdict)
+{
+    verdict->sms = facts->caps->local_copy_needs_sm && facts->shared_gpu;
+    verdict->possible = facts->rank_count > 1;
+    verdict->wanted = facts->caps->local_copy_needs_sm && !facts->in_place && !verdict->sms &&
+                      facts->policy != ZCTA_POLICY_DEFAULT;
+    if (!verdict->possible)
+        because(verdict, "a rank alone has no neighbour");
+    else if (verdict->wanted)
+        because(verdict, "the next rank pushes the own share back, so that no SM copies it");
+    else if (!facts->caps->local_copy_needs_sm || facts->in_place)
+        because(verdict, "the own share needs no copy by SMs, so nobody has to push it back");
+    else
+        because(verdict, "policy DEFAULT lets SMs copy the own share, which is faster");
 }
 
 static void judge_scratch_pull(const struct zc_facts *facts, struct verdict *verdict)
@@ -87,13 +104,14 @@ static void judge_flags(const struct zc_facts *facts, struct verdict *verdict)
 
 static void (*const judges[ZC_ALGORITHMS])(const struct zc_facts *, struct verdict *) = {
     [ZC_ALGORITHM_DIRECT_PUSH] = judge_direct_push,
+    [ZC_ALGORITHM_PUSH_BACK] = judge_push_back,
     [ZC_ALGORITHM_SCRATCH_PULL] = judge_scratch_pull,
     [ZC_ALGORITHM_FLAGS] = judge_flags,
 };
 
 /* Algorithms in the order in which they are preferred where several are wanted. */
-static const enum zc_algorithm preference[] = {ZC_ALGORITHM_SCRATCH_PULL, ZC_ALGORITHM_DIRECT_PUSH,
-                                               ZC_ALGORITHM_FLAGS};
+static const enum zc_algorithm preference[] = {ZC_ALGORITHM_SCRATCH_PULL, ZC_ALGORITHM_PUSH_BACK,
+                                               ZC_ALGORITHM_DIRECT_PUSH, ZC_ALGORITHM_FLAGS};
 
 static struct zcta_report_path *add_path(zcta_report *report, const char *engine, const char *name)
 {
@@ -124,7 +142,9 @@ static struct verdict judge(const struct zc_facts *facts, enum zc_algorithm algo
         because(&verdict, "engine nccl was asked for");
     } else if (verdict.possible && verdict.sms && facts->policy == ZCTA_POLICY_ZERO) {
         verdict.possible = false;
-        because(&verdict, "policy ZERO: the copy within this rank's device needs SMs");
+        because(&verdict, "policy ZERO: %s",
+                facts->shared_gpu ? "ranks share a GPU, and a copy within one GPU needs SMs"
+                                  : "the copy of the own share within its GPU needs SMs");
     }
     return verdict;
 }

@@ -13,6 +13,7 @@ struct zc_facts {
     uint32_t rank_count;
     uint64_t bytes; /* one rank's share */
     bool in_place;
+    bool shared_gpu;    /* some of the ranks are on one GPU */
     zcta_policy policy; /* the one that applies; not UNSET */
     zcta_engine engine; /* AUTO or the one that was asked for */
 };

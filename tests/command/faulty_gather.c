@@ -47,7 +47,7 @@ zcta_status __wrap_zcta_all_gather(zcta_team *team, const void *send, void *recv
     zcta_status status;
 
     if (fault == NULL || zcta_team_rank(team) != 1 ||
-        (atomic_fetch_add(&calls, 1) + 1 != (unsigned)atoi(which != NULL ? which : "0") &&
+        (atomic_fetch_add(&calls, 1) + 1 != strtoul(which != NULL ? which : "0", NULL, 10) &&
          which != NULL))
         return __real_zcta_all_gather(team, send, recv, bytes, stream, params);
     if (strcmp(fault, "lose") == 0)

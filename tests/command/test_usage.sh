@@ -6,7 +6,7 @@ zerocta=$1
 run "$zerocta" --help
 check "--help: status 0" is "$status" 0
 commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' "$scratch/out")
-for command in run perf info explain plan; do
+for command in run perf info explain plan hostage; do
     check "--help lists $command" grep -qx "$command" <<<"$commands"
 done
 run "$zerocta" --version
@@ -16,10 +16,11 @@ check "--version prints name and number" grep -qxE 'zerocta [0-9]+\.[0-9]+\.[0-9
 # The options of each command, as its help must list them.
 declare -A options=(
     [run]="ranks timeout no-prefix"
-    [perf]="ranks min max factor in-place threads policy engine device iterations json"
+    [perf]="ranks min max factor in-place threads policy engine device iterations peer json"
     [info]=""
     [explain]="ranks bytes policy in-place"
     [plan]="ranks bytes rank in-place check simulate"
+    [hostage]="ranks max"
 )
 for command in $commands; do
     run "$zerocta" "$command" --help

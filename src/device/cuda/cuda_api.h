@@ -92,6 +92,7 @@ union zc_cu_mem_op {
     X(cuDeviceGet, (zc_cu_device * device, int ordinal), 2000)                                     \
     X(cuDeviceGetName, (char *name, int bytes, zc_cu_device device), 2000)                         \
     X(cuDeviceGetAttribute, (int *value, int attribute, zc_cu_device device), 2000)                \
+    X(cuDeviceGetUuid, (void *uuid, zc_cu_device device), 11040)                                   \
     X(cuDeviceTotalMem, (size_t * bytes, zc_cu_device device), 3020)                               \
     X(cuDeviceCanAccessPeer, (int *can, zc_cu_device device, zc_cu_device peer), 4000)             \
     X(cuDevicePrimaryCtxRetain, (zc_cu_context * context, zc_cu_device device), 7000)              \

@@ -28,6 +28,16 @@ static zcta_status load_function(struct zc_diag *diag, get_proc_address *get, co
     return ZCTA_OK;
 }
 
+static const struct {
+    const char *name;
+    int version;
+    size_t offset;
+} functions[] = {
+#define ROW(name, parameters, version) {#name, version, offsetof(struct zc_cuda_driver, name)},
+    ZC_CU_FUNCTIONS(ROW)
+#undef ROW
+};
+
 static zcta_status load_functions(struct zc_diag *diag, struct zc_cuda_driver *driver)
 {
     void *symbol = dlsym(driver->library, "cuGetProcAddress_v2");
@@ -38,11 +48,9 @@ static zcta_status load_functions(struct zc_diag *diag, struct zc_cuda_driver *d
         return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlsym", 0,
                        "the CUDA driver is older than 12.0; install driver 525 or newer");
     set_function(&get, symbol);
-#define LOAD(name, parameters, version)                                                            \
-    if (status == ZCTA_OK)                                                                         \
-        status = load_function(diag, get, #name, version, &driver->name);
-    ZC_CU_FUNCTIONS(LOAD)
-#undef LOAD
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0] && status == ZCTA_OK; i++)
+        status = load_function(diag, get, functions[i].name, functions[i].version,
+                               (char *)driver + functions[i].offset);
     return status;
 }
 

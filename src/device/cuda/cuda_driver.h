@@ -7,7 +7,7 @@
 #include "device/cuda/cuda_api.h"
 
 struct zc_cuda_driver {
-#define ZC_CU_MEMBER(name, parameters, version) zc_cu_result(*name) parameters;
+#define ZC_CU_MEMBER(name, parameters, version) zc_cu_result(*name) parameters; /* NOLINT */
     ZC_CU_FUNCTIONS(ZC_CU_MEMBER)
 #undef ZC_CU_MEMBER
     int version; /* 13000: 13.0 */

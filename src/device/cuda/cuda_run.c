@@ -26,7 +26,7 @@ void zc_cuda_leave(struct zc_device *device)
 /* ---- Attaching ---------------------------------------------------------------------------------
  */
 
-static void destroy_team(struct zc_cuda_team *team)
+static void destroy_handles(struct zc_cuda_team *team)
 {
     const struct zc_cuda_driver *driver = team->device->driver;
 
@@ -44,6 +44,14 @@ static void destroy_team(struct zc_cuda_team *team)
     }
     if (team->fork != NULL)
         driver->cuEventDestroy(team->fork);
+}
+
+static void free_team(struct zc_cuda_team *team)
+{
+    if (zc_cuda_enter(team->device) == ZCTA_OK) {
+        destroy_handles(team);
+        zc_cuda_leave(team->device);
+    }
     free(team->words);
     free(team);
 }
@@ -102,10 +110,7 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
     list_team(made);
     return ZCTA_OK;
 fail:
-    if (zc_cuda_enter(device) == ZCTA_OK) {
-        destroy_team(made);
-        zc_cuda_leave(device);
-    }
+    free_team(made);
     return status;
 }
 
@@ -123,10 +128,7 @@ void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard)
         }
     pthread_mutex_unlock(&device->lock);
     guard->device_data = NULL;
-    if (zc_cuda_enter(device) == ZCTA_OK) {
-        destroy_team(team);
-        zc_cuda_leave(device);
-    }
+    free_team(team);
 }
 
 /* ---- Binding -----------------------------------------------------------------------------------

@@ -41,10 +41,15 @@ static uint64_t number_in_file(const char *path, const char *key)
     char line[256];
     uint64_t value = UINT64_MAX;
 
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, key, strlen(key)) == 0 &&
-            sscanf(line + strlen(key), "%" SCNu64, &value) == 1)
-            break;
+    while (file != NULL && value == UINT64_MAX && fgets(line, sizeof line, file) != NULL) {
+        const char *digits = line + strlen(key);
+        char *end = NULL;
+
+        if (strncmp(line, key, strlen(key)) == 0)
+            value = strtoull(digits, &end, 10);
+        if (end == digits) /* "max": there is no number */
+            value = UINT64_MAX;
+    }
     if (file != NULL)
         fclose(file);
     return value;

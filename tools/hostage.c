@@ -1,0 +1,390 @@
+/* zerocta hostage: shows which paths need an SM. A kernel takes every SM hostage; the collective
+ * either finishes meanwhile or waits until the kernel lets go. The kernel lets go by itself after
+ * some seconds, whatever happens to this program. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/objects.h"
+#include "base/clock.h"
+#include "collective.h"
+#include "commands.h"
+#include "gpu.h"
+#include "launch.h"
+#include "options.h"
+
+/* Every thread spins until the flag is raised or its time is up; the first says that it has begun.
+ * PTX, so that no CUDA compiler is needed. */
+static const char kernel_text[] = ".version 7.0\n"
+                                  ".target sm_70\n"
+                                  ".address_size 64\n"
+                                  ".visible .entry hold(.param .u64 flag, .param .u64 begun,\n"
+                                  "                     .param .u64 limit)\n"
+                                  "{\n"
+                                  "    .reg .pred %p<4>;\n"
+                                  "    .reg .b32 %r<4>;\n"
+                                  "    .reg .b64 %d<6>;\n"
+                                  "    ld.param.u64 %d0, [flag];\n"
+                                  "    ld.param.u64 %d1, [begun];\n"
+                                  "    ld.param.u64 %d2, [limit];\n"
+                                  "    mov.u64 %d3, %globaltimer;\n"
+                                  "    add.u64 %d4, %d3, %d2;\n"
+                                  "    mov.u32 %r0, 1;\n"
+                                  "    st.volatile.global.u32 [%d1], %r0;\n"
+                                  "spin:\n"
+                                  "    ld.volatile.global.u32 %r1, [%d0];\n"
+                                  "    setp.ne.u32 %p0, %r1, 0;\n"
+                                  "    @%p0 bra done;\n"
+                                  "    mov.u64 %d3, %globaltimer;\n"
+                                  "    setp.lt.u64 %p1, %d3, %d4;\n"
+                                  "    @%p1 bra spin;\n"
+                                  "done:\n"
+                                  "    ret;\n"
+                                  "}\n";
+
+enum {
+    BLOCK_THREADS = 1024,
+    BLOCKS_PER_SM = 8,   /* four times what fits, so that nothing else is ever next in line */
+    SETTLE_NS = 20000000 /* until the first wave sits on all SMs */
+};
+
+#define HOLD_LIMIT_NS UINT64_C(4000000000) /* the kernel's own end */
+#define PATIENCE_NS   UINT64_C(500000000)  /* how long a collective may take with every SM held */
+
+struct hostage {
+    uint64_t rank_count, bytes_max;
+    int argc;
+    char **argv;
+};
+
+/* One rank's means. */
+struct ward {
+    zcta_context *context;
+    zcta_team *world;
+    uint32_t rank, rank_count;
+    zcta_window *send, *recv;
+    struct zc_gpu *gpu;
+    zc_cu_module module;
+    zc_cu_function kernel;
+    zc_cu_stream kernel_stream;
+    volatile uint32_t *flags; /* [0] raised: let go; [1]: begun. Pinned, so the GPU sees them */
+    int sms;
+};
+
+static const struct zc_option options[] = {
+    {.name = "ranks",
+     .letter = 'n',
+     .argument = "RANKS",
+     .help = "how many ranks to start, one a GPU; 2 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct hostage, rank_count),
+     .min = 2,
+     .max = ZC_MAX_RANKS},
+    {.name = "max",
+     .letter = 'e',
+     .argument = "SIZE",
+     .help = "the largest output; 256M if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct hostage, bytes_max),
+     .min = 1024,
+     .max = ZC_OUTPUT_BYTES_MAX},
+};
+
+static const struct zc_command_line line = {
+    .command = "hostage",
+    .synopsis = "[OPTIONS]",
+    .purpose = "Holds every SM with a spinning kernel and runs allgathers meanwhile, in place and "
+               "out of place, under each policy. Under ZERO each must finish while the SMs are "
+               "held. Needs GPUs.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .notes =
+        "Exit status: 0 if every allgather under policy ZERO, and every one in place, finished\n"
+        "while the SMs were held, with the right bytes; 1 if not or if it could not run.\n",
+};
+
+/* ---- The kernel ---- */
+
+static bool load_kernel(struct ward *w)
+{
+    const struct zc_cuda_driver *d = &w->gpu->driver;
+    void *flags = NULL;
+
+    if (!zc_gpu_ok(w->gpu, d->cuModuleLoadData(&w->module, kernel_text), "cuModuleLoadData") ||
+        !zc_gpu_ok(w->gpu, d->cuModuleGetFunction(&w->kernel, w->module, "hold"),
+                   "cuModuleGetFunction") ||
+        !zc_gpu_ok(w->gpu, d->cuStreamCreate(&w->kernel_stream, ZC_CU_STREAM_NON_BLOCKING),
+                   "cuStreamCreate") ||
+        !zc_gpu_ok(w->gpu, d->cuMemHostAlloc(&flags, 2 * sizeof(uint32_t), 0), "cuMemHostAlloc") ||
+        !zc_gpu_ok(w->gpu,
+                   d->cuDeviceGetAttribute(&w->sms, ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                                           w->gpu->device),
+                   "cuDeviceGetAttribute"))
+        return false;
+    w->flags = flags;
+    return true;
+}
+
+static void unload_kernel(struct ward *w)
+{
+    const struct zc_cuda_driver *d;
+
+    if (w->gpu == NULL)
+        return;
+    d = &w->gpu->driver;
+    if (w->flags != NULL) {
+        w->flags[0] = 1;
+        d->cuStreamSynchronize(w->kernel_stream);
+        d->cuMemFreeHost((void *)(uintptr_t)w->flags);
+    }
+    if (w->kernel_stream != NULL)
+        d->cuStreamDestroy(w->kernel_stream);
+    if (w->module != NULL)
+        d->cuModuleUnload(w->module);
+}
+
+static void pause_ns(uint64_t ns)
+{
+    const struct timespec pause = {.tv_nsec = (long)ns};
+
+    nanosleep(&pause, NULL);
+}
+
+/* Returns when every SM is held. */
+static bool hold(struct ward *w)
+{
+    const struct zc_cuda_driver *d = &w->gpu->driver;
+    uint64_t flag = (uintptr_t)&w->flags[0], begun = (uintptr_t)&w->flags[1], limit = HOLD_LIMIT_NS;
+    void *parameters[] = {&flag, &begun, &limit};
+    const uint64_t deadline = zc_deadline_in(PATIENCE_NS);
+
+    w->flags[0] = 0;
+    w->flags[1] = 0;
+    if (!zc_gpu_ok(w->gpu,
+                   d->cuLaunchKernel(w->kernel, (unsigned)w->sms * BLOCKS_PER_SM, 1, 1,
+                                     BLOCK_THREADS, 1, 1, 0, w->kernel_stream, parameters, NULL),
+                   "cuLaunchKernel"))
+        return false;
+    while (w->flags[1] == 0 && zc_time_left_ns(deadline) > 0)
+        pause_ns(100000);
+    pause_ns(SETTLE_NS);
+    return w->flags[1] != 0;
+}
+
+static bool let_go(struct ward *w)
+{
+    w->flags[0] = 1;
+    return zc_gpu_ok(w->gpu, w->gpu->driver.cuStreamSynchronize(w->kernel_stream),
+                     "cuStreamSynchronize") &&
+           zc_gpu_synchronize(w->gpu);
+}
+
+/* ---- One case ---- */
+
+struct test {
+    uint64_t share;
+    bool in_place;
+    zcta_policy policy;
+};
+
+struct outcome {
+    uint64_t waited; /* 1: it did not finish while the SMs were held */
+    uint64_t wrong;  /* bytes */
+    uint64_t time_ns;
+};
+
+static char *own_share(const struct ward *w, const struct test *test)
+{
+    return test->in_place ? (char *)zcta_window_base(w->recv) + w->rank * test->share
+                          : zcta_window_base(w->send);
+}
+
+static zcta_status gather(const struct ward *w, const struct test *test)
+{
+    const zcta_call_params params = {.size = sizeof params, .policy = test->policy};
+
+    return zcta_all_gather(w->world, own_share(w, test), zcta_window_base(w->recv), test->share,
+                           (zcta_stream)w->gpu->stream, &params);
+}
+
+static bool fill(struct ward *w, const struct test *test)
+{
+    const struct zc_cuda_driver *d = &w->gpu->driver;
+    const uint64_t recv = (uintptr_t)zcta_window_base(w->recv);
+
+    return zc_gpu_ok(w->gpu,
+                     d->cuMemsetD8Async(recv, 0xee, test->share * w->rank_count, w->gpu->stream),
+                     "cuMemsetD8Async") &&
+           zc_gpu_ok(w->gpu,
+                     d->cuMemsetD8Async((uintptr_t)own_share(w, test), (unsigned char)(w->rank + 1),
+                                        test->share, w->gpu->stream),
+                     "cuMemsetD8Async") &&
+           zc_gpu_synchronize(w->gpu);
+}
+
+static bool check(struct ward *w, const struct test *test, uint64_t *wrong)
+{
+    const uint64_t whole = test->share * w->rank_count;
+    unsigned char *bytes = malloc(whole);
+    bool read = bytes != NULL && zc_gpu_get(w->gpu, bytes, zcta_window_base(w->recv), whole);
+
+    for (uint64_t i = 0; read && i < whole; i++)
+        *wrong += bytes[i] != (unsigned char)(i / test->share + 1);
+    free(bytes);
+    return read;
+}
+
+/* Runs the collective with every SM held, and waits for it no longer than PATIENCE_NS. */
+static bool run_held(struct ward *w, const struct test *test, struct outcome *outcome)
+{
+    const struct zc_cuda_driver *d = &w->gpu->driver;
+    uint64_t begin, deadline;
+    bool finished = false;
+
+    if (!hold(w))
+        return false;
+    begin = zc_now_ns();
+    deadline = zc_deadline_in(PATIENCE_NS);
+    if (gather(w, test) != ZCTA_OK || !zc_gpu_mark(w->gpu, w->gpu->end))
+        return false;
+    while (!finished && zc_time_left_ns(deadline) > 0)
+        finished = d->cuEventQuery(w->gpu->end) == ZC_CU_SUCCESS;
+    outcome->time_ns = zc_now_ns() - begin;
+    outcome->waited = !finished;
+    return true;
+}
+
+static bool meet(const struct ward *w)
+{
+    return zc_group_exchange(&w->world->group, "zerocta hostage", "did not come", 200, NULL, NULL,
+                             0) == ZCTA_OK;
+}
+
+/* Everybody's outcome is everybody's: one that waited or is wrong decides. */
+static bool share_outcome(const struct ward *w, struct outcome *outcome)
+{
+    struct outcome *all = calloc(w->rank_count, sizeof *all);
+    const struct outcome mine = *outcome;
+    bool shared =
+        all != NULL && zc_group_exchange(&w->world->group, "zerocta hostage", "did not come", 201,
+                                         &mine, all, sizeof mine) == ZCTA_OK;
+
+    *outcome = (struct outcome){0};
+    for (uint32_t i = 0; i < w->rank_count && shared; i++) {
+        outcome->waited |= all[i].waited;
+        outcome->wrong += all[i].wrong;
+        outcome->time_ns = all[i].time_ns > outcome->time_ns ? all[i].time_ns : outcome->time_ns;
+    }
+    free(all);
+    return shared;
+}
+
+static const char *path_of(const struct ward *w, const struct test *test, zcta_report *report)
+{
+    const zcta_call_params params = {.size = sizeof params, .policy = test->policy};
+
+    if (zcta_explain_all_gather(w->world, own_share(w, test), zcta_window_base(w->recv),
+                                test->share, &params, report) != ZCTA_OK ||
+        report->chosen >= report->path_count)
+        return "refused";
+    return report->paths[report->chosen].path;
+}
+
+/* One case on all ranks. False if it could not be run. */
+static bool run_test(struct ward *w, const struct test *test, bool *failed)
+{
+    static const char *const policies[] = {"", "default", "efficiency", "zero"};
+    struct outcome outcome = {0};
+    zcta_report report;
+    const char *path = path_of(w, test, &report);
+    const bool must = test->policy == ZCTA_POLICY_ZERO || test->in_place;
+
+    /* Once before, so that nothing has to be prepared while the SMs are held. */
+    if (!fill(w, test) || gather(w, test) != ZCTA_OK || !zc_gpu_synchronize(w->gpu) ||
+        !fill(w, test) || !meet(w) || !run_held(w, test, &outcome) || !meet(w) || !let_go(w) ||
+        !check(w, test, &outcome.wrong) || !share_outcome(w, &outcome))
+        return false;
+    *failed |= outcome.wrong != 0 || (must && outcome.waited);
+    if (w->rank == 0)
+        printf("%11" PRIu64 "  %-5s  %-10s  %-16s  %-28s %10.0f %8" PRIu64 "\n",
+               test->share * w->rank_count, test->in_place ? "in" : "out", policies[test->policy],
+               path, outcome.waited ? "waits for an SM" : "finishes with every SM held",
+               (double)outcome.time_ns / 1e3, outcome.wrong);
+    fflush(stdout);
+    return true;
+}
+
+static int run_tests(struct ward *w, const struct hostage *settings)
+{
+    bool failed = false;
+
+    if (w->rank == 0)
+        printf("%11s  %-5s  %-10s  %-16s  %-28s %10s %8s\n%11s  %-5s  %-10s  %-16s  %-28s  %10s "
+               "%8s\n",
+               "bytes", "place", "policy", "path", "with every SM held", "time", "wrong", "", "",
+               "", "", "", "µs", "bytes");
+    for (uint64_t bytes = 1024; bytes <= settings->bytes_max; bytes *= 64)
+        for (int place = 0; place < 2; place++)
+            for (int policy = ZCTA_POLICY_DEFAULT; policy <= ZCTA_POLICY_ZERO; policy++) {
+                const struct test test = {.share =
+                                              zc_round_output(bytes, w->rank_count) / w->rank_count,
+                                          .in_place = place == 0,
+                                          .policy = (zcta_policy)policy};
+
+                if (!run_test(w, &test, &failed))
+                    return zc_failure(line.command, "rank %" PRIu32 ": the test could not be run",
+                                      w->rank);
+            }
+    if (w->rank == 0)
+        printf("\nverdict: %s\n", failed ? "FAILED" : "OK, policy ZERO and in place need no SM");
+    return failed ? ZC_EXIT_FAILED : ZC_EXIT_OK;
+}
+
+/* ---- One rank ---- */
+
+static bool prepare(struct ward *w, const struct hostage *settings)
+{
+    const uint64_t whole = zc_round_output(settings->bytes_max, w->rank_count);
+
+    return zc_gpu_open(line.command, zcta_context_gpu(w->context), &w->gpu) && load_kernel(w) &&
+           zcta_window_alloc(w->world, whole, &w->recv) == ZCTA_OK &&
+           zcta_window_alloc(w->world, whole / w->rank_count, &w->send) == ZCTA_OK;
+}
+
+static int run_rank(const struct hostage *settings)
+{
+    zcta_error error = {0};
+    const zcta_init_params params = {
+        .size = sizeof params, .device = ZCTA_DEVICE_CUDA, .error = &error};
+    struct ward w = {0};
+    int status = ZC_EXIT_FAILED;
+
+    if (zcta_init(&params, &w.context) != ZCTA_OK)
+        return zc_failure(line.command, "%s", error.message);
+    w.world = zcta_world(w.context);
+    w.rank = zcta_team_rank(w.world);
+    w.rank_count = zcta_team_rank_count(w.world);
+    if (w.world->shared_gpu)
+        status = zc_failure(line.command, "two ranks are on one GPU; start one a GPU");
+    else if (prepare(&w, settings))
+        status = run_tests(&w, settings);
+    unload_kernel(&w);
+    if (zcta_finalize(&w.context) != ZCTA_OK)
+        status = ZC_EXIT_FAILED;
+    zc_gpu_close(w.gpu);
+    return status;
+}
+
+int zc_command_hostage(int argc, char **argv)
+{
+    struct hostage settings = {
+        .rank_count = 2, .bytes_max = (uint64_t)256 << 20, .argc = argc, .argv = argv};
+    int first, status;
+
+    if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
+        return status;
+    if (zc_launch_is_rank())
+        return run_rank(&settings);
+    return zc_launch_self(line.command, (uint32_t)settings.rank_count, argc, argv);
+}

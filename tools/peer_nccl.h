@@ -1,0 +1,43 @@
+/* NCCL as the peer of a measurement: its allgather on the same buffers, in three ways. */
+#ifndef ZC_PEER_NCCL_H
+#define ZC_PEER_NCCL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "zerocta/zerocta.h"
+
+enum zc_nccl_way {
+    ZC_NCCL_DEFAULT, /* kernels, buffers that NCCL knows nothing of */
+    ZC_NCCL_WINDOWS, /* buffers in symmetric windows, SMs allowed */
+    ZC_NCCL_ZERO,    /* the same with CTA policy ZERO: its copy engines */
+    ZC_NCCL_WAYS
+};
+
+extern const char *const zc_nccl_way_names[ZC_NCCL_WAYS];
+
+struct zc_nccl_id {
+    char bytes[128];
+};
+
+struct zc_nccl;
+
+/* Memory that is registered with each communicator that wants windows. */
+struct zc_nccl_memory {
+    void *base; /* NULL: none */
+    size_t bytes;
+};
+
+/* Loads libnccl.so.2. False after it said on stderr why not. */
+bool zc_nccl_load(struct zc_nccl **nccl);
+bool zc_nccl_make_id(struct zc_nccl *nccl, struct zc_nccl_id *id);
+/* Makes the communicator of one way. Collective among the ranks that have the id. */
+bool zc_nccl_open(struct zc_nccl *nccl, enum zc_nccl_way way, const struct zc_nccl_id *id,
+                  uint32_t rank, uint32_t rank_count, const struct zc_nccl_memory memory[2]);
+bool zc_nccl_all_gather(struct zc_nccl *nccl, enum zc_nccl_way way, const void *send, void *recv,
+                        size_t bytes, void *stream);
+int zc_nccl_version(const struct zc_nccl *nccl); /* 22803: 2.28.3 */
+void zc_nccl_close(struct zc_nccl *nccl);        /* NULL is fine */
+
+#endif
