@@ -28,7 +28,7 @@ static void run_rank(const zcta_init_params *given, const struct ranks_options *
     zcta_status status;
 
     params.size = sizeof params;
-    params.device = ZCTA_DEVICE_HOST;
+    params.device = options->device == ZCTA_DEVICE_AUTO ? ZCTA_DEVICE_HOST : options->device;
     params.timeout_ns = timeout_of(options);
     params.check = options->check;
     params.error = &error;

@@ -15,6 +15,7 @@ typedef void rank_fn(zcta_context *context, void *data);
 
 struct ranks_options {
     uint64_t timeout_ns; /* 0: 20 s */
+    zcta_device device;  /* AUTO: the host */
     uint32_t check;
     bool may_fail_to_finalize; /* some rank will not be there at the end */
     bool may_fail_to_init;     /* nor at the beginning; then the rank ends without a word */

@@ -147,6 +147,22 @@ static void zero_bytes_make_an_empty_plan(void **state)
     zc_plan_destroy(plan);
 }
 
+static void the_largest_share_makes_a_plan_of_bounded_length(void **state)
+{
+    struct zc_request request = usual_request(ZC_ALGORITHM_DIRECT_PUSH, 2, INT64_MAX / 2, false);
+    struct zc_plan *plan = NULL;
+    char text[256];
+
+    (void)state;
+    request.scratch_bytes = 0;
+    request.block_bytes = 1;
+    request.lanes = 1;
+    assert_int_equal(zc_plan_make(&request, &plan), ZCTA_OK);
+    assert_in_range(plan->step_count, ZC_MAX_BLOCKS, 3 * ZC_MAX_BLOCKS);
+    assert_null(zc_plan_defect(plan, text, sizeof text));
+    zc_plan_destroy(plan);
+}
+
 /* The order rank+1, rank+2, ... keeps any two ranks from pushing to the same peer at once. */
 static void pushes_go_out_in_rotated_order(void **state)
 {
@@ -174,6 +190,7 @@ int main(void)
         cmocka_unit_test(different_collectives_follow_each_other_on_the_same_buffers),
         cmocka_unit_test(a_request_that_names_no_plan_is_refused),
         cmocka_unit_test(zero_bytes_make_an_empty_plan),
+        cmocka_unit_test(the_largest_share_makes_a_plan_of_bounded_length),
         cmocka_unit_test(pushes_go_out_in_rotated_order),
     };
 

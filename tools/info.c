@@ -21,6 +21,7 @@
 
 #include "collective.h"
 #include "commands.h"
+#include "device/cuda/cuda_driver.h"
 #include "machine.h"
 #include "options.h"
 
@@ -66,24 +67,37 @@ static void print_host(const struct zc_machine *machine)
     }
 }
 
-/* Asks the driver's library for its version, which touches no GPU. */
+/* One line a GPU, or why there is none. */
 static void print_cuda(void)
 {
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    int (*get_version)(int *) = NULL;
-    int version = 0;
+    struct zc_cuda_driver driver = {0};
+    struct zc_diag diag;
+    zcta_error error;
+    int count = 0;
 
-    if (driver == NULL) {
-        say("cuda", "no: not in this build, and this machine has no NVIDIA driver (libcuda.so.1)");
+    zc_diag_init(&diag);
+    if (zc_cuda_driver_load(&diag, &driver) != ZCTA_OK) {
+        zc_diag_last(&diag, &error);
+        say("cuda", "no: %s", error.message);
+        zc_diag_destroy(&diag);
         return;
     }
-    *(void **)&get_version = dlsym(driver, "cuDriverGetVersion");
-    if (get_version != NULL && get_version(&version) == 0)
-        say("cuda", "no: not in this build; this machine's driver is for CUDA %d.%d",
-            version / 1000, version % 1000 / 10);
-    else
-        say("cuda", "no: not in this build; this machine's driver does not tell its version");
-    dlclose(driver);
+    driver.cuDeviceGetCount(&count);
+    say("cuda", "driver %d.%d, %d GPUs", driver.version / 1000, driver.version % 1000 / 10, count);
+    for (int i = 0; i < count; i++) {
+        char name[128] = "", memory[ZC_SIZE_TEXT_BYTES];
+        zc_cu_device gpu = 0;
+        size_t bytes = 0;
+        int engines = 0;
+
+        driver.cuDeviceGet(&gpu, i);
+        driver.cuDeviceGetName(name, sizeof name, gpu);
+        driver.cuDeviceTotalMem(&bytes, gpu);
+        driver.cuDeviceGetAttribute(&engines, ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, gpu);
+        say("", "GPU %d: %s, %s, %d copy engines", i, name, zc_size_text(bytes, memory), engines);
+    }
+    zc_cuda_driver_unload(&driver);
+    zc_diag_destroy(&diag);
 }
 
 /* ---- Libraries ---- */
@@ -92,8 +106,9 @@ static void print_nccl(void)
 {
     void *nccl = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
 
-    say("nccl", "no: not in this build%s",
-        nccl != NULL ? "; this machine has libnccl.so.2" : ", nor on this machine (libnccl.so.2)");
+    say("nccl", "no: not an engine in this version; %s",
+        nccl != NULL ? "`zerocta perf --peer nccl` can compare with this machine's libnccl.so.2"
+                     : "and this machine has no libnccl.so.2");
     if (nccl != NULL)
         dlclose(nccl);
 }

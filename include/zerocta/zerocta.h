@@ -19,12 +19,13 @@
  *         zcta_team *world = zcta_world(context);
  *         uint32_t   rank = zcta_team_rank(world), count = zcta_team_rank_count(world);
  *         zcta_window *window = NULL;
- *         zcta_window_alloc(world, BYTES * count, &window);      // collective, same size on all
+ *         zcta_status status = zcta_window_alloc(world, BYTES * count, &window);  // collective
  *
- *         char *all = zcta_window_base(window), *mine = all + BYTES * rank;
- *         memset(mine, (int)rank, BYTES);
- *         zcta_status status = zcta_all_gather(world, mine, all, BYTES, NULL, NULL);  // in place
- *
+ *         if (status == ZCTA_OK) {
+ *             char *all = zcta_window_base(window), *mine = all + BYTES * rank;
+ *             memset(mine, (int)rank, BYTES);
+ *             status = zcta_all_gather(world, mine, all, BYTES, NULL, NULL);  // in place
+ *         }
  *         zcta_finalize(&context);                               // frees what is left
  *         return status != ZCTA_OK;
  *     }
@@ -45,8 +46,10 @@
  * - No call waits for ever: see zcta_init_params.timeout_ns.
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  *
- * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr,
- * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective.
+ * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;
+ * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
+ * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
+ * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback.
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
@@ -141,7 +144,7 @@ typedef int (*zcta_exchange_fn)(void *data, const void *mine, void *all, size_t 
 /* Who this rank is and how it finds the others, in this order of precedence:
  *   1. rank_count != 0 and exchange: through the caller's function;
  *   2. rank_count != 0 and root: through a TCP port that rank 0 opens at `root`
- * ("127.0.0.1:29400");
+ *      ("127.0.0.1:29400");
  *   3. rank_count == 1: alone;
  *   4. rank_count == 0: the environment of `zerocta run`, torchrun, Open MPI, PMIx or Slurm; with
  *      none of these, one rank alone. */

@@ -170,7 +170,8 @@ zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
     return ZCTA_OK;
 fail:
     /* The caller's struct is only trusted as far as its size reaches. */
-    if (given != NULL && given->size >= sizeof params && given->error != NULL)
+    if (given != NULL && given->size >= offsetof(zcta_init_params, error) + sizeof given->error &&
+        given->error != NULL)
         zc_diag_last(&made->diag, given->error);
     free_context(made);
     return status;

@@ -123,8 +123,10 @@ static void append(struct zc_plan *plan, const struct zc_step *step)
 {
     if (plan->step_count == plan->capacity) {
         const uint32_t capacity = plan->capacity == 0 ? 64 : plan->capacity * 2;
-        struct zc_step *steps = realloc(plan->steps, capacity * sizeof *steps);
+        struct zc_step *steps = NULL;
 
+        if (plan->capacity <= UINT32_MAX / 2 && !plan->out_of_memory)
+            steps = realloc(plan->steps, capacity * sizeof *steps);
         if (steps == NULL) {
             plan->out_of_memory = true;
             return;

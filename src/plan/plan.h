@@ -20,7 +20,8 @@
 
 #include "zerocta/zerocta.h"
 
-#define ZC_MAX_LANES 16u
+#define ZC_MAX_LANES  16u
+#define ZC_MAX_BLOCKS 4096u /* of a share; larger shares go in larger blocks */
 
 /* Each list stands once: enumerator, name in the text form. */
 #define ZC_STEP_LIST(X)                                                                            \

@@ -45,6 +45,16 @@ static void signal_ready(struct zc_plan *plan)
         zc_plan_signal(plan, 0, (request->rank + step) % request->rank_count, ZC_CHANNEL_READY);
 }
 
+/* The device's block, or a larger one where there would be too many of it. */
+static uint64_t block_of(const struct zc_request *request)
+{
+    const uint64_t least = (request->bytes + ZC_MAX_BLOCKS - 1) / ZC_MAX_BLOCKS;
+
+    if (request->block_bytes == 0)
+        return request->bytes;
+    return request->block_bytes < least ? least : request->block_bytes;
+}
+
 /* Tell every peer that this rank's output may be written, push the own share to each peer as soon
  * as that one is ready, tell each when its share has gone, and wait for everybody's. The own-share
  * copy runs on a lane of its own where the device has one, never between the pushes. */
@@ -52,7 +62,7 @@ void zc_plan_direct_push(struct zc_plan *plan)
 {
     const struct zc_request *request = &plan->request;
     const uint32_t ranks = request->rank_count;
-    const uint64_t block = request->block_bytes == 0 ? request->bytes : request->block_bytes;
+    const uint64_t block = block_of(request);
     const bool own_copy = !request->in_place, own_lane = own_copy && request->lanes > 1;
 
     signal_ready(plan);

@@ -13,7 +13,6 @@ static const struct {
     uint32_t ranks_up_to;
     uint64_t share_up_to;
 } scratch_thresholds[] = {
-    {"host", 2, 16384},
     {"host", UINT32_MAX, 16384},
 };
 

@@ -3,7 +3,7 @@
 
 #include "device/sim/sim_internal.h"
 
-/* Measured on two NVLinked H200, driver 580.159.04; docs/performance.md tells how. */
+/* Two NVLinked H200, driver 580.159.04; docs/performance.md tells which are measured. */
 const struct zc_sim_cost zc_sim_cost_h200 = {
     .name = "H200, NVLink",
     .copy_ns = 2300,

@@ -21,7 +21,7 @@ struct zc_sim_cost {
     double local_bytes_per_ns; /* within one device */
 };
 
-/* Two to many NVLinked H200; every figure is measured, see docs/performance.md. */
+/* NVLinked H200. Where the figures come from: docs/performance.md. */
 extern const struct zc_sim_cost zc_sim_cost_h200;
 
 struct zc_sim_params {
