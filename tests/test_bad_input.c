@@ -50,8 +50,7 @@ static void expect_refused(const struct buffers *b, const void *send, void *recv
     EXPECT(zcta_team_status(b->world) == ZCTA_OK);
 }
 
-/* ---- NULL --------------------------------------------------------------------------------------
- */
+/* ---- NULL ---- */
 
 static void give_null_to_context_calls(zcta_context *context, void *data)
 {
@@ -184,8 +183,7 @@ static void null_is_refused_by_every_call(void **state)
     run_as_threads(2, give_null_to_streams, NULL);
 }
 
-/* ---- Parameter structs -------------------------------------------------------------------------
- */
+/* ---- Parameter structs ---- */
 
 /* A parameter struct in memory of a newer one's size; `size` is what it says of itself. */
 union newer {
@@ -321,8 +319,7 @@ static void call_params_are_checked(void **state)
     run_as_threads(2, check_call_params, NULL);
 }
 
-/* ---- Buffers -----------------------------------------------------------------------------------
- */
+/* ---- Buffers ---- */
 
 static void place_buffers_wrongly(zcta_context *context, void *data)
 {
@@ -441,8 +438,7 @@ static void counters_are_written_only_as_far_as_there_is_room(void **state)
     run_as_threads(1, count_into_short_arrays, NULL);
 }
 
-/* ---- One rank ----------------------------------------------------------------------------------
- */
+/* ---- One rank ---- */
 
 static void gather_alone(zcta_context *context, void *data)
 {
@@ -467,8 +463,7 @@ static void one_rank_alone_copies(void **state)
     run_as_threads(1, gather_alone, NULL);
 }
 
-/* ---- Init and finalize -------------------------------------------------------------------------
- */
+/* ---- Init and finalize ---- */
 
 static zcta_status init_failing(zcta_init_params params, zcta_error *error)
 {
@@ -559,8 +554,7 @@ static void a_second_finalize_is_refused(void **state)
     assert_int_equal(zcta_finalize(&context), ZCTA_ERR_INVALID);
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------
- */
+/* ---- Errors ---- */
 
 static void read_errors(zcta_context *context, void *data)
 {

@@ -155,8 +155,7 @@ static void kill_one(struct board *board, uint32_t calls, uint32_t delay_us)
     munmap(board, sizeof *board);
 }
 
-/* ---- Killed ------------------------------------------------------------------------------------
- */
+/* ---- Killed ---- */
 
 static void a_rank_killed_among_large_copies_is_named_at_once(void **state)
 {
@@ -191,8 +190,7 @@ static void ranks_killed_at_random_moments_are_named_at_once(void **state)
     }
 }
 
-/* ---- Stopped -----------------------------------------------------------------------------------
- */
+/* ---- Stopped ---- */
 
 static void stop_one(uint32_t victim, size_t bytes, uint32_t calls, uint32_t delay_us)
 {
@@ -229,8 +227,7 @@ static void a_stopped_rank_is_named_by_all_after_the_timeout(void **state)
     }
 }
 
-/* ---- Leaving -----------------------------------------------------------------------------------
- */
+/* ---- Leaving ---- */
 
 static void leave_early(zcta_context *context, void *data)
 {
@@ -292,8 +289,7 @@ static void a_rank_that_exits_without_a_word_is_named_at_once(void **state)
     munmap(board, sizeof *board);
 }
 
-/* ---- During set-up -----------------------------------------------------------------------------
- */
+/* ---- During set-up ---- */
 
 typedef zcta_status set_up(zcta_context *context);
 
@@ -366,8 +362,7 @@ static void a_rank_killed_during_set_up_is_named_at_once(void **state)
     }
 }
 
-/* ---- During zcta_init() ------------------------------------------------------------------------
- */
+/* ---- During zcta_init() ---- */
 
 struct init_board {
     char root[32];
@@ -459,8 +454,7 @@ static void a_rank_killed_inside_init_holds_nobody_up(void **state)
     }
 }
 
-/* ---- Nothing is left ---------------------------------------------------------------------------
- */
+/* ---- Nothing is left ---- */
 
 static void miss_a_call(zcta_context *context, void *data)
 {

@@ -167,8 +167,7 @@ static void run_rig(struct rig *rig, uint32_t calls)
         EXPECT(pthread_join(rig->ranks[i].thread, NULL) == 0);
 }
 
-/* ---- Counters ----------------------------------------------------------------------------------
- */
+/* ---- Counters ---- */
 
 static struct zc_host_slot *slot_of(struct rank *rank, size_t index)
 {
@@ -211,8 +210,7 @@ static void counters_wrap_around(void **state)
     }
 }
 
-/* ---- Sleeping ----------------------------------------------------------------------------------
- */
+/* ---- Sleeping ---- */
 
 static void nobody_sleeps_through_a_signal(void **state)
 {
@@ -238,8 +236,7 @@ static void nobody_sleeps_through_a_signal(void **state)
         }
 }
 
-/* ---- Lanes -------------------------------------------------------------------------------------
- */
+/* ---- Lanes ---- */
 
 /* An empty plan of two lanes, to be filled by hand. */
 static struct zc_plan *hand_made(uint32_t self, uint32_t count, uint64_t bytes)
@@ -309,8 +306,7 @@ static void two_lanes_of_the_algorithms_give_the_right_bytes(void **state)
         }
 }
 
-/* ---- Failure -----------------------------------------------------------------------------------
- */
+/* ---- Failure ---- */
 
 static void *run_once(void *data)
 {
@@ -371,8 +367,7 @@ static void programs_behind_a_failed_one_end_undone(void **state)
     free_rig(&rig);
 }
 
-/* ---- The list of this process's memories -------------------------------------------------------
- */
+/* ---- The list of this process's memories ---- */
 
 static void local_memory_is_found_while_somebody_holds_it(void **state)
 {

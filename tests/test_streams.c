@@ -1,11 +1,16 @@
 /* Streams of the host device: work runs in the order in which it was enqueued, collectives of a
  * team stay ordered across streams, and whatever is freed waits for the work that uses it. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+#ifdef ZC_HAVE_HWLOC
+#include <hwloc.h>
+#endif
 
 #include "support_ranks.h"
 
@@ -50,8 +55,7 @@ static void count_one(void *data)
     atomic_fetch_add((atomic_uint *)data, 1);
 }
 
-/* ---- Order -------------------------------------------------------------------------------------
- */
+/* ---- Order ---- */
 
 struct turn {
     const struct fixture *f;
@@ -228,8 +232,7 @@ static void many_different_calls_are_queued_at_once(void **state)
     run_as_threads(RANKS, enqueue_different_calls, NULL);
 }
 
-/* ---- Overlap -----------------------------------------------------------------------------------
- */
+/* ---- Overlap ---- */
 
 static void set_flag(void *data)
 {
@@ -315,8 +318,7 @@ static void a_callback_may_use_another_team(void **state)
     run_as_threads(2, call_from_a_callback, NULL);
 }
 
-/* ---- Freeing while work is queued --------------------------------------------------------------
- */
+/* ---- Freeing while work is queued ---- */
 
 static void free_plan_and_window_early(zcta_context *context, void *data)
 {
@@ -412,8 +414,7 @@ static void finalize_waits_for_everything_that_is_queued(void **state)
     run_as_processes(RANKS, finalize_early, NULL);
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------
- */
+/* ---- Errors ---- */
 
 static void fail_on_a_stream(zcta_context *context, void *data)
 {
@@ -450,6 +451,48 @@ static void a_failure_is_told_at_the_next_synchronize(void **state)
     run_as_processes(RANKS, fail_on_a_stream, NULL);
 }
 
+#ifdef ZC_HAVE_HWLOC
+
+static void look_where_bound(void *data)
+{
+    EXPECT(sched_getaffinity(0, sizeof(cpu_set_t), data) == 0);
+}
+
+static int count_cores(void)
+{
+    hwloc_topology_t topology;
+    int count;
+
+    EXPECT(hwloc_topology_init(&topology) == 0 && hwloc_topology_load(topology) == 0);
+    count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
+    hwloc_topology_destroy(topology);
+    return count;
+}
+
+static void run_bound(zcta_context *context, void *data)
+{
+    zcta_host_stream *stream = NULL;
+    cpu_set_t process, worker, both;
+
+    (void)data;
+    EXPECT(sched_getaffinity(0, sizeof process, &process) == 0);
+    EXPECT_OK(context, zcta_host_stream_create(context, &stream));
+    EXPECT_OK(context, zcta_host_stream_call(stream, look_where_bound, &worker));
+    EXPECT_OK(context, zcta_host_stream_destroy(&stream));
+    CPU_AND(&both, &process, &worker);
+    EXPECT(CPU_EQUAL(&both, &worker));
+    /* One core of those it may use. */
+    EXPECT(count_cores() == 1 || CPU_COUNT(&worker) < CPU_COUNT(&process));
+}
+
+static void a_worker_is_bound_to_a_core_of_the_process(void **state)
+{
+    (void)state;
+    run_as_processes(2, run_bound, NULL);
+}
+
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -466,6 +509,9 @@ int main(void)
         cmocka_unit_test(giving_a_team_back_waits_for_its_work),
         cmocka_unit_test(finalize_waits_for_everything_that_is_queued),
         cmocka_unit_test(a_failure_is_told_at_the_next_synchronize),
+#ifdef ZC_HAVE_HWLOC
+        cmocka_unit_test(a_worker_is_bound_to_a_core_of_the_process),
+#endif
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -289,7 +289,8 @@ static void print_option(const struct zc_option *option)
 
 static void print_help(const struct zc_command_line *line)
 {
-    printf("usage: zerocta %s %s\n\n", line->command, line->synopsis);
+    printf("usage: zerocta %s%s%s\n\n", line->command, line->synopsis[0] != '\0' ? " " : "",
+           line->synopsis);
     zc_print_wrapped(line->purpose, 0, 0);
     printf("\n");
     for (size_t i = 0; i < line->option_count; i++)

@@ -11,7 +11,7 @@
 
 #include "zerocta/zerocta.h"
 
-/* ---- One rank's hold on the job -------------------------------------------------------------- */
+/* ---- One rank's hold on the job ---- */
 
 struct bench {
     uint32_t rank, rank_count;
@@ -27,7 +27,7 @@ struct bench {
 /* Says on stderr what failed and why, and ends all ranks. */
 _Noreturn void bench_die(const struct bench *bench, const char *what, const char *why);
 
-/* ---- What is measured: contestants.c --------------------------------------------------------- */
+/* ---- What is measured: contestants.c ---- */
 
 enum contestant_index { AT_ZEROCTA, AT_OPEN_MPI, AT_FLOOR, AT_STEP_FLOOR, CONTESTANTS };
 
@@ -47,7 +47,7 @@ extern const struct contestant contestants[CONTESTANTS];
 void bench_open(struct bench *bench, size_t bytes);
 void bench_close(struct bench *bench);
 
-/* ---- Open MPI: open_mpi.c -------------------------------------------------------------------- */
+/* ---- Open MPI: open_mpi.c ---- */
 
 struct open_mpi {
     char version[64];
@@ -58,7 +58,7 @@ struct open_mpi {
 /* After MPI_Init(). What cannot be found is "unknown". */
 void open_mpi_read(struct open_mpi *open_mpi);
 
-/* ---- Results: report.c ----------------------------------------------------------------------- */
+/* ---- Results: report.c ---- */
 
 enum { BATCHES_MAX = 99 };
 

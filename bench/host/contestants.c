@@ -13,8 +13,7 @@ static char *part_of(const struct bench *bench, char *recv, uint32_t rank)
     return recv + rank * bench->share;
 }
 
-/* ---- zerocta ----------------------------------------------------------------------------------
- */
+/* ---- zerocta ---- */
 
 static void check(const struct bench *bench, zcta_status status, const char *what)
 {
@@ -45,8 +44,7 @@ static void zerocta_call(const struct bench *bench)
           "zcta_all_gather");
 }
 
-/* ---- Open MPI ---------------------------------------------------------------------------------
- */
+/* ---- Open MPI ---- */
 
 static char *open_mpi_output(const struct bench *bench)
 {
@@ -67,8 +65,7 @@ static void open_mpi_call(const struct bench *bench)
                   bench->mpi_recv, share, MPI_BYTE, MPI_COMM_WORLD);
 }
 
-/* ---- The copy floor ----------------------------------------------------------------------------
- */
+/* ---- The copy floor ---- */
 
 /* Every rank reads every rank's own share where it lies, and writes its output: zerocta's buffers
  * and exactly the bytes that an allgather must move, with nobody waiting for anybody. Where ranks
@@ -97,8 +94,7 @@ const struct contestant contestants[CONTESTANTS] = {
                        false, true},
 };
 
-/* ---- Buffers -----------------------------------------------------------------------------------
- */
+/* ---- Buffers ---- */
 
 static char *touched_pages(const struct bench *bench, size_t bytes)
 {

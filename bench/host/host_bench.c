@@ -31,8 +31,7 @@ _Noreturn void bench_die(const struct bench *bench, const char *what, const char
     abort();
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------
- */
+/* ---- Bytes ---- */
 
 static void prepare(const struct bench *bench, const struct contestant *contestant)
 {
@@ -75,8 +74,7 @@ static uint64_t check_calls(struct bench *bench, const struct contestant *contes
     return wrong;
 }
 
-/* ---- Times -------------------------------------------------------------------------------------
- */
+/* ---- Times ---- */
 
 /* The same clock on all ranks, for they are on one machine. */
 static double now_us(void)
@@ -196,8 +194,7 @@ static uint64_t measure(struct bench *bench, uint32_t batches, struct row *row)
     return wrong;
 }
 
-/* ---- Command line ------------------------------------------------------------------------------
- */
+/* ---- Command line ---- */
 
 static const char help[] =
     "Usage: mpirun -n RANKS host_bench [OPTION]...\n"
@@ -282,8 +279,7 @@ static bool parse(int argc, char **argv, struct asked *asked)
     return good && optind == argc;
 }
 
-/* ---- One run -----------------------------------------------------------------------------------
- */
+/* ---- One run ---- */
 
 static void join(struct bench *bench)
 {

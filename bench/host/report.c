@@ -17,8 +17,7 @@ struct report {
     uint32_t batches, rows;
 };
 
-/* ---- JSON --------------------------------------------------------------------------------------
- */
+/* ---- JSON ---- */
 
 static void write_string(FILE *file, const char *key, const char *value, const char *after)
 {
@@ -90,8 +89,7 @@ static void write_row(const struct report *report, const struct row *row)
     fprintf(file, "}");
 }
 
-/* ---- Table -------------------------------------------------------------------------------------
- */
+/* ---- Table ---- */
 
 static void print_bytes(size_t bytes)
 {
@@ -139,8 +137,7 @@ static void print_row(const struct report *report, const struct row *row)
     fflush(stdout);
 }
 
-/* ---- Public ------------------------------------------------------------------------------------
- */
+/* ---- Public ---- */
 
 struct report *report_open(const struct bench *bench, const char *json, const char *command,
                            uint32_t batches)

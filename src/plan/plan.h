@@ -147,8 +147,7 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out);
 zcta_status zc_plan_parse(const char *source, size_t length, struct zc_plan **plan, char *text,
                           size_t bytes);
 
-/* ---- Verifier
- * ------------------------------------------------------------------------------------ */
+/* ---- Verifier ---- */
 
 /* The plans of all ranks for one call: plans[rank]. */
 struct zc_verify_call {

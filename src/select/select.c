@@ -80,7 +80,7 @@ static void judge_scratch_pull(const struct zc_facts *facts, struct verdict *ver
     if (!facts->caps->pull_small)
         because(verdict, "small copies from a peer are slow on this device");
     else if (!verdict->possible)
-        because(verdict, "%" PRIu64 " bytes a rank do not fit into the scratch window's %zu",
+        because(verdict, "%" PRIu64 " bytes a rank do not fit into the scratch window's %zu bytes",
                 facts->bytes, facts->caps->scratch_bytes);
     else if (verdict->wanted)
         because(verdict,

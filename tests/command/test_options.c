@@ -110,7 +110,7 @@ static void what_is_not_wholly_a_time_is_none(void **state)
     assert_int_equal(nanoseconds, 7);
 }
 
-/* ---- Command lines ------------------------------------------------------------------------- */
+/* ---- Command lines ---- */
 
 struct settings {
     bool flag, other;

@@ -94,9 +94,7 @@ static zcta_status make_epochs(struct zc_device *device)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "malloc", ENOMEM, "out of memory");
     for (uint32_t i = 0; i < ZC_CUDA_EPOCHS; i++)
         values[i] = zc_cuda_epoch(i);
-    /* And as much room behind it, for load_local_copies(). */
-    status =
-        zc_cuda_memory_alloc(device, 2 * ZC_CUDA_EPOCHS * sizeof *values, &device->epoch_memory);
+    status = zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, &device->epoch_memory);
     if (status != ZCTA_OK)
         goto out;
     device->epochs = (uintptr_t)device->epoch_memory->base;
@@ -111,26 +109,6 @@ static zcta_status make_epochs(struct zc_device *device)
                                 "cuStreamSynchronize", "preparing signals");
 out:
     free(values);
-    return status;
-}
-
-/* A copy within the GPU is a kernel, which the driver loads at its first use; loading waits for the
- * streams of the process, and one of those may wait for that very copy. So it is used once, now. */
-static zcta_status load_local_copies(struct zc_device *device)
-{
-    static const size_t sizes[] = {1, 4, 64, 1000, 65536, ZC_CUDA_EPOCHS * sizeof(uint32_t) / 2};
-    const zc_cu_pointer spare = device->epochs + ZC_CUDA_EPOCHS * sizeof(uint32_t);
-    zcta_status status = ZCTA_OK;
-
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && status == ZCTA_OK; i++)
-        status = zc_cuda_status(
-            device->driver, device->diag,
-            device->driver->cuMemcpyAsync(spare, device->epochs, sizes[i], device->stream),
-            "cuMemcpyAsync", "preparing copies");
-    if (status == ZCTA_OK)
-        status = zc_cuda_status(device->driver, device->diag,
-                                device->driver->cuStreamSynchronize(device->stream),
-                                "cuStreamSynchronize", "preparing copies");
     return status;
 }
 
@@ -150,8 +128,6 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
-    if (status == ZCTA_OK)
-        status = load_local_copies(device);
     zc_cuda_leave(device);
     return status == ZCTA_OK ? zc_cuda_watchdog_start(device) : status;
 }

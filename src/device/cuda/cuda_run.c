@@ -23,8 +23,7 @@ void zc_cuda_leave(struct zc_device *device)
     device->driver->cuCtxPopCurrent(&popped);
 }
 
-/* ---- Attaching ---------------------------------------------------------------------------------
- */
+/* ---- Attaching ---- */
 
 static void destroy_handles(struct zc_cuda_team *team)
 {
@@ -131,8 +130,7 @@ void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard)
     free_team(team);
 }
 
-/* ---- Binding -----------------------------------------------------------------------------------
- */
+/* ---- Binding ---- */
 
 static zcta_status create_lane(struct zc_cuda_team *team, uint32_t lane)
 {
@@ -178,8 +176,7 @@ zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program)
     return status;
 }
 
-/* ---- Submitting --------------------------------------------------------------------------------
- */
+/* ---- Submitting ---- */
 
 /* One submit under way. Memory operations are gathered and go to the driver together. */
 struct emission {
