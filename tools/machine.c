@@ -70,7 +70,8 @@ static void read_topology(struct zc_machine *machine)
     hwloc_topology_t topology;
 
     machine->source = "hwloc";
-    if (hwloc_topology_init(&topology) != 0)
+    /* Without it hwloc finds nothing, and says so on stderr. */
+    if (access("/sys/devices/system/cpu", F_OK) != 0 || hwloc_topology_init(&topology) != 0)
         return;
     if (hwloc_topology_load(topology) == 0) {
         machine->packages = count_type(topology, HWLOC_OBJ_PACKAGE);

@@ -4,6 +4,7 @@
 #ifdef ZC_HAVE_HWLOC
 
 #include <hwloc.h>
+#include <unistd.h>
 
 void zc_host_bind_worker(uint32_t local_rank)
 {
@@ -11,7 +12,8 @@ void zc_host_bind_worker(uint32_t local_rank)
     hwloc_obj_t core;
     int count;
 
-    if (hwloc_topology_init(&topology) != 0)
+    /* Without it hwloc finds no cores, and says so on stderr, which is the caller's. */
+    if (access("/sys/devices/system/cpu", F_OK) != 0 || hwloc_topology_init(&topology) != 0)
         return;
     /* By default hwloc leaves out what this process may not use. */
     if (hwloc_topology_load(topology) == 0) {
