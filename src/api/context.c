@@ -63,18 +63,31 @@ static zcta_status open_as(zcta_context *context, const struct zc_device_ops *op
     return ZCTA_OK;
 }
 
-static zcta_status open_device(zcta_context *context, const zcta_init_params *params)
+/* A GPU where there is one. That there is none is no error here, only the reason for the host.
+ * Ranks that come to different answers are told so when they make the world. */
+static zcta_status open_any(zcta_context *context, const zcta_init_params *params)
 {
     static const zcta_error none = {.rank = ZCTA_NO_RANK};
+    const enum zc_log_level level = context->diag.level;
+    zcta_error reason;
+    zcta_status status;
 
+    context->diag.level = ZC_LOG_OFF;
+    status = open_as(context, &zc_device_cuda, params);
+    context->diag.level = level;
+    if (status == ZCTA_OK)
+        return ZCTA_OK;
+    zc_diag_last(&context->diag, &reason);
+    zc_diag_repeat(&context->diag, &none);
+    zc_log(&context->diag, ZC_LOG_INFO, "device host, because %s", reason.message);
+    return open_as(context, &zc_device_host, params);
+}
+
+static zcta_status open_device(zcta_context *context, const zcta_init_params *params)
+{
     switch (params->device) {
     case ZCTA_DEVICE_AUTO:
-        if (open_as(context, &zc_device_cuda, params) == ZCTA_OK)
-            return ZCTA_OK;
-        /* That there is no GPU is no error here. Ranks that come to different answers are told so
-         * when they make the world. */
-        zc_diag_repeat(&context->diag, &none);
-        return open_as(context, &zc_device_host, params);
+        return open_any(context, params);
     case ZCTA_DEVICE_HOST:
         return open_as(context, &zc_device_host, params);
     case ZCTA_DEVICE_CUDA:
