@@ -54,8 +54,6 @@ enum {
 
 struct hostage {
     uint64_t rank_count, bytes_max;
-    int argc;
-    char **argv;
 };
 
 /* One rank's means. */
@@ -378,8 +376,7 @@ static int run_rank(const struct hostage *settings)
 
 int zc_command_hostage(int argc, char **argv)
 {
-    struct hostage settings = {
-        .rank_count = 2, .bytes_max = (uint64_t)256 << 20, .argc = argc, .argv = argv};
+    struct hostage settings = {.rank_count = 2, .bytes_max = (uint64_t)256 << 20};
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))

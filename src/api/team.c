@@ -214,7 +214,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
 {
     zcta_context *context = team->context;
     const uint64_t odd = UINT64_C(0xd1342543de82ef95);
-    uint64_t attempt = 0;
+    uint64_t name, attempt = 0;
     zcta_status status;
 
     team->ranks = calloc(count, sizeof *team->ranks);
@@ -237,12 +237,13 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
                                                                           : context->timeout_ns};
     while (ranks[team->group.self] != context->job.rank)
         team->group.self++;
+    name = identity(team);
     /* The k-th attempt on one rank belongs to the k-th on the others: messages of a team that some
      * rank gave up, or that was given back, are never taken for the next one's. */
-    status = count_attempt(context, identity(team), &attempt);
+    status = count_attempt(context, name, &attempt);
     if (status != ZCTA_OK)
         return status;
-    team->group.tag = identity(team) + attempt * odd;
+    team->group.tag = name + attempt * odd;
     team->guard.timeout_ns = team->group.timeout_ns;
     team->guard.on_missing = on_missing;
     team->guard.data = team;

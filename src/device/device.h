@@ -113,7 +113,6 @@ struct zc_device_caps {
     size_t stream_bytes;   /* larger outputs are written past the caches; 0: none */
     size_t slot_bytes;     /* distance of two slots of a pad */
     size_t pad_head_bytes; /* before the first slot */
-    size_t granularity;    /* memory comes in multiples of this */
     size_t scratch_bytes;  /* one half of a team's scratch window */
     uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
     int32_t gpu;      /* the GPU's ordinal, where there is one */

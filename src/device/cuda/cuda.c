@@ -73,10 +73,7 @@ static zcta_status find_unit(struct zc_device *device)
 
 static zcta_status find_granularity(struct zc_device *device)
 {
-    const struct zc_cu_allocation_prop prop = {
-        .type = ZC_CU_MEM_ALLOCATION_PINNED,
-        .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
-        .location = {.type = ZC_CU_MEM_LOCATION_DEVICE, .id = device->ordinal}};
+    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
 
     return zc_cuda_status(device->driver, device->diag,
                           device->driver->cuMemGetAllocationGranularity(
@@ -204,7 +201,6 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .signals = "by copy",
         .lanes = 2,
         .slot_bytes = 16,
-        .granularity = device->granularity,
         .scratch_bytes = (size_t)64 << 10,
         .local_copy_needs_sm = true,
         .gpu = device->ordinal,

@@ -23,9 +23,7 @@ typedef struct zc_cu_graph_exec_opaque *zc_cu_graph_exec;
 enum {
     ZC_CU_SUCCESS = 0,
     ZC_CU_ERROR_OUT_OF_MEMORY = 2,
-    ZC_CU_ERROR_NO_DEVICE = 100,
     ZC_CU_ERROR_NOT_READY = 600,
-    ZC_CU_ERROR_PEER_ACCESS_UNSUPPORTED = 217,
 
     ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT = 40,
     ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
@@ -40,7 +38,6 @@ enum {
     ZC_CU_MEM_ALLOCATION_PINNED = 1,
     ZC_CU_MEM_HANDLE_POSIX_FD = 1,
     ZC_CU_MEM_LOCATION_DEVICE = 1,
-    ZC_CU_MEM_ACCESS_READ = 1,
     ZC_CU_MEM_ACCESS_READWRITE = 3,
     ZC_CU_MEM_GRANULARITY_RECOMMENDED = 1,
 
@@ -94,7 +91,6 @@ union zc_cu_mem_op {
     X(cuDeviceGetAttribute, (int *value, int attribute, zc_cu_device device), 2000)                \
     X(cuDeviceGetUuid, (void *uuid, zc_cu_device device), 11040)                                   \
     X(cuDeviceTotalMem, (size_t * bytes, zc_cu_device device), 3020)                               \
-    X(cuDeviceCanAccessPeer, (int *can, zc_cu_device device, zc_cu_device peer), 4000)             \
     X(cuDevicePrimaryCtxRetain, (zc_cu_context * context, zc_cu_device device), 7000)              \
     X(cuDevicePrimaryCtxRelease, (zc_cu_device device), 11000)                                     \
     X(cuCtxGetCurrent, (zc_cu_context * context), 4000)                                            \

@@ -43,6 +43,8 @@ struct zc_device {
 zcta_status zc_cuda_enter(struct zc_device *device);
 void zc_cuda_leave(struct zc_device *device);
 
+/* What this device allocates: memory on its GPU that can leave as a file descriptor. */
+struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device);
 zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
 zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory);

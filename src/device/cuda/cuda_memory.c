@@ -20,7 +20,7 @@ struct cuda_memory {
     _Atomic uint64_t allowed;
 };
 
-static struct zc_cu_allocation_prop properties(const struct zc_device *device)
+struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device)
 {
     return (struct zc_cu_allocation_prop){
         .type = ZC_CU_MEM_ALLOCATION_PINNED,
@@ -114,7 +114,7 @@ static zcta_status zero(struct zc_device *device, const struct cuda_memory *memo
 
 static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
 {
-    const struct zc_cu_allocation_prop prop = properties(device);
+    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
     zcta_status status;
 
     status =

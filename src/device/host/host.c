@@ -69,7 +69,6 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
         .stream_bytes = device->stream_bytes,
         .slot_bytes = sizeof(struct zc_host_slot),
         .pad_head_bytes = sizeof(struct zc_host_pad),
-        .granularity = (size_t)sysconf(_SC_PAGESIZE),
         .scratch_bytes = (size_t)64 << 10,
         .pull_small = true,
     };

@@ -90,7 +90,6 @@ static void sim_describe(const struct zc_device *device, struct zc_device_caps *
         .lanes = 2,
         .slot_bytes = sizeof(struct zc_sim_slot),
         .pad_head_bytes = 0,
-        .granularity = 1,
         .scratch_bytes = (size_t)64 << 10,
         .pull_small = true,
     };
