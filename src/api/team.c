@@ -36,22 +36,26 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
     zcta_context *context = team->context;
     bool first;
 
+    /* The others are told before anybody here can see the failure and end the process, whoever
+     * comes second included: what they see next is this rank's socket closing, and they would blame
+     * it. */
     pthread_mutex_lock(&team->failure_lock);
     first = team->failure.status == ZCTA_OK;
-    if (first)
+    if (first) {
         team->failure = *failure;
+        if (tell)
+            tell_failure(team, failure);
+        /* Who sees the status finds the sentence. */
+        zc_diag_repeat(&context->diag, failure);
+        /* Pairs with the acquire of whoever runs or awaits a program of this team. */
+        atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_release);
+    }
     pthread_mutex_unlock(&team->failure_lock);
     if (!first)
         return;
-    /* Who sees the status finds the sentence. */
-    zc_diag_repeat(&context->diag, failure);
-    /* Pairs with the acquire of whoever runs or awaits a program of this team. */
-    atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_release);
     context->ops->wake(context->device, &team->guard);
     zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", zc_team_title(team),
            failure->message);
-    if (tell)
-        tell_failure(team, failure);
 }
 
 zcta_status zc_team_check(zcta_team *team)
