@@ -45,13 +45,20 @@ static void expect_all_variants(enum zc_algorithm algorithm, uint32_t ranks, uin
         }
 }
 
+/* A release is a part of the call that follows it. */
+static bool stands_alone(uint32_t algorithm)
+{
+    return algorithm != ZC_ALGORITHM_EARLY_READY;
+}
+
 static void plans_are_right_for_every_team_size_to_17(void **state)
 {
     (void)state;
     for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHMS; algorithm++)
         for (uint32_t ranks = 1; ranks <= 17; ranks++)
             for (size_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++)
-                if (algorithm != ZC_ALGORITHM_FLAGS || sizes[size] == 0)
+                if (stands_alone(algorithm) &&
+                    (algorithm != ZC_ALGORITHM_FLAGS || sizes[size] == 0))
                     expect_all_variants((enum zc_algorithm)algorithm, ranks, sizes[size]);
 }
 
@@ -62,7 +69,7 @@ static void plans_are_right_for_large_teams(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHMS; algorithm++)
-            for (int in_place = 0; in_place < 2; in_place++) {
+            for (int in_place = 0; in_place < 2 && stands_alone(algorithm); in_place++) {
                 struct zc_request request =
                     usual_request((enum zc_algorithm)algorithm, counts[i],
                                   algorithm == ZC_ALGORITHM_FLAGS ? 0 : 12345, in_place);
@@ -97,7 +104,8 @@ static void different_collectives_follow_each_other_on_the_same_buffers(void **s
     for (uint32_t first = 0; first < ZC_ALGORITHMS; first++)
         for (uint32_t second = 0; second < ZC_ALGORITHMS; second++)
             for (uint32_t ranks = 2; ranks <= 9; ranks++)
-                for (int place = 0; place < 4; place++) {
+                for (int place = 0; place < 4 && stands_alone(first) && stands_alone(second);
+                     place++) {
                     struct zc_request a =
                         usual_request((enum zc_algorithm)first, ranks,
                                       first == ZC_ALGORITHM_FLAGS ? 0 : 96, place & 1);
@@ -108,6 +116,40 @@ static void different_collectives_follow_each_other_on_the_same_buffers(void **s
                     a.scratch_bytes = b.scratch_bytes = 96;
                     expect_pair_right(a, b);
                 }
+}
+
+static void expect_released_right(struct zc_request request)
+{
+    struct zc_request release = request, released = request;
+    struct team_plans teams[6];
+    char text[256] = "";
+
+    release.collective = ZC_COLLECTIVE_RELEASE;
+    release.algorithm = ZC_ALGORITHM_EARLY_READY;
+    released.released = true;
+    for (uint32_t i = 0; i < 6; i++)
+        make_plans(&teams[i], i == 0 || i == 5 ? request : i % 2 == 1 ? release : released);
+    if (verify_calls(teams, 6, text, sizeof text) != ZCTA_OK)
+        fail_msg("%s, released, %u ranks, %llu bytes, in place %d: %s",
+                 zc_algorithm_name(request.algorithm), request.rank_count,
+                 (unsigned long long)request.bytes, request.in_place, text);
+    for (uint32_t i = 0; i < 6; i++)
+        free_plans(&teams[i]);
+}
+
+static void released_calls_are_right_among_others(void **state)
+{
+    (void)state;
+    for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHMS; algorithm++)
+        for (uint32_t ranks = 2; ranks <= 17; ranks++)
+            for (uint32_t variant = 0; variant < 4; variant++) {
+                struct zc_request request =
+                    usual_request((enum zc_algorithm)algorithm, ranks, 1000, variant & 1);
+
+                request.lanes = variant & 2 ? 2 : 1;
+                if (zc_algorithm_says_ready((enum zc_algorithm)algorithm))
+                    expect_released_right(request);
+            }
 }
 
 static void a_request_that_names_no_plan_is_refused(void **state)
@@ -123,6 +165,7 @@ static void a_request_that_names_no_plan_is_refused(void **state)
         assert_ptr_equal(plan, untouched);                                                         \
     } while (0)
     EXPECT_REFUSED(bad.rank = 4);
+    EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_SCRATCH_PULL, bad.released = true));
     EXPECT_REFUSED(bad.rank_count = 0);
     EXPECT_REFUSED(bad.bytes = UINT64_MAX);
     EXPECT_REFUSED(bad.bytes = (uint64_t)INT64_MAX / 4 + 1);
@@ -188,6 +231,7 @@ int main(void)
         cmocka_unit_test(plans_are_right_for_every_team_size_to_17),
         cmocka_unit_test(plans_are_right_for_large_teams),
         cmocka_unit_test(different_collectives_follow_each_other_on_the_same_buffers),
+        cmocka_unit_test(released_calls_are_right_among_others),
         cmocka_unit_test(a_request_that_names_no_plan_is_refused),
         cmocka_unit_test(zero_bytes_make_an_empty_plan),
         cmocka_unit_test(the_largest_share_makes_a_plan_of_bounded_length),

@@ -59,7 +59,7 @@ static void the_form_is_what_the_documents_show(void **state)
     text = print(plan, &length);
     assert_string_equal(
         text, "plan all_gather direct-push ranks 2 rank 0 bytes 64 out-of-place half 0 scratch 0 "
-              "lanes 2/2 block 0\n"
+              "lanes 2/2 block 0 ready now\n"
               "0 signal 1 ready\n"
               "0 fork 1\n"
               "1 copy 0:send+0 0:recv+0 64\n"
@@ -74,7 +74,7 @@ static void the_form_is_what_the_documents_show(void **state)
 
 #define HEADER                                                                                     \
     "plan all_gather direct-push ranks 2 rank 0 bytes 64 in-place half 0 scratch 0 lanes 1/1 "     \
-    "block 0\n"
+    "block 0 ready now\n"
 
 static void what_is_no_plan_is_refused_with_the_line(void **state)
 {
@@ -84,7 +84,7 @@ static void what_is_no_plan_is_refused_with_the_line(void **state)
         {"", "line 1"},
         {"plan", "line 1"},
         {"plan all_gather flags ranks 2 rank 0 bytes 0 in-place half 0 scratch 0 lanes 1/1 block "
-         "0\n",
+         "0 ready now\n",
          "another collective"},
         {HEADER "0 hop 1\n", "line 2: expected a kind of step"},
         {HEADER "0 signal 1 ready\n0 wait 1 never\n", "line 3: expected a channel"},

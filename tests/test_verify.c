@@ -16,11 +16,17 @@ struct fixture {
 
 static void setup(struct fixture *f, enum zc_algorithm algorithm, bool in_place)
 {
+    const bool release = algorithm == ZC_ALGORITHM_EARLY_READY;
     struct zc_request request = usual_request(algorithm, RANKS, BYTES, in_place);
 
     memset(f, 0, sizeof *f);
     for (uint32_t i = 0; i < 3; i++) {
         request.half = i % 2;
+        request.released = release && i == 1;
+        if (release && i == 1) { /* what is released, and then runs once more without */
+            request.collective = ZC_COLLECTIVE_ALL_GATHER;
+            request.algorithm = ZC_ALGORITHM_DIRECT_PUSH;
+        }
         make_plans(&f->calls[i], request);
     }
     assert_int_equal(verify_calls(f->calls, 3, f->text, sizeof f->text), ZCTA_OK);
@@ -375,6 +381,40 @@ static void plans_of_different_calls_are_caught(void **state)
     expect_caught(&f, "not of the same call");
 }
 
+/* Nobody writes into an output whose release it has not awaited, or that was not released at all.
+ */
+static void a_released_call_that_awaits_no_release_is_caught(void **state)
+{
+    struct fixture f;
+    struct zc_plan *writer, *owner;
+    uint32_t peer;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_EARLY_READY, true);
+    writer = f.calls[1].plans[2];
+    assert_int_equal(writer->steps[0].channel, ZC_CHANNEL_RELEASED);
+    peer = writer->steps[0].peer;
+    drop(writer, 0);
+    owner = f.calls[0].plans[peer];
+    for (uint32_t i = 0; i < owner->step_count; i++)
+        if (owner->steps[i].peer == 2) {
+            drop(owner, i);
+            break;
+        }
+    expect_caught(&f, "before that rank has entered");
+}
+
+static void a_released_call_without_a_release_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, ZC_ALGORITHM_EARLY_READY, false);
+    for (uint32_t rank = 0; rank < RANKS; rank++)
+        f.calls[0].plans[rank]->step_count = 0;
+    expect_caught(&f, "for ever");
+}
+
 /* Whatever single step is dropped from one rank's plan, somebody notices. */
 static void every_single_dropped_step_is_caught(void **state)
 {
@@ -444,6 +484,8 @@ int main(void)
         cmocka_unit_test(a_signal_on_another_lane_than_its_copy_is_caught),
         cmocka_unit_test(a_barrier_that_lets_somebody_through_is_caught),
         cmocka_unit_test(plans_of_different_calls_are_caught),
+        cmocka_unit_test(a_released_call_that_awaits_no_release_is_caught),
+        cmocka_unit_test(a_released_call_without_a_release_is_caught),
         cmocka_unit_test(every_single_dropped_step_is_caught),
         cmocka_unit_test(every_slip_in_a_copy_is_caught),
     };

@@ -50,6 +50,8 @@
  * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback.
+ * Of GPUs: ZEROCTA_SIGNALS=copy makes every signal between GPUs a 4-byte copy, =write makes those
+ * that follow no data stream writes, the default where the driver has them (before CUDA 13.1).
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
@@ -327,6 +329,16 @@ ZCTA_API zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, voi
 /* Collective. Errors: ERR_INVALID, ERR_MISMATCH (under check), ERR_TIMEOUT, ERR_PEER, ERR_DEVICE.
  */
 ZCTA_API zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream);
+
+/* Tells the peers that this rank has, in `stream`, finished with the plan's output: the next
+ * zcta_plan_run() of the plan then finds it free and needs one crossing between the GPUs instead of
+ * two. Collective, like a run: all ranks release the same plan, once between two runs of it, or
+ * none does. From then until that run the output is the peers' to write; only this rank's own share
+ * may be filled meanwhile. On a path that waits for nobody's buffer it does nothing.
+ * It cannot be captured into a graph, nor can the run that follows it: values in a graph are fixed.
+ * Errors: ERR_INVALID (released already and not run since), ERR_UNSUPPORTED (the stream is being
+ * captured), ERR_MISMATCH (under check), ERR_TIMEOUT, ERR_PEER, ERR_DEVICE. */
+ZCTA_API zcta_status zcta_release(zcta_plan *plan, zcta_stream stream);
 
 /* Local; waits for runs that are under way; sets *plan to NULL. Errors: ERR_INVALID. */
 ZCTA_API zcta_status zcta_plan_free(zcta_plan **plan);

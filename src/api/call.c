@@ -165,10 +165,11 @@ static zcta_status check_buffers(zcta_team *team, const struct zc_call_key *key,
 }
 
 static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buffers,
-                                      void *const *outputs, struct zc_settled *settled)
+                                      void *const *outputs, bool releasable,
+                                      struct zc_settled *settled)
 {
     const struct zc_facts facts = facts_of(team, &settled->key, buffers->in_place);
-    struct zc_call call = {.send = settled->key.send, .recv = outputs};
+    struct zc_call call = {.send = settled->key.send, .recv = outputs, .releasable = releasable};
     zcta_report report;
     const struct zc_choice choice = zc_select(&facts, &report);
 
@@ -181,7 +182,8 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     return zc_engine_ce.prepare(team->engine, &call, &settled->prepared);
 }
 
-zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, struct zc_settled *settled)
+zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool releasable,
+                      struct zc_settled *settled)
 {
     const bool has_buffers = key->collective != ZC_COLLECTIVE_BARRIER;
     struct zc_settled made = {.key = *key};
@@ -200,7 +202,7 @@ zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, struct zc_
     if (has_buffers)
         status = check_buffers(team, key, &buffers, outputs);
     if (status == ZCTA_OK)
-        status = choose_and_prepare(team, &buffers, outputs, &made);
+        status = choose_and_prepare(team, &buffers, outputs, releasable, &made);
     made.recv_window = buffers.recv_window;
     made.send_window = buffers.send_window;
     made.offset = buffers.recv_offset;
@@ -347,18 +349,40 @@ static void count_run(zcta_team *team, const struct zc_settled *settled)
         atomic_fetch_add_explicit(&counters->fallbacks, 1, memory_order_relaxed);
 }
 
-zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream)
+/* Before a run or a release: whether it is to go on. */
+static zcta_status begin(zcta_team *team, const struct zc_settled *settled)
 {
     zcta_status status = zc_team_check(team);
 
     if (status == ZCTA_OK && team->context->check)
         status = agree(team, settled, ZCTA_OK);
+    return status;
+}
+
+/* What was enqueued of a program that the device then refused can no longer be taken back: the
+ * peers would wait for the rest of it. */
+static zcta_status end(zcta_team *team, struct zc_settled *settled, zcta_status status)
+{
+    zcta_error failure;
+
+    settled->ticket = zc_guard_submitted(&team->guard);
+    if (status == ZCTA_ERR_DEVICE || status == ZCTA_ERR_NO_MEMORY) {
+        zc_diag_last(&team->context->diag, &failure);
+        zc_team_fail(team, &failure, true);
+    }
+    return status == ZCTA_OK ? zc_team_check(team) : status;
+}
+
+zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream)
+{
+    zcta_status status = begin(team, settled);
+
     if (status != ZCTA_OK || settled->prepared == NULL)
         return status;
-    count_run(team, settled);
     status = zc_engine_ce.run(team->engine, settled->prepared, stream);
-    settled->ticket = zc_guard_submitted(&team->guard);
-    return status == ZCTA_OK ? zc_team_check(team) : status;
+    if (status == ZCTA_OK)
+        count_run(team, settled);
+    return end(team, settled, status);
 }
 
 /* ---- Cache ---- */
@@ -422,7 +446,7 @@ static zcta_status find_or_settle(zcta_team *team, const struct zc_call_key *key
 
     entry = find_entry(team, key, generation, &found);
     if (!found) {
-        status = zc_settle(team, key, &fresh);
+        status = zc_settle(team, key, false, &fresh);
         if (status != ZCTA_OK)
             return status;
         if (!has_finished(team, entry))
@@ -510,7 +534,7 @@ zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, void *recv, 
     if (made == NULL)
         return fail_call(team, &key, ZCTA_ERR_NO_MEMORY, "out of memory");
     made->team = team;
-    status = zc_settle(team, &key, &made->settled);
+    status = zc_settle(team, &key, true, &made->settled);
     if (status != ZCTA_OK)
         goto fail;
     count_window_plans(&made->settled, 1);
@@ -527,6 +551,26 @@ fail:
 zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream)
 {
     return plan == NULL ? ZCTA_ERR_INVALID : zc_run_settled(plan->team, &plan->settled, stream);
+}
+
+zcta_status zcta_release(zcta_plan *plan, zcta_stream stream)
+{
+    struct zc_settled release;
+    zcta_status status;
+
+    if (plan == NULL)
+        return ZCTA_ERR_INVALID;
+    release = plan->settled;
+    release.key.collective = ZC_COLLECTIVE_RELEASE;
+    release.algorithm = ZC_ALGORITHM_EARLY_READY;
+    release.sms = release.fallback = false;
+    status = begin(plan->team, &release);
+    if (status != ZCTA_OK || release.prepared == NULL)
+        return status;
+    status = zc_engine_ce.say_ready(plan->team->engine, release.prepared, stream);
+    if (status == ZCTA_OK)
+        count_run(plan->team, &release);
+    return end(plan->team, &plan->settled, status);
 }
 
 zcta_status zcta_plan_free(zcta_plan **handle)

@@ -32,18 +32,29 @@ struct zc_op {
             void *word; /* the slot: in the peer's pad (SIGNAL) or in this rank's (WAIT) */
             void *pad;  /* the pad that holds it */
             _Atomic uint32_t *count; /* how many were sent or awaited so far; this is the next */
-            bool local;              /* the device's note: the word lies on this very GPU */
+            _Atomic uint32_t *note;  /* SIGNAL: gets the count before this one; NULL: nobody's */
+            bool by_write;           /* the device's own: how it sends this signal */
         } flag;
     };
 };
 
-/* The number of a channel's next signal or wait. One thread counts, others may look (relaxed). */
+/* Counts. One thread at a time counts, others may look (relaxed). */
 static inline uint32_t zc_count_next(_Atomic uint32_t *count)
 {
     const uint32_t next = atomic_load_explicit(count, memory_order_relaxed) + 1;
 
     atomic_store_explicit(count, next, memory_order_relaxed);
     return next;
+}
+
+/* The number of a signal or wait: the next of its channel. */
+static inline uint32_t zc_op_number(const struct zc_op *op)
+{
+    const uint32_t number = zc_count_next(op->flag.count);
+
+    if (op->flag.note != NULL)
+        atomic_store_explicit(op->flag.note, number - 1, memory_order_relaxed);
+    return number;
 }
 
 /* What a team's programs obey. The device reads it; the team owns it. */
@@ -79,6 +90,7 @@ static inline uint32_t zc_guard_submitted(const struct zc_guard *guard)
  * waits for its end. Belongs to the engine; must outlive its runs. */
 struct zc_program {
     struct zc_guard *guard;
+    bool eager_only; /* capturing it into a graph is refused */
     uint32_t lane_count;
     uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
     struct zc_op *ops;
@@ -114,6 +126,7 @@ struct zc_device_caps {
     size_t slot_bytes;     /* distance of two slots of a pad */
     size_t pad_head_bytes; /* before the first slot */
     size_t scratch_bytes;  /* one half of a team's scratch window */
+    size_t lane_bytes;     /* shorter copies are not worth a lane of their own */
     uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
     int32_t gpu;      /* the GPU's ordinal, where there is one */
     bool graph_slots; /* programs can be captured; pads have a second set of slots */

@@ -20,6 +20,10 @@ struct zc_engine {
 struct zc_prepared {
     struct zc_program *programs[2]; /* one for each half of the scratch window, or the same twice */
     bool uses_scratch;
+    /* Where ready can be said early: what says it, and what runs after that. */
+    struct zc_program *early_ready, *released_run;
+    _Atomic uint32_t *released; /* by rank: see zc_binding */
+    bool is_released;
 };
 
 static void ce_close(struct zc_engine *engine)
@@ -117,10 +121,14 @@ static void ce_release(struct zc_engine *engine, struct zc_prepared *prepared)
     if (prepared->programs[1] != prepared->programs[0])
         zc_program_destroy(prepared->programs[1]);
     zc_program_destroy(prepared->programs[0]);
+    zc_program_destroy(prepared->early_ready);
+    zc_program_destroy(prepared->released_run);
+    free(prepared->released);
     free(prepared);
 }
 
-static zcta_status make_program(struct zc_engine *engine, const struct zc_call *call, uint32_t half,
+static zcta_status make_program(struct zc_engine *engine, const struct zc_call *call,
+                                const struct zc_request *request, _Atomic uint32_t *released,
                                 struct zc_program **program)
 {
     const struct zc_binding binding = {.send = call->send,
@@ -129,24 +137,59 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
                                        .pads = engine->pads,
                                        .sent = engine->sent,
                                        .seen = engine->seen,
+                                       .released = released,
                                        .slot_bytes = engine->caps.slot_bytes,
                                        .pad_head_bytes = engine->caps.pad_head_bytes,
                                        .stream_bytes = engine->caps.stream_bytes};
-    struct zc_request request = call->request;
     struct zc_plan *plan = NULL;
     zcta_status status;
 
-    request.half = half;
-    status = zc_plan_make(&request, &plan);
+    status = zc_plan_make(request, &plan);
     if (status == ZCTA_OK)
         status = zc_program_make(plan, &binding, engine->guard, program);
     if (status == ZCTA_OK)
         status = engine->group.ops->bind(engine->group.device, *program);
     if (status != ZCTA_OK)
-        zc_fail(engine->group.diag, status, zc_collective_name(request.collective), 0,
-                "cannot prepare %s: %s", zc_algorithm_name(request.algorithm),
+        zc_fail(engine->group.diag, status, zc_collective_name(request->collective), 0,
+                "cannot prepare %s: %s", zc_algorithm_name(request->algorithm),
                 zcta_status_text(status));
     zc_plan_destroy(plan);
+    return status;
+}
+
+static zcta_status make_halves(struct zc_engine *engine, const struct zc_call *call,
+                               struct zc_prepared *prepared)
+{
+    struct zc_request request = call->request;
+    zcta_status status;
+
+    prepared->uses_scratch = request.algorithm == ZC_ALGORITHM_SCRATCH_PULL;
+    request.half = 0;
+    status = make_program(engine, call, &request, NULL, &prepared->programs[0]);
+    prepared->programs[1] = prepared->programs[0];
+    request.half = 1;
+    if (status == ZCTA_OK && prepared->uses_scratch)
+        status = make_program(engine, call, &request, NULL, &prepared->programs[1]);
+    return status;
+}
+
+static zcta_status make_early(struct zc_engine *engine, const struct zc_call *call,
+                              struct zc_prepared *prepared)
+{
+    struct zc_request run = call->request, early = call->request;
+    zcta_status status;
+
+    prepared->released = calloc(engine->group.count, sizeof *prepared->released);
+    if (prepared->released == NULL)
+        return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
+    early.collective = ZC_COLLECTIVE_RELEASE;
+    early.algorithm = ZC_ALGORITHM_EARLY_READY;
+    status = make_program(engine, call, &early, prepared->released, &prepared->early_ready);
+    run.released = true;
+    if (status == ZCTA_OK)
+        status = make_program(engine, call, &run, prepared->released, &prepared->released_run);
+    if (status == ZCTA_OK)
+        prepared->early_ready->eager_only = prepared->released_run->eager_only = true;
     return status;
 }
 
@@ -158,11 +201,9 @@ static zcta_status ce_prepare(struct zc_engine *engine, const struct zc_call *ca
 
     if (made == NULL)
         return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
-    made->uses_scratch = call->request.algorithm == ZC_ALGORITHM_SCRATCH_PULL;
-    status = make_program(engine, call, 0, &made->programs[0]);
-    made->programs[1] = made->programs[0];
-    if (status == ZCTA_OK && made->uses_scratch)
-        status = make_program(engine, call, 1, &made->programs[1]);
+    status = make_halves(engine, call, made);
+    if (status == ZCTA_OK && call->releasable && zc_algorithm_says_ready(call->request.algorithm))
+        status = make_early(engine, call, made);
     if (status != ZCTA_OK)
         goto fail;
     *prepared = made;
@@ -175,11 +216,31 @@ fail:
 static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared,
                           zcta_stream stream)
 {
-    const struct zc_program *program = prepared->programs[engine->half];
+    const struct zc_program *program =
+        prepared->is_released ? prepared->released_run : prepared->programs[engine->half];
+    const zcta_status status = engine->group.ops->submit(engine->group.device, program, stream);
 
-    if (prepared->uses_scratch)
+    if (status == ZCTA_OK && prepared->uses_scratch)
         engine->half ^= 1;
-    return engine->group.ops->submit(engine->group.device, program, stream);
+    if (status == ZCTA_OK)
+        prepared->is_released = false;
+    return status;
+}
+
+static zcta_status ce_say_ready(struct zc_engine *engine, struct zc_prepared *prepared,
+                                zcta_stream stream)
+{
+    zcta_status status;
+
+    if (prepared->early_ready == NULL)
+        return ZCTA_OK;
+    if (prepared->is_released)
+        return zc_fail(engine->group.diag, ZCTA_ERR_INVALID, "zcta_release", 0,
+                       "the plan has been released before and has not run since; release it once "
+                       "after each run");
+    status = engine->group.ops->submit(engine->group.device, prepared->early_ready, stream);
+    prepared->is_released = status == ZCTA_OK;
+    return status;
 }
 
 const struct zc_engine_ops zc_engine_ce = {
@@ -188,5 +249,6 @@ const struct zc_engine_ops zc_engine_ce = {
     .close = ce_close,
     .prepare = ce_prepare,
     .run = ce_run,
+    .say_ready = ce_say_ready,
     .release = ce_release,
 };

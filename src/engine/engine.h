@@ -11,6 +11,7 @@ struct zc_call {
     struct zc_request request; /* `half` is the engine's */
     const void *send;
     void *const *recv; /* every rank's output, as mapped here; only read while preparing */
+    bool releasable;   /* say_ready() may come */
 };
 
 struct zc_engine;   /* an engine's state for one team */
@@ -27,6 +28,10 @@ struct zc_engine_ops {
                            struct zc_prepared **prepared);
     /* Enqueues; allocates nothing. */
     zcta_status (*run)(struct zc_engine *engine, struct zc_prepared *prepared, zcta_stream stream);
+    /* Enqueues this rank's word that the next run may write its output, where the path has a use
+     * for it. Errors: ERR_INVALID (said already, and not run since). */
+    zcta_status (*say_ready)(struct zc_engine *engine, struct zc_prepared *prepared,
+                             zcta_stream stream);
     void (*release)(struct zc_engine *engine,
                     struct zc_prepared *prepared); /* has finished; NULL is fine */
 };

@@ -49,6 +49,19 @@ static void *slot(const struct zc_plan *plan, const struct zc_binding *binding, 
     return (char *)binding->pads[owner] + binding->pad_head_bytes + index * binding->slot_bytes;
 }
 
+/* A rank sends as many releases as it may await, so these are counted once, with those awaited. A
+ * plan awaits its own latest, whose number its signal left behind. */
+static _Atomic uint32_t *counter(const struct zc_binding *binding, _Atomic uint32_t *counters,
+                                 uint32_t ranks, const struct zc_step *step)
+{
+    const size_t index = zc_counter_index(ranks, step->peer, step->channel);
+
+    if (step->channel != ZC_CHANNEL_RELEASED)
+        return &counters[index];
+    assert(binding->released != NULL);
+    return step->kind == ZC_STEP_SIGNAL ? &binding->seen[index] : &binding->released[step->peer];
+}
+
 static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding *binding,
                             const struct zc_step *step)
 {
@@ -68,13 +81,14 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
         op.kind = ZC_OP_SIGNAL;
         op.flag.word = slot(plan, binding, step->peer, self, step->channel);
         op.flag.pad = binding->pads[step->peer];
-        op.flag.count = &binding->sent[zc_counter_index(ranks, step->peer, step->channel)];
+        op.flag.count = counter(binding, binding->sent, ranks, step);
+        op.flag.note = step->channel == ZC_CHANNEL_RELEASED ? &binding->released[step->peer] : NULL;
         break;
     case ZC_STEP_WAIT:
         op.kind = ZC_OP_WAIT;
         op.flag.word = slot(plan, binding, self, step->peer, step->channel);
         op.flag.pad = binding->pads[self];
-        op.flag.count = &binding->seen[zc_counter_index(ranks, step->peer, step->channel)];
+        op.flag.count = counter(binding, binding->seen, ranks, step);
         break;
     case ZC_STEP_FORK:
         op.kind = ZC_OP_FORK;

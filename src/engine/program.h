@@ -13,6 +13,8 @@ struct zc_binding {
     void *const *pads;
     _Atomic uint32_t *sent; /* signals sent to a rank on a channel */
     _Atomic uint32_t *seen; /* signals of a rank on a channel that were awaited */
+    /* By rank: the number of this plan's latest release, less one. NULL: it has none. */
+    _Atomic uint32_t *released;
     size_t slot_bytes, pad_head_bytes, stream_bytes;
 };
 

@@ -48,6 +48,11 @@ enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm)
     return algorithms[algorithm].collective;
 }
 
+bool zc_algorithm_says_ready(enum zc_algorithm algorithm)
+{
+    return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
+}
+
 static const char *request_defect(const struct zc_request *request)
 {
     if (request->collective >= ZC_COLLECTIVES || request->algorithm >= ZC_ALGORITHMS)
@@ -62,6 +67,8 @@ static const char *request_defect(const struct zc_request *request)
         return "the number of lanes is out of range";
     if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 2)
         return "the scratch window is out of range";
+    if (request->released && !zc_algorithm_says_ready(request->algorithm))
+        return "the algorithm never says ready, so nothing can be released for it";
     if (request->algorithm == ZC_ALGORITHM_PUSH_BACK && request->rank_count == 1)
         return "a rank alone has no neighbour to push its share back";
     if (request->algorithm == ZC_ALGORITHM_SCRATCH_PULL && request->bytes > request->scratch_bytes)

@@ -38,19 +38,22 @@
 
 /* What a signal tells. Each channel between two ranks counts for itself. */
 #define ZC_CHANNEL_LIST(X)                                                                         \
-    X(READY, "ready") /* my buffers may be written: I have entered the collective */               \
-    X(DONE, "done")   /* what I had for you is there */
+    X(READY, "ready")       /* my buffers may be written: I have entered the collective */         \
+    X(DONE, "done")         /* what I had for you is there */                                      \
+    X(RELEASED, "released") /* ready, said early: of a call that is still to come */
 
 #define ZC_COLLECTIVE_LIST(X)                                                                      \
     X(ALL_GATHER, "all_gather", "AllGather")                                                       \
-    X(BARRIER, "barrier", "Barrier")
+    X(BARRIER, "barrier", "Barrier")                                                               \
+    X(RELEASE, "release", "Release")
 
 /* Enumerator, name, function that makes the plan, collective it belongs to. */
 #define ZC_ALGORITHM_LIST(X)                                                                       \
     X(DIRECT_PUSH, "direct-push", zc_plan_direct_push, ALL_GATHER)                                 \
     X(PUSH_BACK, "push-back", zc_plan_push_back, ALL_GATHER)                                       \
     X(SCRATCH_PULL, "scratch-pull", zc_plan_scratch_pull, ALL_GATHER)                              \
-    X(FLAGS, "flags", zc_plan_flags, BARRIER)
+    X(FLAGS, "flags", zc_plan_flags, BARRIER)                                                      \
+    X(EARLY_READY, "early-ready", zc_plan_early_ready, RELEASE)
 
 #define ZC_ENUM_2(name, text) ZC_ENUM_NAME(name),
 #define ZC_ENUM_NAME(name)    ZC_STEP_##name
@@ -92,6 +95,7 @@ struct zc_request {
     uint32_t rank_count, rank;
     uint64_t bytes; /* one rank's share; rank_count * bytes fits in 63 bits */
     bool in_place;
+    bool released;          /* the release that came before said ready: of the algorithms that do */
     uint32_t half;          /* of the scratch window: 0 or 1, by turns */
     uint64_t scratch_bytes; /* size of one half */
     uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */
@@ -136,6 +140,10 @@ void zc_plan_direct_push(struct zc_plan *plan);
 void zc_plan_push_back(struct zc_plan *plan);
 void zc_plan_scratch_pull(struct zc_plan *plan);
 void zc_plan_flags(struct zc_plan *plan);
+void zc_plan_early_ready(struct zc_plan *plan);
+
+/* Whether the algorithm begins with ready, so that a release can take that over. */
+bool zc_algorithm_says_ready(enum zc_algorithm algorithm);
 
 /* ---- Text form ---- */
 
@@ -159,6 +167,8 @@ struct zc_verify_call {
  * that no two accesses to the same bytes, one of them a write, are unordered; that a rank's buffers
  * are touched by others only between its entering and its leaving the call; that every output byte
  * is written exactly once, from the right source byte; and that all is in bounds.
+ * A released collective is entered, by its output, where the release directly before it is: what
+ * peers write after that is its own.
  * Returns OK if all of that holds, ERR_INVALID with the first defect in `text`, or ERR_NO_MEMORY.
  */
 zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count, char *text,

@@ -16,6 +16,12 @@ static struct zc_place placed_share(const struct zc_request *request, uint32_t r
     return zc_at(rank, ZC_RECV, request->rank * request->bytes + offset);
 }
 
+static void copy_own(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint64_t bytes)
+{
+    zc_plan_copy(plan, lane, own_share(&plan->request, offset),
+                 placed_share(&plan->request, plan->request.rank, offset), bytes);
+}
+
 /* One block of this rank's share goes to every peer, in the order rank+1, rank+2, ..., so that no
  * two ranks push to the same peer at once. A peer is awaited before its first block and told after
  * its last. Going block by block keeps the source in the cache of a CPU that copies. */
@@ -28,7 +34,7 @@ static void push_block(struct zc_plan *plan, uint64_t offset, uint64_t bytes)
         const uint32_t peer = (request->rank + step) % request->rank_count;
 
         if (first)
-            zc_plan_wait(plan, 0, peer, ZC_CHANNEL_READY);
+            zc_plan_wait(plan, 0, peer, request->released ? ZC_CHANNEL_RELEASED : ZC_CHANNEL_READY);
         zc_plan_copy(plan, 0, own_share(request, offset), placed_share(request, peer, offset),
                      bytes);
         if (last)
@@ -36,13 +42,22 @@ static void push_block(struct zc_plan *plan, uint64_t offset, uint64_t bytes)
     }
 }
 
-/* Tell every peer that this rank's output may be written. */
+/* Tell every peer that this rank's output may be written, unless a release has. */
 static void signal_ready(struct zc_plan *plan)
 {
     const struct zc_request *request = &plan->request;
 
-    for (uint32_t step = 1; step < request->rank_count; step++)
+    for (uint32_t step = 1; !request->released && step < request->rank_count; step++)
         zc_plan_signal(plan, 0, (request->rank + step) % request->rank_count, ZC_CHANNEL_READY);
+}
+
+/* What a released plan's run leaves out, sent on its own as soon as the output may be written. */
+void zc_plan_early_ready(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+
+    for (uint32_t step = 1; step < request->rank_count; step++)
+        zc_plan_signal(plan, 0, (request->rank + step) % request->rank_count, ZC_CHANNEL_RELEASED);
 }
 
 /* The device's block, or a larger one where there would be too many of it. */
@@ -68,18 +83,20 @@ void zc_plan_direct_push(struct zc_plan *plan)
     signal_ready(plan);
     if (own_lane) {
         zc_plan_fork(plan, 1);
-        zc_plan_copy(plan, 1, own_share(request, 0), placed_share(request, request->rank, 0),
-                     request->bytes);
+        copy_own(plan, 1, 0, request->bytes);
     }
     for (uint64_t offset = 0; offset < request->bytes;) {
         const uint64_t left = request->bytes - offset, bytes = left < block ? left : block;
 
-        if (own_copy && !own_lane)
-            zc_plan_copy(plan, 0, own_share(request, offset),
-                         placed_share(request, request->rank, offset), bytes);
+        /* In blocks it comes first and warms the cache; whole, it comes last, while the peers'
+         * pushes are under way. */
+        if (own_copy && !own_lane && request->block_bytes != 0)
+            copy_own(plan, 0, offset, bytes);
         push_block(plan, offset, bytes);
         offset += bytes;
     }
+    if (own_copy && !own_lane && request->block_bytes == 0)
+        copy_own(plan, 0, 0, request->bytes);
     for (uint32_t step = 1; step < ranks; step++)
         zc_plan_wait(plan, 0, (request->rank + ranks - step) % ranks, ZC_CHANNEL_DONE);
     if (own_lane)

@@ -1,7 +1,9 @@
 /* The text form of a plan: printed for people, parsed back for tests and tools.
  *
  *     plan all_gather direct-push ranks 2 rank 0 bytes 64 out-of-place half 0 scratch 0 lanes 2/1
- * block 0 0 signal 1 ready 1 copy 0:send+0 0:recv+0 64
+ * block 0 ready now
+ *     0 signal 1 ready
+ *     1 copy 0:send+0 0:recv+0 64
  *
  * The header is the request, lanes being those of the device and those of the plan. A step line is
  * its lane, its kind, and its operands. */
@@ -20,6 +22,7 @@ static const char *const channel_names[] = {ZC_CHANNEL_LIST(TEXT_2)};
 static const char *const collective_names[] = {ZC_COLLECTIVE_LIST(TEXT_3)};
 static const char *const algorithm_names[] = {ZC_ALGORITHM_LIST(TEXT_4)};
 static const char *const place_names[] = {"out-of-place", "in-place"};
+static const char *const ready_names[] = {"now", "released"};
 
 static void print_step(const struct zc_step *step, FILE *out)
 {
@@ -50,11 +53,11 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out)
 
     fprintf(out,
             "plan %s %s ranks %" PRIu32 " rank %" PRIu32 " bytes %" PRIu64 " %s half %" PRIu32
-            " scratch %" PRIu64 " lanes %" PRIu32 "/%" PRIu32 " block %" PRIu64 "\n",
+            " scratch %" PRIu64 " lanes %" PRIu32 "/%" PRIu32 " block %" PRIu64 " ready %s\n",
             collective_names[request->collective], algorithm_names[request->algorithm],
             request->rank_count, request->rank, request->bytes, place_names[request->in_place],
             request->half, request->scratch_bytes, request->lanes, plan->lane_count,
-            request->block_bytes);
+            request->block_bytes, ready_names[request->released]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         print_step(&plan->steps[i], out);
 }
@@ -187,6 +190,8 @@ static void parse_header(struct reader *reader, struct zc_plan *plan)
     plan->lane_count = number32(reader);
     expect(reader, " block ");
     request->block_bytes = number(reader, INT64_MAX);
+    expect(reader, " ready ");
+    request->released = NAME(reader, ready_names, "now or released") == 1;
     expect(reader, "\n");
 }
 

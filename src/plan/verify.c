@@ -180,18 +180,21 @@ static void content_copy(struct verifier *v, struct content *to, uint64_t offset
     *to = made;
 }
 
-/* Between calls the caller rewrites its buffers: what was gathered before is stale now. */
+/* Between calls the caller rewrites its buffers: what was gathered before is stale now. A released
+ * output is the peers' from the release on, but for this rank's own share. */
 static void reset_contents(struct verifier *v, const struct zc_request *request, uint32_t call)
 {
     struct segment own = {.bytes = request->bytes, .origin = request->rank, .call = call};
     struct content *recv = content_of(v, request->rank, ZC_RECV);
     struct content *send = content_of(v, request->rank, ZC_SEND);
 
-    recv->count = 0;
+    if (!request->released)
+        recv->count = 0;
     send->count = 0;
     if (request->in_place) {
         own.offset = request->rank * request->bytes;
-        push_segment(v, recv, own);
+        content_copy(v, recv, own.offset, &(struct content){.segments = &own, .count = 1},
+                     own.offset, own.bytes);
     } else {
         push_segment(v, send, own);
     }
@@ -225,19 +228,31 @@ static bool ordered_after(struct verifier *v, uint32_t lane, uint32_t other, uin
     return clock_of(v, lane)[other] >= other_tick;
 }
 
+/* The call with whose entering a rank opened its buffer for this one. */
+static uint32_t opening_call(const struct verifier *v, uint32_t call, const struct zc_place *place)
+{
+    const struct zc_request *request = &plan_of(v, call, place->rank)->request;
+
+    return request->released && place->buffer == ZC_RECV && call > 0 &&
+                   plan_of(v, call - 1, place->rank)->request.collective == ZC_COLLECTIVE_RELEASE
+               ? call - 1
+               : call;
+}
+
 static void record_access(struct verifier *v, struct access access, const struct zc_place *place,
                           bool write)
 {
     const uint32_t home = place->rank * v->lanes;
+    const uint32_t opened = opening_call(v, access.call, place);
 
     access.rank = place->rank;
     access.buffer = place->buffer;
     access.offset = place->offset;
     access.write = write;
     if (place->buffer != ZC_SCRATCH && place->rank != access.actor &&
-        (v->state[place->rank].call < access.call ||
-         v->enter_tick[access.call * v->ranks + place->rank] == 0 ||
-         !ordered_after(v, access.lane, home, v->enter_tick[access.call * v->ranks + place->rank])))
+        (v->state[place->rank].call < opened ||
+         v->enter_tick[opened * v->ranks + place->rank] == 0 ||
+         !ordered_after(v, access.lane, home, v->enter_tick[opened * v->ranks + place->rank])))
         defect(v, "call %u: rank %u, step %u touches rank %u's buffer before that rank has entered",
                access.call, access.actor, access.step, place->rank);
     if (write && place->buffer == ZC_RECV)
@@ -356,7 +371,8 @@ static void enter(struct verifier *v, uint32_t rank)
     memset(state->running, 0, sizeof state->running);
     state->running[0] = true;
     state->inside = true;
-    state->written = 0;
+    if (!plan_of(v, state->call, rank)->request.released)
+        state->written = 0;
     v->enter_tick[state->call * v->ranks + rank] = tick(v, rank * v->lanes);
     reset_contents(v, &plan_of(v, state->call, rank)->request, state->call);
 }
@@ -513,7 +529,7 @@ static bool same_request(const struct zc_request *a, const struct zc_request *b)
 {
     return a->collective == b->collective && a->algorithm == b->algorithm &&
            a->rank_count == b->rank_count && a->bytes == b->bytes && a->half == b->half &&
-           a->scratch_bytes == b->scratch_bytes;
+           a->scratch_bytes == b->scratch_bytes && a->released == b->released;
 }
 
 static void check_each(struct verifier *v)

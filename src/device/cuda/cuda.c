@@ -1,6 +1,7 @@
 /* The CUDA device: opening a GPU, what it can do, and the device table. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "device/cuda/cuda_device.h"
@@ -109,6 +110,24 @@ out:
     return status;
 }
 
+/* Stream writes to another GPU's memory work up to CUDA 13.0; from 13.1 on they are documented as
+ * unsupported (NVIDIA/nccl issue 2052), and copies do it alone. */
+static zcta_status choose_signals(struct zc_device *device)
+{
+    const char *text = getenv("ZEROCTA_SIGNALS");
+    const bool supported = device->driver->version < 13010;
+
+    if (text != NULL && strcmp(text, "copy") != 0 && strcmp(text, "write") != 0)
+        return zc_fail(device->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                       "ZEROCTA_SIGNALS is \"%.20s\"; it may be copy or write, or unset", text);
+    if (text != NULL && strcmp(text, "write") == 0 && !supported)
+        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "zcta_init", device->driver->version,
+                       "ZEROCTA_SIGNALS is write, but from CUDA 13.1 on a stream cannot write to "
+                       "another GPU's memory; unset it");
+    device->remote_writes = supported && (text == NULL || strcmp(text, "write") == 0);
+    return ZCTA_OK;
+}
+
 static zcta_status start(struct zc_device *device)
 {
     zcta_status status = zc_cuda_enter(device);
@@ -175,6 +194,8 @@ static zcta_status cuda_open(const struct zc_device_params *params, struct zc_de
     init_lock(made);
     status = load_driver(made, params);
     if (status == ZCTA_OK)
+        status = choose_signals(made);
+    if (status == ZCTA_OK)
         status = choose_gpu(made, params);
     if (status == ZCTA_OK)
         status = check_gpu(made);
@@ -198,8 +219,9 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
     *caps = (struct zc_device_caps){
         .name = "cuda",
         .title = "Copy Engine",
-        .signals = "by copy",
+        .signals = device->remote_writes ? "by write and by copy" : "by copy",
         .lanes = 2,
+        .lane_bytes = (size_t)2 << 20,
         .slot_bytes = 16,
         .scratch_bytes = (size_t)64 << 10,
         .local_copy_needs_sm = true,

@@ -34,6 +34,7 @@ enum {
     ZC_CU_EVENT_DISABLE_TIMING = 2,
     ZC_CU_STREAM_NON_BLOCKING = 1,
     ZC_CU_STREAM_CAPTURE_NONE = 0,
+    ZC_CU_MEM_HOST_PORTABLE = 1,
 
     ZC_CU_MEM_ALLOCATION_PINNED = 1,
     ZC_CU_MEM_HANDLE_POSIX_FD = 1,
@@ -136,6 +137,8 @@ union zc_cu_mem_op {
     X(cuStreamCreate, (zc_cu_stream * stream, unsigned flags), 2000)                               \
     X(cuStreamDestroy, (zc_cu_stream stream), 4000)                                                \
     X(cuStreamSynchronize, (zc_cu_stream stream), 2000)                                            \
+    X(cuStreamQuery, (zc_cu_stream stream), 2000)                                                  \
+    X(cuStreamGetId, (zc_cu_stream stream, unsigned long long *id), 12000)                         \
     X(cuStreamIsCapturing, (zc_cu_stream stream, int *status), 10000)                              \
     X(cuStreamWaitEvent, (zc_cu_stream stream, zc_cu_event event, unsigned flags), 3020)           \
     X(cuStreamBatchMemOp,                                                                          \

@@ -32,6 +32,7 @@ struct zc_device {
     zc_cu_pointer epochs;  /* the table: entry i is zc_cuda_epoch(i) */
     struct zc_memory *epoch_memory;
     size_t granularity;
+    bool remote_writes;   /* stream writes reach another GPU's memory */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct zc_cuda_team *teams;

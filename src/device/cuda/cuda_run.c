@@ -5,6 +5,7 @@
  * the word lies on this very GPU a copy would need an SM, so there the signal is a stream write. */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "device/cuda/cuda_team.h"
@@ -35,14 +36,10 @@ static void destroy_handles(struct zc_cuda_team *team)
         if (team->joins[i] != NULL)
             driver->cuEventDestroy(team->joins[i]);
     }
-    for (uint32_t i = 0; i < ZC_CUDA_RUNS; i++) {
-        if (team->runs[i].begin != NULL)
-            driver->cuEventDestroy(team->runs[i].begin);
-        if (team->runs[i].end != NULL)
-            driver->cuEventDestroy(team->runs[i].end);
-    }
     if (team->fork != NULL)
         driver->cuEventDestroy(team->fork);
+    if (team->marks != NULL)
+        driver->cuMemFreeHost(team->marks);
 }
 
 static void free_team(struct zc_cuda_team *team)
@@ -62,16 +59,23 @@ static zcta_status create_event(struct zc_device *device, zc_cu_event *event)
                           "cuEventCreate", "preparing a team");
 }
 
-static zcta_status create_events(struct zc_cuda_team *team)
+static zcta_status create_handles(struct zc_cuda_team *team)
 {
-    zcta_status status = create_event(team->device, &team->fork);
+    struct zc_device *device = team->device;
+    void *marks = NULL;
+    zcta_status status = create_event(device, &team->fork);
 
-    for (uint32_t i = 0; i < ZC_CUDA_RUNS && status == ZCTA_OK; i++) {
-        status = create_event(team->device, &team->runs[i].begin);
-        if (status == ZCTA_OK)
-            status = create_event(team->device, &team->runs[i].end);
-    }
-    return status;
+    if (status == ZCTA_OK)
+        status = zc_cuda_status(
+            device->driver, device->diag,
+            device->driver->cuMemHostAlloc(&marks, sizeof *team->marks, ZC_CU_MEM_HOST_PORTABLE),
+            "cuMemHostAlloc", "preparing a team");
+    if (status != ZCTA_OK)
+        return status;
+    team->marks = marks;
+    atomic_init(&team->marks->begun, 0);
+    atomic_init(&team->marks->finished, 0);
+    return ZCTA_OK;
 }
 
 static void list_team(struct zc_cuda_team *team)
@@ -101,7 +105,7 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
     status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
         goto fail;
-    status = create_events(made);
+    status = create_handles(made);
     zc_cuda_leave(device);
     if (status != ZCTA_OK)
         goto fail;
@@ -147,7 +151,10 @@ static zcta_status create_lane(struct zc_cuda_team *team, uint32_t lane)
     return status;
 }
 
-static zcta_status bind_signal(struct zc_device *device, struct zc_op *op)
+/* A signal behind data goes as a copy: it follows the data on the same engine, with no change from
+ * the one to the other between them. A signal that follows nothing goes as a stream write, together
+ * with the wait behind it; so does one to this very GPU, where a copy would need an SM. */
+static zcta_status bind_signal(struct zc_device *device, struct zc_op *op, bool follows_copy)
 {
     int ordinal = -1;
     const zcta_status status = zc_cuda_status(
@@ -156,7 +163,23 @@ static zcta_status bind_signal(struct zc_device *device, struct zc_op *op)
                                               (uintptr_t)op->flag.word),
         "cuPointerGetAttribute", "finding a signal's GPU");
 
-    op->flag.local = ordinal == device->ordinal;
+    op->flag.by_write = ordinal == device->ordinal || (device->remote_writes && !follows_copy);
+    return status;
+}
+
+static zcta_status bind_lane(struct zc_device *device, struct zc_program *program, uint32_t lane)
+{
+    zcta_status status = ZCTA_OK;
+    bool follows_copy = false;
+
+    for (uint32_t i = program->lane_begin[lane];
+         i < program->lane_begin[lane + 1] && status == ZCTA_OK; i++) {
+        struct zc_op *op = &program->ops[i];
+
+        if (op->kind == ZC_OP_SIGNAL)
+            status = bind_signal(device, op, follows_copy);
+        follows_copy = op->kind == ZC_OP_COPY || (op->kind == ZC_OP_SIGNAL && follows_copy);
+    }
     return status;
 }
 
@@ -167,11 +190,12 @@ zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program)
 
     if (status != ZCTA_OK)
         return status;
-    for (uint32_t lane = 1; lane < program->lane_count && status == ZCTA_OK; lane++)
-        status = create_lane(team, lane);
-    for (uint32_t i = 0; i < program->lane_begin[program->lane_count] && status == ZCTA_OK; i++)
-        if (program->ops[i].kind == ZC_OP_SIGNAL)
-            status = bind_signal(device, &program->ops[i]);
+    for (uint32_t lane = 0; lane < program->lane_count && status == ZCTA_OK; lane++) {
+        if (lane > 0)
+            status = create_lane(team, lane);
+        if (status == ZCTA_OK)
+            status = bind_lane(device, program, lane);
+    }
     zc_cuda_leave(device);
     return status;
 }
@@ -184,6 +208,8 @@ struct emission {
     const struct zc_program *program;
     zc_cu_stream streams[ZC_CUDA_LANES];
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
+    bool begun;    /* has been marked */
+    uint32_t ticket;
     uint32_t op_count;
     union zc_cu_mem_op ops[ZC_CUDA_BATCH];
 };
@@ -227,10 +253,17 @@ static zc_cu_pointer word_of(const struct emission *e, const struct zc_op *op)
 
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    const uint32_t count = e->captured ? 1 : zc_count_next(op->flag.count);
-    zcta_status status =
-        add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
+    const uint32_t count = e->captured ? 1 : zc_op_number(op);
+    zcta_status status = ZCTA_OK;
 
+    /* Before this nothing of the program can be stuck. */
+    if (!e->captured && !e->begun)
+        status = add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, (uintptr_t)&e->team->marks->begun,
+                            e->ticket);
+    e->begun = true;
+    if (status == ZCTA_OK)
+        status =
+            add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
     if (e->captured && status == ZCTA_OK)
         status = add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op), 0);
     return status;
@@ -238,11 +271,11 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
 
 static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    const uint32_t count = e->captured ? 1 : zc_count_next(op->flag.count);
+    const uint32_t count = e->captured ? 1 : zc_op_number(op);
     const struct zc_device *device = e->team->device;
     zcta_status status;
 
-    if (op->flag.local)
+    if (op->flag.by_write)
         return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op),
                           zc_cuda_epoch(count));
     status = flush(e, lane);
@@ -318,47 +351,100 @@ static zcta_status emit(struct emission *e)
         if (op->kind == ZC_OP_FORK && status == ZCTA_OK)
             status = emit_side_lane(e, op->peer);
     }
-    return status == ZCTA_OK ? flush(e, 0) : status;
+    return status;
 }
 
-/* Orders this program behind the team's last one, and marks where it begins. */
+uint32_t zc_cuda_look(struct zc_cuda_team *team)
+{
+    /* Pairs with the stream write, which the driver orders behind the program's accesses. */
+    const uint32_t now = atomic_load_explicit(&team->marks->finished, memory_order_acquire);
+    uint32_t told = atomic_load_explicit(&team->guard->finished, memory_order_relaxed);
+
+    while ((int32_t)(now - told) > 0 &&
+           !atomic_compare_exchange_weak_explicit(&team->guard->finished, &told, now,
+                                                  memory_order_release, memory_order_relaxed))
+        continue;
+    return now;
+}
+
+/* Waits until at most `left` programs are under way. What is stuck is let go by the watchdog; only
+ * a GPU that is broken itself never gets there, and says so when asked. */
+static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
+{
+    const struct zc_device *device = team->device;
+    const uint32_t submitted = zc_guard_submitted(team->guard);
+    const struct timespec nap = {.tv_nsec = 20000};
+    zcta_status status = ZCTA_OK;
+
+    for (uint32_t look = 1;
+         status == ZCTA_OK && (int32_t)(submitted - zc_cuda_look(team) - left) > 0; look++) {
+        nanosleep(&nap, NULL);
+        if (look % 64 == 0) {
+            const zc_cu_result result = device->driver->cuStreamQuery(device->stream);
+
+            status = zc_cuda_status(device->driver, device->diag,
+                                    result == ZC_CU_ERROR_NOT_READY ? ZC_CU_SUCCESS : result,
+                                    "cuStreamQuery", "waiting for collectives to finish");
+        }
+    }
+    return status;
+}
+
+/* Orders this program behind the team's last one if that may be on another stream. */
 static zcta_status begin_run(struct emission *e)
 {
     struct zc_cuda_team *team = e->team;
-    struct zc_guard *guard = team->guard;
-    const struct zc_cuda_driver *driver = team->device->driver;
-    const uint32_t ticket = zc_guard_submitted(guard) + 1;
-    const struct zc_cuda_run *last = &team->runs[(ticket - 1) % ZC_CUDA_RUNS];
-    const struct zc_cuda_run *run = &team->runs[ticket % ZC_CUDA_RUNS];
-    zcta_status status = ZCTA_OK;
+    const uint32_t before = zc_guard_submitted(team->guard);
+    unsigned long long id = 0;
+    zcta_status status = wait_until(team, ZC_CUDA_RUNS);
 
-    if (run->used) {
-        status = driver_status(e, driver->cuEventSynchronize(run->end), "cuEventSynchronize");
-        zc_cuda_finished(guard, ticket - ZC_CUDA_RUNS);
-    }
-    if (status == ZCTA_OK && last->used && team->last_stream != e->streams[0])
-        status = driver_status(e, driver->cuStreamWaitEvent(e->streams[0], last->end, 0),
-                               "cuStreamWaitEvent");
     if (status == ZCTA_OK)
+        status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
+                               "cuStreamGetId");
+    if (status == ZCTA_OK && id != team->last_stream && zc_cuda_look(team) != before)
         status =
-            driver_status(e, driver->cuEventRecord(run->begin, e->streams[0]), "cuEventRecord");
+            add_mem_op(e, 0, ZC_CU_MEM_OP_WAIT_VALUE_32, (uintptr_t)&team->marks->finished, before);
+    team->last_stream = id;
+    e->ticket = before + 1;
     return status;
 }
 
+/* Also after a failure: what was enqueued before ends some time, and has to be counted then. */
 static zcta_status end_run(struct emission *e)
 {
     struct zc_cuda_team *team = e->team;
-    const uint32_t ticket = zc_guard_submitted(team->guard) + 1;
-    struct zc_cuda_run *run = &team->runs[ticket % ZC_CUDA_RUNS];
-    const zcta_status status = driver_status(
-        e, team->device->driver->cuEventRecord(run->end, e->streams[0]), "cuEventRecord");
+    zcta_status status =
+        add_mem_op(e, 0, ZC_CU_MEM_OP_WRITE_VALUE_32, (uintptr_t)&team->marks->finished, e->ticket);
 
-    if (status == ZCTA_OK) {
-        run->used = true;
-        team->last_stream = e->streams[0];
-        atomic_store_explicit(&team->guard->submitted, ticket, memory_order_release);
-    }
+    if (status == ZCTA_OK)
+        status = flush(e, 0);
+    if (status == ZCTA_OK)
+        atomic_store_explicit(&team->guard->submitted, e->ticket, memory_order_release);
     return status;
+}
+
+static zcta_status run_eager(struct emission *e)
+{
+    zcta_status status = begin_run(e), ended;
+
+    if (status != ZCTA_OK)
+        return status;
+    status = emit(e);
+    ended = end_run(e);
+    return status == ZCTA_OK ? ended : status;
+}
+
+static zcta_status run_captured(struct emission *e)
+{
+    zcta_status status;
+
+    if (e->program->eager_only)
+        return zc_fail(e->team->device->diag, ZCTA_ERR_UNSUPPORTED, "zcta_release", 0,
+                       "the stream is being captured into a graph, and neither a release nor the "
+                       "run of a released plan can be: run the plan once outside, or do not "
+                       "release it");
+    status = emit(e);
+    return status == ZCTA_OK ? flush(e, 0) : status;
 }
 
 static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *program,
@@ -371,27 +457,28 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.team = team;
     e.program = program;
     e.op_count = 0;
+    e.begun = false;
     e.streams[0] = stream;
     for (uint32_t lane = 1; lane < program->lane_count; lane++)
         e.streams[lane] = team->lanes[lane];
     status = driver_status(&e, team->device->driver->cuStreamIsCapturing(stream, &capturing),
                            "cuStreamIsCapturing");
+    if (status != ZCTA_OK)
+        return status;
     e.captured = capturing != ZC_CU_STREAM_CAPTURE_NONE;
-    if (status == ZCTA_OK && !e.captured)
-        status = begin_run(&e);
-    if (status == ZCTA_OK)
-        status = emit(&e);
-    if (status == ZCTA_OK && !e.captured)
-        status = end_run(&e);
-    return status;
+    return e.captured ? run_captured(&e) : run_eager(&e);
 }
 
 zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *program,
                            zcta_stream stream)
 {
     struct zc_cuda_team *team = program->guard->device_data;
-    zcta_status status = zc_cuda_enter(device);
+    zc_cu_context current = NULL;
+    zcta_status status;
 
+    if (device->driver->cuCtxGetCurrent(&current) == ZC_CU_SUCCESS && current == device->context)
+        return submit(team, program, (zc_cu_stream)stream);
+    status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
         return status;
     status = submit(team, program, (zc_cu_stream)stream);
@@ -409,13 +496,7 @@ void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard)
 
 void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard)
 {
-    struct zc_cuda_team *team = guard->device_data;
-
-    const uint32_t ticket = zc_guard_submitted(guard);
-
-    if (team == NULL || !team->runs[ticket % ZC_CUDA_RUNS].used || zc_cuda_enter(device) != ZCTA_OK)
-        return;
-    device->driver->cuEventSynchronize(team->runs[ticket % ZC_CUDA_RUNS].end);
-    zc_cuda_finished(guard, ticket);
-    zc_cuda_leave(device);
+    (void)device;
+    if (guard->device_data != NULL)
+        wait_until(guard->device_data, 0);
 }

@@ -1,4 +1,4 @@
-/* The watchdog: a thread that sees which programs have begun and ended, calls a deadline passed,
+/* The watchdog: a thread that sees how far the programs have got, calls a deadline passed,
  * and lets go every stream that waits under a failed guard. It lets go by writing the awaited
  * words; a peer that is still alive may write an older value over it, so it goes on writing until
  * the team is given back. */
@@ -15,11 +15,6 @@ enum { PERIOD_MS = 10 };
 static bool failed(const struct zc_guard *guard)
 {
     return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
-}
-
-static bool done(const struct zc_cuda_team *team, zc_cu_event event)
-{
-    return team->device->driver->cuEventQuery(event) != ZC_CU_ERROR_NOT_READY;
 }
 
 static uint32_t count_of(const struct zc_guard *guard, uint32_t slot)
@@ -66,24 +61,18 @@ static uint32_t find_missing(struct zc_cuda_team *team)
     return ZCTA_NO_RANK;
 }
 
-/* Counts what has ended; true if a program that has begun has lasted too long. */
-static bool look(struct zc_cuda_team *team)
+/* True if a program that has begun to wait has lasted too long. */
+static bool is_late(struct zc_cuda_team *team)
 {
-    struct zc_guard *guard = team->guard;
-    const uint32_t submitted = zc_guard_submitted(guard);
-    uint32_t finished = atomic_load_explicit(&guard->finished, memory_order_relaxed);
-    const struct zc_cuda_run *oldest;
+    const uint32_t submitted = zc_guard_submitted(team->guard);
+    const uint32_t finished = zc_cuda_look(team);
+    const uint32_t begun = atomic_load_explicit(&team->marks->begun, memory_order_relaxed);
 
-    while (finished != submitted && done(team, team->runs[(finished + 1) % ZC_CUDA_RUNS].end))
-        zc_cuda_finished(guard, ++finished);
-    if (finished == submitted)
+    if (finished == submitted || (int32_t)(begun - finished) <= 0)
         return false;
-    oldest = &team->runs[(finished + 1) % ZC_CUDA_RUNS];
-    if (team->watched != finished + 1) {
-        if (!done(team, oldest->begin))
-            return false;
-        team->watched = finished + 1;
-        team->deadline = zc_deadline_in(guard->timeout_ns);
+    if (team->watched != begun) {
+        team->watched = begun;
+        team->deadline = zc_deadline_in(team->guard->timeout_ns);
     }
     return zc_time_left_ns(team->deadline) == 0;
 }
@@ -95,7 +84,7 @@ static uint32_t tend(struct zc_cuda_team *team)
 
     if (failed(team->guard))
         let_go(team);
-    else if (look(team))
+    else if (is_late(team))
         missing = find_missing(team);
     return missing;
 }

@@ -64,7 +64,7 @@ static void raise_signal(const struct zc_op *op)
     struct zc_host_slot *slot = op->flag.word;
 
     /* Also the release that publishes this thread's copies; pairs with reached(). */
-    atomic_store_explicit(&slot->value, zc_count_next(op->flag.count), memory_order_seq_cst);
+    atomic_store_explicit(&slot->value, zc_op_number(op), memory_order_seq_cst);
     if (atomic_load_explicit(&slot->armed, memory_order_seq_cst) != 0 &&
         atomic_exchange_explicit(&slot->armed, 0, memory_order_seq_cst) != 0)
         ring(op->flag.pad);
@@ -113,7 +113,7 @@ static bool step(struct run *run, uint32_t lane)
     case ZC_OP_WAIT:
         if (!reached(op))
             return false;
-        zc_count_next(op->flag.count);
+        zc_op_number(op);
         break;
     case ZC_OP_FORK:
         run->running[op->peer] = true;

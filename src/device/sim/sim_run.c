@@ -204,7 +204,7 @@ static void run_signal(struct zc_device *rank, struct zc_sim_lane *lane, const s
     struct zc_sim *sim = rank->sim;
     struct zc_sim_slot *slot = op->flag.word;
 
-    slot->value = zc_count_next(op->flag.count);
+    slot->value = zc_op_number(op);
     if (!sim->params.timed)
         return;
     lane->time += sim->params.cost->signal_ns;
@@ -219,7 +219,7 @@ static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const str
 {
     const struct zc_sim_slot *slot = op->flag.word;
 
-    zc_count_next(op->flag.count);
+    zc_op_number(op);
     if (!rank->sim->params.timed)
         return;
     if (lane->time < slot->at)
