@@ -50,8 +50,8 @@
  * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback.
- * Of GPUs: ZEROCTA_SIGNALS=copy makes every signal between GPUs a 4-byte copy, =write makes those
- * that follow no data stream writes, the default where the driver has them (before CUDA 13.1).
+ * Of GPUs: every signal between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow
+ * no data stream writes, where the driver has them (before CUDA 13.1).
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H

@@ -72,7 +72,7 @@ struct zc_guard {
     /* This rank's own pad: its slots, what has been awaited on each, and, `graph_offset` bytes
      * behind, the same slots once more for captured programs (0: no such slots). */
     void *pad;
-    size_t pad_bytes, slot_bytes, graph_offset;
+    size_t pad_bytes, pad_head_bytes, slot_bytes, graph_offset;
     uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
@@ -126,7 +126,6 @@ struct zc_device_caps {
     size_t slot_bytes;     /* distance of two slots of a pad */
     size_t pad_head_bytes; /* before the first slot */
     size_t scratch_bytes;  /* one half of a team's scratch window */
-    size_t lane_bytes;     /* shorter copies are not worth a lane of their own */
     uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
     int32_t gpu;      /* the GPU's ordinal, where there is one */
     bool graph_slots; /* programs can be captured; pads have a second set of slots */

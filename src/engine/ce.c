@@ -68,6 +68,7 @@ static zcta_status attach(struct zc_engine *engine, size_t pad_bytes)
 
     guard->pad = engine->pads[engine->group.self];
     guard->pad_bytes = pad_bytes;
+    guard->pad_head_bytes = engine->caps.pad_head_bytes;
     guard->slot_bytes = engine->caps.slot_bytes;
     guard->slot_count = engine->group.count * ZC_CHANNELS;
     guard->rank_count = engine->group.count;

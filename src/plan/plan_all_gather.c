@@ -88,15 +88,11 @@ void zc_plan_direct_push(struct zc_plan *plan)
     for (uint64_t offset = 0; offset < request->bytes;) {
         const uint64_t left = request->bytes - offset, bytes = left < block ? left : block;
 
-        /* In blocks it comes first and warms the cache; whole, it comes last, while the peers'
-         * pushes are under way. */
-        if (own_copy && !own_lane && request->block_bytes != 0)
+        if (own_copy && !own_lane)
             copy_own(plan, 0, offset, bytes);
         push_block(plan, offset, bytes);
         offset += bytes;
     }
-    if (own_copy && !own_lane && request->block_bytes == 0)
-        copy_own(plan, 0, 0, request->bytes);
     for (uint32_t step = 1; step < ranks; step++)
         zc_plan_wait(plan, 0, (request->rank + ranks - step) % ranks, ZC_CHANNEL_DONE);
     if (own_lane)

@@ -191,7 +191,6 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_algori
                                .bytes = facts->bytes,
                                .in_place = facts->in_place,
                                .scratch_bytes = facts->caps->scratch_bytes,
-                               .lanes =
-                                   facts->bytes < facts->caps->lane_bytes ? 1 : facts->caps->lanes,
+                               .lanes = facts->caps->lanes,
                                .block_bytes = facts->caps->block_bytes};
 }

@@ -300,7 +300,7 @@ static void lose_rank(zcta_context *context, void *data)
     zcta_status status = ZCTA_OK;
 
     (void)data;
-    for (uint32_t i = 0; i < 50; i++)
+    for (uint32_t i = 0; i < 50 && f.rank == 1; i++)
         gather(&f, 1 << 20, true, ZCTA_POLICY_ZERO, (zcta_stream)f.gpu->stream);
     if (f.rank == 1)
         raise(SIGKILL);
@@ -356,12 +356,45 @@ static void a_rank_that_never_calls_is_named_at_the_deadline(void **state)
 
 enum { SKIPPED = 77 }; /* what CMake's SKIP_RETURN_CODE says */
 
+/* ---- Early ready ---- */
+
+/* Runs of a plan, each but the first released, now and then with another call between. */
+static void release_and_run(zcta_context *context, void *data)
+{
+    enum { SHARE = 50000, CALLS = 500 };
+    struct fixture f = setup(context, SHARE);
+    zcta_plan *plan = NULL;
+
+    (void)data;
+    EXPECT_OK(context, zcta_plan_all_gather(f.world, own_share(&f, SHARE, true),
+                                            zcta_window_base(f.recv), SHARE, NULL, &plan));
+    for (uint32_t call = 0; call < CALLS; call++) {
+        model_fill(f.bytes, call, f.rank, SHARE);
+        EXPECT(zc_gpu_put(f.gpu, own_share(&f, SHARE, true), f.bytes, SHARE));
+        if (call % 7 == 0)
+            EXPECT_OK(context, zcta_barrier(f.world, f.gpu->stream));
+        EXPECT_OK(context, zcta_plan_run(plan, f.gpu->stream));
+        expect_gathered(&f, call, SHARE);
+        if (call % 5 != 0)
+            EXPECT_OK(context, zcta_release(plan, call % 2 ? f.gpu->stream : NULL));
+    }
+    EXPECT_OK(context, zcta_plan_free(&plan));
+    teardown(&f);
+}
+
+static void released_runs_are_right(void **state)
+{
+    (void)state;
+    run_as_processes_with(2, &on_gpus, release_and_run, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_are_right_on_every_stream_and_under_every_policy),
         cmocka_unit_test(many_small_calls_stay_right),
         cmocka_unit_test(a_captured_call_is_replayed_any_number_of_times_between_eager_ones),
+        cmocka_unit_test(released_runs_are_right),
         cmocka_unit_test(a_view_shows_every_ranks_part),
         cmocka_unit_test(memory_of_the_callers_own_can_be_registered),
         cmocka_unit_test(plain_memory_is_refused),

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "device/cuda/cuda_device.h"
+#include "device/cuda/cuda_team.h"
 
 /* The GPU of the calling thread's current context, if it has one, as CUDA's own libraries choose;
  * else one for each local rank, in turn. */
@@ -110,8 +110,8 @@ out:
     return status;
 }
 
-/* Stream writes to another GPU's memory work up to CUDA 13.0; from 13.1 on they are documented as
- * unsupported (NVIDIA/nccl issue 2052), and copies do it alone. */
+/* Copies unless asked: a stream write to another GPU's memory was the slower signal wherever it was
+ * measured, and from CUDA 13.1 on it is documented as unsupported (NVIDIA/nccl issue 2052). */
 static zcta_status choose_signals(struct zc_device *device)
 {
     const char *text = getenv("ZEROCTA_SIGNALS");
@@ -124,7 +124,7 @@ static zcta_status choose_signals(struct zc_device *device)
         return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "zcta_init", device->driver->version,
                        "ZEROCTA_SIGNALS is write, but from CUDA 13.1 on a stream cannot write to "
                        "another GPU's memory; unset it");
-    device->remote_writes = supported && (text == NULL || strcmp(text, "write") == 0);
+    device->remote_writes = text != NULL && strcmp(text, "write") == 0;
     return ZCTA_OK;
 }
 
@@ -221,8 +221,8 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .title = "Copy Engine",
         .signals = device->remote_writes ? "by write and by copy" : "by copy",
         .lanes = 2,
-        .lane_bytes = (size_t)2 << 20,
         .slot_bytes = 16,
+        .pad_head_bytes = sizeof(struct zc_cuda_marks),
         .scratch_bytes = (size_t)64 << 10,
         .local_copy_needs_sm = true,
         .gpu = device->ordinal,

@@ -38,8 +38,6 @@ static void destroy_handles(struct zc_cuda_team *team)
     }
     if (team->fork != NULL)
         driver->cuEventDestroy(team->fork);
-    if (team->marks != NULL)
-        driver->cuMemFreeHost(team->marks);
 }
 
 static void free_team(struct zc_cuda_team *team)
@@ -49,6 +47,7 @@ static void free_team(struct zc_cuda_team *team)
         zc_cuda_leave(team->device);
     }
     free(team->words);
+    free(team->runs);
     free(team);
 }
 
@@ -57,25 +56,6 @@ static zcta_status create_event(struct zc_device *device, zc_cu_event *event)
     return zc_cuda_status(device->driver, device->diag,
                           device->driver->cuEventCreate(event, ZC_CU_EVENT_DISABLE_TIMING),
                           "cuEventCreate", "preparing a team");
-}
-
-static zcta_status create_handles(struct zc_cuda_team *team)
-{
-    struct zc_device *device = team->device;
-    void *marks = NULL;
-    zcta_status status = create_event(device, &team->fork);
-
-    if (status == ZCTA_OK)
-        status = zc_cuda_status(
-            device->driver, device->diag,
-            device->driver->cuMemHostAlloc(&marks, sizeof *team->marks, ZC_CU_MEM_HOST_PORTABLE),
-            "cuMemHostAlloc", "preparing a team");
-    if (status != ZCTA_OK)
-        return status;
-    team->marks = marks;
-    atomic_init(&team->marks->begun, 0);
-    atomic_init(&team->marks->finished, 0);
-    return ZCTA_OK;
 }
 
 static void list_team(struct zc_cuda_team *team)
@@ -98,14 +78,15 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
     made->device = device;
     made->guard = guard;
     made->words = calloc(1, guard->pad_bytes);
-    if (made->words == NULL) {
+    made->runs = calloc(ZC_CUDA_RUNS, sizeof *made->runs);
+    if (made->words == NULL || made->runs == NULL) {
         status = zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
         goto fail;
     }
     status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
         goto fail;
-    status = create_handles(made);
+    status = create_event(device, &made->fork);
     zc_cuda_leave(device);
     if (status != ZCTA_OK)
         goto fail;
@@ -208,7 +189,7 @@ struct emission {
     const struct zc_program *program;
     zc_cu_stream streams[ZC_CUDA_LANES];
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
-    bool begun;    /* has been marked */
+    bool begun;    /* told by a signal or a mark */
     uint32_t ticket;
     uint32_t op_count;
     union zc_cu_mem_op ops[ZC_CUDA_BATCH];
@@ -256,10 +237,10 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
     const uint32_t count = e->captured ? 1 : zc_op_number(op);
     zcta_status status = ZCTA_OK;
 
-    /* Before this nothing of the program can be stuck. */
     if (!e->captured && !e->begun)
-        status = add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, (uintptr_t)&e->team->marks->begun,
-                            e->ticket);
+        status =
+            add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
+                       zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, begun)), e->ticket);
     e->begun = true;
     if (status == ZCTA_OK)
         status =
@@ -274,6 +255,11 @@ static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct z
     const uint32_t count = e->captured ? 1 : zc_op_number(op);
     const struct zc_device *device = e->team->device;
     zcta_status status;
+
+    if (!e->captured && !e->begun)
+        e->team->runs[e->ticket % ZC_CUDA_RUNS] =
+            (struct zc_cuda_run){.word = word_of(e, op), .value = zc_cuda_epoch(count)};
+    e->begun = true;
 
     if (op->flag.by_write)
         return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op),
@@ -354,38 +340,43 @@ static zcta_status emit(struct emission *e)
     return status;
 }
 
-uint32_t zc_cuda_look(struct zc_cuda_team *team)
+zcta_status zc_cuda_look(struct zc_cuda_team *team, struct zc_cuda_marks *marks)
 {
-    /* Pairs with the stream write, which the driver orders behind the program's accesses. */
-    const uint32_t now = atomic_load_explicit(&team->marks->finished, memory_order_acquire);
+    struct zc_device *device = team->device;
+    const struct zc_cuda_driver *driver = device->driver;
     uint32_t told = atomic_load_explicit(&team->guard->finished, memory_order_relaxed);
+    zcta_status status;
 
-    while ((int32_t)(now - told) > 0 &&
-           !atomic_compare_exchange_weak_explicit(&team->guard->finished, &told, now,
+    status = zc_cuda_status(
+        driver, device->diag,
+        driver->cuMemcpyDtoHAsync(marks, zc_cuda_mark(team, 0), sizeof *marks, device->stream),
+        "cuMemcpyDtoHAsync", "looking how far collectives have got");
+    if (status == ZCTA_OK)
+        status = zc_cuda_status(driver, device->diag, driver->cuStreamSynchronize(device->stream),
+                                "cuStreamSynchronize", "looking how far collectives have got");
+    while (status == ZCTA_OK && (int32_t)(marks->finished - told) > 0 &&
+           !atomic_compare_exchange_weak_explicit(&team->guard->finished, &told, marks->finished,
                                                   memory_order_release, memory_order_relaxed))
         continue;
-    return now;
+    return status;
 }
 
-/* Waits until at most `left` programs are under way. What is stuck is let go by the watchdog; only
- * a GPU that is broken itself never gets there, and says so when asked. */
+/* Waits until at most `left` programs are under way. What is stuck is let go by the watchdog; a GPU
+ * that is broken itself says so when asked. */
 static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
 {
-    const struct zc_device *device = team->device;
-    const uint32_t submitted = zc_guard_submitted(team->guard);
+    const struct zc_guard *guard = team->guard;
     const struct timespec nap = {.tv_nsec = 20000};
+    struct zc_cuda_marks marks;
     zcta_status status = ZCTA_OK;
 
-    for (uint32_t look = 1;
-         status == ZCTA_OK && (int32_t)(submitted - zc_cuda_look(team) - left) > 0; look++) {
-        nanosleep(&nap, NULL);
-        if (look % 64 == 0) {
-            const zc_cu_result result = device->driver->cuStreamQuery(device->stream);
-
-            status = zc_cuda_status(device->driver, device->diag,
-                                    result == ZC_CU_ERROR_NOT_READY ? ZC_CU_SUCCESS : result,
-                                    "cuStreamQuery", "waiting for collectives to finish");
-        }
+    while (status == ZCTA_OK &&
+           zc_guard_submitted(guard) -
+                   atomic_load_explicit(&guard->finished, memory_order_acquire) >
+               left) {
+        status = zc_cuda_look(team, &marks);
+        if (status == ZCTA_OK && zc_guard_submitted(guard) - marks.finished > left)
+            nanosleep(&nap, NULL);
     }
     return status;
 }
@@ -401,11 +392,12 @@ static zcta_status begin_run(struct emission *e)
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
                                "cuStreamGetId");
-    if (status == ZCTA_OK && id != team->last_stream && zc_cuda_look(team) != before)
-        status =
-            add_mem_op(e, 0, ZC_CU_MEM_OP_WAIT_VALUE_32, (uintptr_t)&team->marks->finished, before);
+    if (status == ZCTA_OK && id != team->last_stream)
+        status = add_mem_op(e, 0, ZC_CU_MEM_OP_WAIT_VALUE_32,
+                            zc_cuda_mark(team, offsetof(struct zc_cuda_marks, finished)), before);
     team->last_stream = id;
     e->ticket = before + 1;
+    team->runs[e->ticket % ZC_CUDA_RUNS] = (struct zc_cuda_run){.word = 0};
     return status;
 }
 
@@ -414,7 +406,8 @@ static zcta_status end_run(struct emission *e)
 {
     struct zc_cuda_team *team = e->team;
     zcta_status status =
-        add_mem_op(e, 0, ZC_CU_MEM_OP_WRITE_VALUE_32, (uintptr_t)&team->marks->finished, e->ticket);
+        add_mem_op(e, 0, ZC_CU_MEM_OP_WRITE_VALUE_32,
+                   zc_cuda_mark(team, offsetof(struct zc_cuda_marks, finished)), e->ticket);
 
     if (status == ZCTA_OK)
         status = flush(e, 0);
@@ -496,7 +489,8 @@ void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard)
 
 void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard)
 {
-    (void)device;
-    if (guard->device_data != NULL)
-        wait_until(guard->device_data, 0);
+    if (guard->device_data == NULL || zc_cuda_enter(device) != ZCTA_OK)
+        return;
+    wait_until(guard->device_data, 0);
+    zc_cuda_leave(device);
 }

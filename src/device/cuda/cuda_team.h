@@ -6,14 +6,24 @@
 
 #include "device/cuda/cuda_device.h"
 
-/* Words in pinned host memory. The GPU writes them in the order of the streams, with all that the
- * program wrote before, so that nobody has to ask the driver how far a stream has got. */
+/* The head of a rank's own pad. The streams write it in their order, each word with all that the
+ * program did before it, so that a submit need not ask the driver how far a stream has got. In GPU
+ * memory, because a stream write to host memory takes 1.5 us longer. */
 struct zc_cuda_marks {
-    _Atomic uint32_t begun;    /* the ticket of the program that came to its first wait last */
-    _Atomic uint32_t finished; /* the ticket of the program that ended last */
+    uint32_t begun; /* the ticket of the latest program that began with a wait */
+    uint32_t unused[3];
+    uint32_t finished; /* the ticket of the program that ended last */
+    uint32_t unused_too[3];
 };
 
 enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for the oldest */
+
+/* How the watchdog sees that a submitted program has begun: its first signal has arrived, or, where
+ * a wait comes first, `begun` has been marked. */
+struct zc_cuda_run {
+    zc_cu_pointer word; /* in a peer's pad; 0: look at the mark */
+    uint32_t value;
+};
 
 struct zc_cuda_team {
     struct zc_device *device;
@@ -21,7 +31,7 @@ struct zc_cuda_team {
     struct zc_cuda_team *next;
     zc_cu_stream lanes[ZC_CUDA_LANES]; /* [0] is never used: lane 0 is the caller's stream */
     zc_cu_event fork, joins[ZC_CUDA_LANES];
-    struct zc_cuda_marks *marks;
+    struct zc_cuda_run *runs;       /* ticket t is in runs[t % ZC_CUDA_RUNS] */
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
     /* The watchdog's own. */
     uint32_t watched;  /* the ticket whose begin has been seen */
@@ -29,7 +39,12 @@ struct zc_cuda_team {
     uint32_t *words;   /* room for a copy of the pad */
 };
 
-/* Takes over how far the GPU has got, and returns it. */
-uint32_t zc_cuda_look(struct zc_cuda_team *team);
+static inline zc_cu_pointer zc_cuda_mark(const struct zc_cuda_team *team, size_t offset)
+{
+    return (uintptr_t)team->guard->pad + offset;
+}
+
+/* Asks how far the GPU has got, and tells the guard. The context is current. */
+zcta_status zc_cuda_look(struct zc_cuda_team *team, struct zc_cuda_marks *marks);
 
 #endif

@@ -25,10 +25,10 @@ static uint32_t count_of(const struct zc_guard *guard, uint32_t slot)
 /* The index of slot `i`'s word in team->words. */
 static size_t word_index(const struct zc_guard *guard, uint32_t slot)
 {
-    return slot * guard->slot_bytes / sizeof(uint32_t);
+    return (guard->pad_head_bytes + slot * guard->slot_bytes) / sizeof(uint32_t);
 }
 
-/* Writes to every word what its last wait awaits. */
+/* Writes to every slot what its last wait awaits. */
 static void let_go(struct zc_cuda_team *team)
 {
     const struct zc_guard *guard = team->guard;
@@ -40,8 +40,9 @@ static void let_go(struct zc_cuda_team *team)
         team->words[word_index(guard, i)] = zc_cuda_epoch(count_of(guard, i));
         team->words[graph + word_index(guard, i)] = zc_cuda_epoch(1);
     }
-    if (driver->cuMemcpyHtoDAsync((uintptr_t)guard->pad, team->words, guard->pad_bytes,
-                                  team->device->stream) == ZC_CU_SUCCESS)
+    if (driver->cuMemcpyHtoDAsync(
+            (uintptr_t)guard->pad + guard->pad_head_bytes, team->words + word_index(guard, 0),
+            guard->pad_bytes - guard->pad_head_bytes, team->device->stream) == ZC_CU_SUCCESS)
         driver->cuStreamSynchronize(team->device->stream);
 }
 
@@ -61,18 +62,39 @@ static uint32_t find_missing(struct zc_cuda_team *team)
     return ZCTA_NO_RANK;
 }
 
-/* True if a program that has begun to wait has lasted too long. */
+/* Whether the program behind those that have finished has begun. Its slot of runs[] is safe to
+ * read: it is written before the program counts as submitted, and again only once it has finished.
+ */
+static bool has_begun(const struct zc_cuda_team *team, const struct zc_cuda_marks *marks)
+{
+    const struct zc_cuda_driver *driver = team->device->driver;
+    const uint32_t ticket = marks->finished + 1;
+    const struct zc_cuda_run run = team->runs[ticket % ZC_CUDA_RUNS];
+    uint32_t value = 0;
+
+    if (run.word == 0)
+        return (int32_t)(marks->begun - ticket) >= 0;
+    return driver->cuMemcpyDtoHAsync(&value, run.word, sizeof value, team->device->stream) ==
+               ZC_CU_SUCCESS &&
+           driver->cuStreamSynchronize(team->device->stream) == ZC_CU_SUCCESS &&
+           (int32_t)(value - run.value) >= 0;
+}
+
+/* True if a program that has begun has lasted too long. */
 static bool is_late(struct zc_cuda_team *team)
 {
-    const uint32_t submitted = zc_guard_submitted(team->guard);
-    const uint32_t finished = zc_cuda_look(team);
-    const uint32_t begun = atomic_load_explicit(&team->marks->begun, memory_order_relaxed);
+    const struct zc_guard *guard = team->guard;
+    const uint32_t submitted = zc_guard_submitted(guard);
+    struct zc_cuda_marks marks;
 
-    if (finished == submitted || (int32_t)(begun - finished) <= 0)
+    if (atomic_load_explicit(&guard->finished, memory_order_relaxed) == submitted ||
+        zc_cuda_look(team, &marks) != ZCTA_OK || (int32_t)(submitted - marks.finished) <= 0)
         return false;
-    if (team->watched != begun) {
-        team->watched = begun;
-        team->deadline = zc_deadline_in(team->guard->timeout_ns);
+    if (team->watched != marks.finished + 1) {
+        if (!has_begun(team, &marks))
+            return false;
+        team->watched = marks.finished + 1;
+        team->deadline = zc_deadline_in(guard->timeout_ns);
     }
     return zc_time_left_ns(team->deadline) == 0;
 }
