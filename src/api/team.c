@@ -287,6 +287,22 @@ static void unlist(zcta_team *team)
 static const char *const policy_names[] = {"unset", "DEFAULT", "EFFICIENCY", "ZERO"};
 static const char *const engine_names[] = {"auto", "ce", "nccl"};
 
+/* Two ranks of a team may share a GPU as processes, which take turns on it. The streams of one
+ * process share the GPU's queues, and a wait of one rank may stand in front of the very copy that
+ * it waits for. */
+static zcta_status check_sharing(const zcta_team *team, uint32_t a, uint32_t b)
+{
+    const int64_t pid = zc_mesh_pid(team->group.mesh, team->ranks[a]);
+
+    if (pid != zc_mesh_pid(team->group.mesh, team->ranks[b]))
+        return ZCTA_OK;
+    return zc_fail_rank(team->group.diag, ZCTA_ERR_UNSUPPORTED, team->ranks[b], "zcta_team_get", 0,
+                        "ranks %" PRIu32 " and %" PRIu32 " are threads of one process (pid %" PRId64
+                        ") and on one GPU, where their streams would wait for each other for ever; "
+                        "give each a GPU of its own, or make them processes",
+                        team->ranks[a], team->ranks[b], pid);
+}
+
 /* Whether any two ranks are on one GPU: a fact on which paths are chosen, so all must know it. */
 static zcta_status compare_units(zcta_team *team)
 {
@@ -303,8 +319,11 @@ static zcta_status compare_units(zcta_team *team)
     status = zc_group_exchange(&team->group, "zcta_team_get", "did not join the team",
                                ZC_TOPIC_UNITS, &mine, units, sizeof mine);
     for (uint32_t i = 0; i < team->group.count && status == ZCTA_OK; i++)
-        for (uint32_t j = 0; j < i; j++)
-            team->shared_gpu |= units[i] == units[j];
+        for (uint32_t j = 0; j < i && status == ZCTA_OK; j++)
+            if (units[i] == units[j]) {
+                team->shared_gpu = true;
+                status = check_sharing(team, j, i);
+            }
     free(units);
     return status;
 }

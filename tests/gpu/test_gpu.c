@@ -126,25 +126,101 @@ static void bytes_are_right_on_every_stream_and_under_every_policy(void **state)
     run_as_processes_with(2, &on_gpus, gather_on_streams, NULL);
 }
 
+/* Small calls by the batch, each with contents and an output of its own, checked after each batch.
+ */
+enum { SMALL = 64, SLOTS = 32 };
+
+static void fill_slots(const struct fixture *f, uint32_t call)
+{
+    const size_t output = (size_t)SMALL * f->count;
+    unsigned char shares[SLOTS * SMALL];
+
+    memset(f->bytes, 0xee, SLOTS * output);
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        model_fill(shares + i * (size_t)SMALL, call + i, f->rank, SMALL);
+        if (i % 2 == 0)
+            memcpy(f->bytes + i * output + f->rank * (size_t)SMALL, shares + i * (size_t)SMALL,
+                   SMALL);
+    }
+    EXPECT(zc_gpu_put(f->gpu, zcta_window_base(f->recv), f->bytes, SLOTS * output));
+    EXPECT(zc_gpu_put(f->gpu, zcta_window_base(f->send), shares, sizeof shares));
+}
+
 static void gather_often(zcta_context *context, void *data)
 {
-    struct fixture f = setup(context, 64);
+    struct fixture f = setup(context, SLOTS * SMALL);
+    const size_t output = (size_t)SMALL * f.count;
     const uint32_t calls = *(const uint32_t *)data;
 
-    for (uint32_t call = 0; call < calls; call++) {
-        fill(&f, call, 64, call % 2);
-        gather(&f, 64, call % 2, ZCTA_POLICY_ZERO, (zcta_stream)f.gpu->stream);
-        expect_gathered(&f, call, 64);
+    for (uint32_t call = 0; call < calls; call += SLOTS) {
+        fill_slots(&f, call);
+        for (uint32_t i = 0; i < SLOTS; i++) {
+            char *recv = (char *)zcta_window_base(f.recv) + i * output;
+            const char *send = i % 2 == 0 ? recv + f.rank * (size_t)SMALL
+                                          : (char *)zcta_window_base(f.send) + i * (size_t)SMALL;
+
+            EXPECT_OK(context, zcta_all_gather(f.world, send, recv, SMALL,
+                                               (zcta_stream)f.gpu->stream, NULL));
+        }
+        EXPECT(zc_gpu_get(f.gpu, f.bytes, zcta_window_base(f.recv), SLOTS * output));
+        for (uint32_t i = 0; i < SLOTS; i++)
+            EXPECT(model_wrong(f.bytes + i * output, call + i, f.count, SMALL) == 0);
     }
     teardown(&f);
 }
 
-static void many_small_calls_stay_right(void **state)
+static void a_million_small_calls_stay_right(void **state)
 {
-    uint32_t calls = 100000; /* past the 16 bits of a signal's count */
+    uint32_t calls = 1000000;
 
     (void)state;
     run_as_processes_with(2, &on_gpus, gather_often, &calls);
+}
+
+/* ---- Eight ranks, whatever GPUs there are ---- */
+
+static void gather_some(zcta_context *context, void *data)
+{
+    static const size_t shares[] = {1, 4096, 100001, 1 << 20};
+    struct fixture f = setup(context, 1 << 20);
+    uint32_t call = 0;
+
+    (void)data;
+    for (int place = 0; place < 2; place++)
+        for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+            for (uint32_t again = 0; again < 5; again++) {
+                fill(&f, ++call, shares[i], place == 0);
+                gather(&f, shares[i], place == 0, ZCTA_POLICY_DEFAULT, (zcta_stream)f.gpu->stream);
+                expect_gathered(&f, call, shares[i]);
+            }
+    teardown(&f);
+}
+
+static void eight_ranks_as_processes_share_the_gpus(void **state)
+{
+    (void)state;
+    run_as_processes_with(8, &on_gpus, gather_some, NULL);
+}
+
+/* A process that has used CUDA cannot fork ranks that do, so threads get one of their own. */
+static void run_as_threads_of_a_child(uint32_t count, const struct ranks_options *options,
+                                      rank_fn *function)
+{
+    const pid_t pid = fork();
+    int status = 0;
+
+    if (pid == 0) {
+        run_as_threads_with(count, options, function, NULL);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void ranks_as_threads_have_a_gpu_each(void **state)
+{
+    (void)state;
+    run_as_threads_of_a_child(count_gpus(), &on_gpus, gather_some);
 }
 
 /* ---- Graphs ---- */
@@ -392,7 +468,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_are_right_on_every_stream_and_under_every_policy),
-        cmocka_unit_test(many_small_calls_stay_right),
+        cmocka_unit_test(a_million_small_calls_stay_right),
+        cmocka_unit_test(eight_ranks_as_processes_share_the_gpus),
+        cmocka_unit_test(ranks_as_threads_have_a_gpu_each),
         cmocka_unit_test(a_captured_call_is_replayed_any_number_of_times_between_eager_ones),
         cmocka_unit_test(released_runs_are_right),
         cmocka_unit_test(a_view_shows_every_ranks_part),

@@ -39,9 +39,12 @@ static zcta_status allow(struct zc_device *device, zc_cu_pointer at, size_t byte
         .location = {.type = ZC_CU_MEM_LOCATION_DEVICE, .id = device->ordinal},
         .flags = ZC_CU_MEM_ACCESS_READWRITE};
 
-    return zc_cuda_status(device->driver, device->diag,
-                          device->driver->cuMemSetAccess(at, bytes, &access, 1), "cuMemSetAccess",
-                          "letting this GPU reach the memory; peer access may be missing");
+    return zc_cuda_status(
+        device->driver, device->diag, device->driver->cuMemSetAccess(at, bytes, &access, 1),
+        "cuMemSetAccess",
+        "letting this GPU reach a peer's memory; where NVLink or PCIe peer access "
+        "between the two is missing, as `zerocta info` shows, ranks on them cannot "
+        "share a team");
 }
 
 /* Maps the allocation behind memory->handle for this device. */
