@@ -55,8 +55,6 @@ struct zc_nccl {
 #undef MEMBER
 };
 
-const char *const zc_nccl_way_names[ZC_NCCL_WAYS] = {"nccl", "nccl-windows", "nccl-zero"};
-
 static bool ok(int result, const char *what)
 {
     if (result != 0)
@@ -97,6 +95,8 @@ bool zc_nccl_load(struct zc_nccl **nccl)
         zc_failure("perf", "out of memory");
         return false;
     }
+    /* NVLink multicast can put GPUs that others share out of service: only who asks gets it. */
+    setenv("NCCL_NVLS_ENABLE", "0", 0);
     made->library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
     if (made->library == NULL) {
         zc_failure("perf", "no NCCL to compare with: %s", dlerror());

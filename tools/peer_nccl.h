@@ -15,8 +15,6 @@ enum zc_nccl_way {
     ZC_NCCL_WAYS
 };
 
-extern const char *const zc_nccl_way_names[ZC_NCCL_WAYS];
-
 struct zc_nccl_id {
     char bytes[128];
 };

@@ -20,7 +20,7 @@
 #define MAX_DEFAULT     ((uint64_t)64 << 20)
 #define ITERATIONS_MOST 1000000u
 
-static const char *const peer_choices[] = {"none", "nccl", NULL};
+static const char *const peer_choices[] = {"none", "push", "nccl", NULL};
 
 static const struct zc_option options[] = {
     {.name = "ranks",
@@ -84,11 +84,16 @@ static const struct zc_option options[] = {
      .choices = zc_device_choices},
     {.name = "peer",
      .argument = "PEER",
-     .help = "measure NCCL's allgather as well, in turns, on the same buffers: by kernels, by "
-             "kernels with symmetric windows, and with CTA policy ZERO",
+     .help = "measure others as well, in turns, on the same buffers. push: our prepared plan with "
+             "early ready and, in place, bare pushes without a signal; nccl: these, and NCCL's "
+             "allgather by kernels, by kernels with symmetric windows, and with CTA policy ZERO",
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct zc_perf, peer),
      .choices = peer_choices},
+    {.name = "graph",
+     .help = "every call is a captured CUDA graph of one call, launched again and again",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct zc_perf, graph)},
     {.name = "iterations",
      .argument = "COUNT",
      .help = "timings a size; if not given, 10 to 1000, as many as fit into 0.3 s",

@@ -2,7 +2,8 @@
  *
  * perf.c reads the command line and decides who the ranks are; perf_threads.c makes them threads.
  * perf_rank.c is one rank's way through all sizes, perf_measure.c one size of it, perf_pattern.c
- * what the bytes must be. perf_table.c and perf_json.c are rank 0's report. */
+ * what the bytes must be; perf_contestants.c are those that are measured. perf_table.c and
+ * perf_json.c are rank 0's report. */
 #ifndef ZC_PERF_H
 #define ZC_PERF_H
 
@@ -14,16 +15,28 @@
 #include "peer_nccl.h"
 #include "zerocta/zerocta.h"
 
+enum zc_contestant {
+    ZC_CONTESTANT_OURS,
+    ZC_CONTESTANT_RELEASED, /* ours, prepared, with early ready */
+    ZC_CONTESTANT_PUSH,     /* pushes without a signal */
+    ZC_CONTESTANT_NCCL,     /* and its other ways, as in enum zc_nccl_way */
+    ZC_CONTESTANT_NCCL_WINDOWS,
+    ZC_CONTESTANT_NCCL_ZERO,
+    ZC_CONTESTANTS
+};
+
 /* ---- What was asked for: perf.c ---- */
+
+enum zc_peer { ZC_PEER_NONE, ZC_PEER_PUSH, ZC_PEER_NCCL };
 
 struct zc_perf {
     uint64_t rank_count;             /* 0: not given */
     uint64_t bytes_min, bytes_max;   /* of the whole output */
     uint64_t factor;                 /* from one size to the next */
     uint64_t policy, engine, device; /* indexes into the choices */
-    uint64_t peer;                   /* 1: NCCL, in turns with ours */
+    uint64_t peer;                   /* an enum zc_peer */
     uint64_t iterations;             /* timings a size; 0: chosen by time */
-    bool in_place, threads;
+    bool in_place, threads, graph;
     const char *json; /* NULL: none wanted */
     int argc;         /* the command line, for the record */
     char **argv;
@@ -63,8 +76,9 @@ struct zc_perf_row {
     /* The peer's, on the same buffers in the same run: medians of its slowest rank. */
     uint32_t peer_count;
     struct {
+        const char *name;
         double time_us, submit_us;
-    } peers[ZC_NCCL_WAYS];
+    } peers[ZC_CONTESTANTS];
 };
 
 /* How many sizes there can be: from 1 byte to ZC_OUTPUT_BYTES_MAX, doubled each time. */
@@ -103,7 +117,8 @@ struct zc_bench {
     struct zc_gpu *gpu;   /* NULL on the host */
     char *stage;          /* room for an output and a share in the CPU's memory; NULL on the host */
     struct zc_nccl *nccl; /* NULL: no peer */
-    uint32_t contestants; /* we, and every way of the peer */
+    enum zc_contestant contestants[ZC_CONTESTANTS]; /* in turns; the first is ours */
+    uint32_t contestant_count;
     uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each contestant */
     uint64_t *told;                  /* what all ranks told last: room for a round */
     uint64_t serial;                 /* of the next call: its contents are its own */
@@ -124,6 +139,31 @@ bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_
 /* Measures one size and checks its bytes. Returns an exit status, having said why if it is not 0;
  * wrong bytes are no failure here. All but the path of *row is the same on all ranks. */
 int zc_perf_measure(struct zc_bench *bench, uint64_t share, struct zc_perf_row *row);
+
+/* ---- Contestants: perf_contestants.c ---- */
+
+/* What they gather. */
+struct zc_target {
+    struct zc_bench *bench;
+    uint64_t share;
+    char *own, *out;                         /* this rank's share, and the output */
+    zcta_plan *plan;                         /* of the released one */
+    zc_cu_graph_exec graphs[ZC_CONTESTANTS]; /* of one call each, under --graph */
+};
+
+extern const char *const zc_contestant_names[ZC_CONTESTANTS];
+
+zcta_call_params zc_perf_call_params(const struct zc_perf *perf);
+zcta_stream zc_perf_stream(const struct zc_bench *bench);
+
+/* Who takes part, by what was asked for. */
+void zc_contestants_choose(struct zc_bench *bench);
+/* Prepares plans and graphs. Collective. Closing is fine after a failure. */
+bool zc_contestants_open(struct zc_target *target);
+void zc_contestants_close(struct zc_target *target);
+bool zc_contestant_call(const struct zc_target *target, enum zc_contestant contestant);
+/* After its calls: until what the others sent has arrived. Collective. */
+bool zc_contestant_settle(const struct zc_target *target, enum zc_contestant contestant);
 
 /* Runs perf->rank_count ranks as threads of this process. Returns the exit status. */
 int zc_perf_threads(const struct zc_perf *perf);

@@ -48,7 +48,7 @@ static json_t *make_peers(const struct zc_perf_row *row)
     json_t *peers = json_object();
 
     for (uint32_t i = 0; i < row->peer_count; i++)
-        json_object_set_new(peers, zc_nccl_way_names[i],
+        json_object_set_new(peers, row->peers[i].name,
                             json_pack("{s:f, s:f}", "time_us", row->peers[i].time_us, "submit_us",
                                       row->peers[i].submit_us));
     return peers;
@@ -87,13 +87,14 @@ static json_t *make_report(const struct zc_perf *perf, const struct zc_perf_resu
     if (gmtime_r(&now, &utc) != NULL)
         strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
     /* An "o" takes the reference, and json_pack() fails as a whole if one is NULL. */
-    return json_pack(
-        "{s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:s, s:s, s:s, s:o, s:I, s:s}", "version",
-        version_text, "date", date, "command", make_command(perf), "machine", make_machine(),
-        "collective", "all_gather", "ranks", (json_int_t)result->rank_count, "ranks_are",
-        result->ranks_are, "device", result->device, "policy", zc_policy_choices[perf->policy],
-        "engine", zc_engine_choices[perf->engine], "rows", make_rows(perf, result), "wrong_bytes",
-        (json_int_t)result->wrong_bytes, "verdict", result->wrong_bytes == 0 ? "OK" : "FAILED");
+    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:o, s:I, s:s}",
+                     "version", version_text, "date", date, "command", make_command(perf),
+                     "machine", make_machine(), "collective", "all_gather", "ranks",
+                     (json_int_t)result->rank_count, "ranks_are", result->ranks_are, "device",
+                     result->device, "policy", zc_policy_choices[perf->policy], "engine",
+                     zc_engine_choices[perf->engine], "graph", (int)perf->graph, "rows",
+                     make_rows(perf, result), "wrong_bytes", (json_int_t)result->wrong_bytes,
+                     "verdict", result->wrong_bytes == 0 ? "OK" : "FAILED");
 }
 
 bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result)

@@ -35,8 +35,9 @@ enum {
 struct size {
     struct zc_bench *bench;
     uint64_t share;
-    char *own, *out; /* this rank's share, and the output */
-    /* The same as the CPU sees them: themselves on the host, copies that are moved on a GPU. */
+    struct zc_target target;
+    /* Share and output as the CPU sees them: themselves on the host, copies that are moved on a
+     * GPU. */
     char *own_view, *out_view;
 };
 
@@ -52,7 +53,7 @@ static bool place(const struct size *size, char *at, const char *view, uint64_t 
 static bool view(const struct size *size, uint64_t offset, uint64_t bytes)
 {
     return size->bench->gpu == NULL ||
-           zc_gpu_get(size->bench->gpu, size->out_view + offset, size->out + offset, bytes);
+           zc_gpu_get(size->bench->gpu, size->out_view + offset, size->target.out + offset, bytes);
 }
 
 static bool prepare(const struct size *size, uint64_t serial)
@@ -63,8 +64,8 @@ static bool prepare(const struct size *size, uint64_t serial)
         zc_pattern_poison(zc_pattern_of(rank, serial), size->out_view + rank * size->share, 0,
                           size->share);
     zc_pattern_fill(zc_pattern_of(bench->rank, serial), size->own_view, 0, size->share);
-    return place(size, size->out, size->out_view, size->share * bench->rank_count) &&
-           place(size, size->own, size->own_view, size->share);
+    return place(size, size->target.out, size->out_view, size->share * bench->rank_count) &&
+           place(size, size->target.own, size->own_view, size->share);
 }
 
 /* Adds the wrong bytes of the whole output. */
@@ -102,7 +103,7 @@ static bool stamp(const struct size *size, uint64_t serial)
         const uint64_t offset = stamp_offset(size, i), bytes = stamp_bytes(size, offset);
 
         zc_pattern_fill(pattern, size->own_view + offset, offset, bytes);
-        placed = place(size, size->own + offset, size->own_view + offset, bytes);
+        placed = place(size, size->target.own + offset, size->own_view + offset, bytes);
     }
     return placed;
 }
@@ -127,49 +128,21 @@ static bool count_wrong_stamps(const struct size *size, uint64_t serial, uint64_
 
 /* ---- Calls ---- */
 
-static zcta_call_params call_params(const struct zc_perf *perf)
-{
-    return (zcta_call_params){.size = sizeof(zcta_call_params),
-                              .policy = (zcta_policy)(perf->policy + 1),
-                              .engine = (zcta_engine)perf->engine};
-}
-
-static zcta_stream stream(const struct zc_bench *bench)
-{
-    return bench->gpu == NULL ? NULL : (zcta_stream)bench->gpu->stream;
-}
-
-static bool call(const struct size *size)
-{
-    const zcta_call_params params = call_params(size->bench->perf);
-
-    return zcta_all_gather(size->bench->world, size->own, size->out, size->share,
-                           stream(size->bench), &params) == ZCTA_OK;
-}
-
-/* Contestant 0 is ours; the others are the peer's ways. */
-static bool call_contestant(const struct size *size, uint32_t contestant)
-{
-    if (contestant == 0)
-        return call(size);
-    return zc_nccl_all_gather(size->bench->nccl, (enum zc_nccl_way)(contestant - 1), size->own,
-                              size->out, size->share, stream(size->bench));
-}
-
 static bool barrier(const struct zc_bench *bench)
 {
-    return zcta_barrier(bench->world, stream(bench)) == ZCTA_OK;
+    return zcta_barrier(bench->world, zc_perf_stream(bench)) == ZCTA_OK;
 }
 
 static bool check_fully(const struct size *size, uint64_t *wrong)
 {
     const uint64_t serial = size->bench->serial++;
 
-    return prepare(size, serial) && call(size) && count_wrong(size, serial, wrong);
+    return prepare(size, serial) && zc_contestant_call(&size->target, ZC_CONTESTANT_OURS) &&
+           count_wrong(size, serial, wrong);
 }
 
 /* Between two moments in the GPU's stream; the CPU's time is only that of enqueueing. */
-static bool take_gpu_time(const struct size *size, uint32_t contestant, uint32_t batch,
+static bool take_gpu_time(const struct size *size, enum zc_contestant contestant, uint32_t batch,
                           uint64_t *time_ns, uint64_t *submit_ns)
 {
     struct zc_gpu *gpu = size->bench->gpu;
@@ -178,7 +151,7 @@ static bool take_gpu_time(const struct size *size, uint32_t contestant, uint32_t
 
     begin = zc_now_ns();
     for (uint32_t i = 0; i < batch && called; i++)
-        called = call_contestant(size, contestant);
+        called = zc_contestant_call(&size->target, contestant);
     *submit_ns = (zc_now_ns() - begin) / batch;
     called = called && zc_gpu_mark(gpu, gpu->end) && zc_gpu_elapsed_ns(gpu, time_ns);
     *time_ns /= batch;
@@ -187,7 +160,7 @@ static bool take_gpu_time(const struct size *size, uint32_t contestant, uint32_t
 
 /* Time of one call out of `batch` that directly follow each other. With the NULL stream of the host
  * a call has done its work when it returns, so the time in the call is the whole. */
-static bool take_time(const struct size *size, uint32_t contestant, uint32_t batch,
+static bool take_time(const struct size *size, enum zc_contestant contestant, uint32_t batch,
                       uint64_t *time_ns, uint64_t *submit_ns)
 {
     uint64_t begin, end;
@@ -199,7 +172,7 @@ static bool take_time(const struct size *size, uint32_t contestant, uint32_t bat
         return take_gpu_time(size, contestant, batch, time_ns, submit_ns);
     begin = zc_now_ns();
     for (uint32_t i = 0; i < batch && called; i++)
-        called = call(size);
+        called = zc_contestant_call(&size->target, contestant);
     end = zc_now_ns();
     *time_ns = *submit_ns = (end - begin) / batch;
     return called;
@@ -234,7 +207,7 @@ static bool calibrate(const struct size *size, struct zc_perf_row *row)
     uint64_t fastest = UINT64_MAX, submit_ns;
 
     for (uint32_t i = 0; i < ZC_PERF_CALIBRATIONS; i++)
-        if (!take_time(size, 0, 1, &bench->times_ns[i], &submit_ns))
+        if (!take_time(size, ZC_CONTESTANT_OURS, 1, &bench->times_ns[i], &submit_ns))
             return false;
     if (!zc_perf_agree(bench, ZC_PERF_LARGEST, bench->times_ns, ZC_PERF_CALIBRATIONS))
         return false;
@@ -245,14 +218,16 @@ static bool calibrate(const struct size *size, struct zc_perf_row *row)
 }
 
 /* One timing of one contestant; its stamps must arrive. */
-static bool time_one(const struct size *size, const struct zc_perf_row *row, uint32_t contestant,
+static bool time_one(const struct size *size, const struct zc_perf_row *row, uint32_t turn,
                      uint32_t sample, uint64_t serial, uint64_t *wrong)
 {
     const struct zc_bench *bench = size->bench;
-    const size_t at = (size_t)contestant * bench->samples_max + sample;
+    const size_t at = (size_t)turn * bench->samples_max + sample;
+    const enum zc_contestant contestant = bench->contestants[turn];
 
     return stamp(size, serial) &&
            take_time(size, contestant, row->batch, &bench->times_ns[at], &bench->submits_ns[at]) &&
+           zc_contestant_settle(&size->target, contestant) &&
            count_wrong_stamps(size, serial, wrong);
 }
 
@@ -260,15 +235,15 @@ static bool time_one(const struct size *size, const struct zc_perf_row *row, uin
 static bool time_all(const struct size *size, const struct zc_perf_row *row, uint64_t *wrong)
 {
     struct zc_bench *bench = size->bench;
-    const uint64_t last = bench->serial, timings = (uint64_t)row->samples * bench->contestants;
+    const uint64_t last = bench->serial, timings = (uint64_t)row->samples * bench->contestant_count;
 
     /* The last stamp restores the pattern that the share had before the first. */
     if (!prepare(size, last))
         return false;
     for (uint64_t i = 0; i < timings; i++)
-        if (!time_one(size, row, (uint32_t)(i % bench->contestants),
-                      (uint32_t)(i / bench->contestants), i + 1 == timings ? last : last + 1 + i,
-                      wrong))
+        if (!time_one(size, row, (uint32_t)(i % bench->contestant_count),
+                      (uint32_t)(i / bench->contestant_count),
+                      i + 1 == timings ? last : last + 1 + i, wrong))
             return false;
     bench->serial += timings + 1;
     return count_wrong(size, last, wrong);
@@ -329,15 +304,16 @@ static int conclude(struct zc_bench *bench, struct zc_perf_row *row)
 {
     bool agreed = zc_perf_agree(bench, ZC_PERF_SUM, &row->wrong_bytes, 1);
 
-    for (uint32_t i = 0; i < bench->contestants && agreed; i++)
+    for (uint32_t i = 0; i < bench->contestant_count && agreed; i++)
         agreed = agree_on_times(bench, i, row->samples);
     if (!agreed)
         return zc_perf_complain(bench, "no times of the other ranks");
     summarize(bench, row);
-    row->peer_count = bench->contestants - 1;
+    row->peer_count = bench->contestant_count - 1;
     for (uint32_t i = 0; i < row->peer_count; i++) {
         const size_t at = (size_t)(i + 1) * bench->samples_max;
 
+        row->peers[i].name = zc_contestant_names[bench->contestants[i + 1]];
         row->peers[i].time_us = median_of(bench->times_ns + at, row->samples);
         row->peers[i].submit_us = median_of(bench->submits_ns + at, row->samples);
     }
@@ -382,39 +358,56 @@ static void find_path(const zcta_path_counter *before, const zcta_path_counter *
     }
 }
 
+/* Where things are for shares of this size. */
+static struct size place_size(struct zc_bench *bench, uint64_t share)
+{
+    char *out = zcta_window_base(bench->recv);
+    struct size size = {.bench = bench, .share = share};
+
+    size.target = (struct zc_target){.bench = bench,
+                                     .share = share,
+                                     .out = out,
+                                     .own = bench->send != NULL ? zcta_window_base(bench->send)
+                                                                : out + bench->rank * share};
+    size.out_view = bench->stage != NULL ? bench->stage : out;
+    size.own_view = bench->stage == NULL  ? size.target.own
+                    : bench->send != NULL ? bench->stage + share * bench->rank_count
+                                          : bench->stage + bench->rank * share;
+    return size;
+}
+
+static bool check_and_time(struct size *size, struct zc_perf_row *row)
+{
+    const uint32_t checks = row->bytes < LARGE_BYTES ? CHECKS : 1;
+    bool ran = zc_contestants_open(&size->target);
+
+    for (uint32_t i = 0; i < checks && ran; i++)
+        ran = check_fully(size, &row->wrong_bytes);
+    ran = ran && calibrate(size, row) && time_all(size, row, &row->wrong_bytes) &&
+          check_fully(size, &row->wrong_bytes);
+    zc_contestants_close(&size->target);
+    return ran;
+}
+
 int zc_perf_measure(struct zc_bench *bench, uint64_t share, struct zc_perf_row *row)
 {
-    const zcta_call_params params = call_params(bench->perf);
-    struct size size = {.bench = bench, .share = share, .out = zcta_window_base(bench->recv)};
+    const zcta_call_params params = zc_perf_call_params(bench->perf);
+    struct size size = place_size(bench, share);
     struct zc_perf_row made = {.bytes = share * bench->rank_count, .share = share};
     zcta_path_counter before[COUNTERS], after[COUNTERS];
-    const uint32_t checks = made.bytes < LARGE_BYTES ? CHECKS : 1;
-    uint64_t wrong = 0;
     zcta_report report;
-    bool ran = true;
     int status;
 
-    size.own = bench->send != NULL ? zcta_window_base(bench->send) : size.out + bench->rank * share;
-    size.out_view = bench->stage != NULL ? bench->stage : size.out;
-    size.own_view = bench->stage == NULL  ? size.own
-                    : bench->send != NULL ? bench->stage + made.bytes
-                                          : bench->stage + bench->rank * share;
-    if (zcta_explain_all_gather(bench->world, size.own, size.out, share, &params, &report) !=
-        ZCTA_OK)
+    if (zcta_explain_all_gather(bench->world, size.target.own, size.target.out, share, &params,
+                                &report) != ZCTA_OK)
         return zc_perf_complain(bench, "no choice");
     if (report.chosen >= report.path_count)
         return complain_no_path(bench, &report);
-
     read_counters(bench, before);
-    for (uint32_t i = 0; i < checks && ran; i++)
-        ran = check_fully(&size, &wrong);
-    ran = ran && calibrate(&size, &made) && time_all(&size, &made, &wrong) &&
-          check_fully(&size, &wrong);
-    if (!ran)
+    if (!check_and_time(&size, &made))
         return zc_perf_complain(bench, "no allgather");
     read_counters(bench, after);
     find_path(before, after, &report, &made);
-    made.wrong_bytes = wrong;
     status = conclude(bench, &made);
     if (status == ZC_EXIT_OK)
         *row = made;

@@ -84,10 +84,12 @@ static int make_room(struct zc_bench *bench)
 
     bench->samples_max =
         perf->iterations != 0 ? (uint32_t)perf->iterations : (uint32_t)SAMPLES_MOST;
-    bench->contestants = perf->peer != 0 ? 1 + ZC_NCCL_WAYS : 1;
-    bench->times_ns = calloc((size_t)bench->samples_max * bench->contestants + ZC_PERF_CALIBRATIONS,
-                             sizeof(uint64_t));
-    bench->submits_ns = calloc((size_t)bench->samples_max * bench->contestants, sizeof(uint64_t));
+    zc_contestants_choose(bench);
+    bench->times_ns =
+        calloc((size_t)bench->samples_max * bench->contestant_count + ZC_PERF_CALIBRATIONS,
+               sizeof(uint64_t));
+    bench->submits_ns =
+        calloc((size_t)bench->samples_max * bench->contestant_count, sizeof(uint64_t));
     bench->told = calloc((size_t)bench->rank_count * ROUND_NUMBERS, sizeof(uint64_t));
     if (bench->times_ns == NULL || bench->submits_ns == NULL || bench->told == NULL)
         return zc_failure("perf", "rank %" PRIu32 ": out of memory", bench->rank);
@@ -137,8 +139,6 @@ static int open_peer(struct zc_bench *bench)
     struct zc_nccl_id id = {{0}};
     bool opened;
 
-    if (bench->gpu == NULL)
-        return zc_failure("perf", "NCCL moves GPU memory; --peer nccl needs --device cuda");
     opened = zc_nccl_load(&bench->nccl);
     for (int way = 0; way < ZC_NCCL_WAYS && opened; way++)
         opened = zc_nccl_make_id(bench->nccl, &id) &&
@@ -204,7 +204,10 @@ static int run(struct zc_bench *bench, struct zc_perf_result *result)
         status = open_gpu(bench);
     if (status == ZC_EXIT_OK)
         status = make_windows(bench);
-    if (status == ZC_EXIT_OK && perf->peer != 0)
+    if (status == ZC_EXIT_OK && bench->gpu == NULL && (perf->peer != ZC_PEER_NONE || perf->graph))
+        status = zc_failure("perf", "graphs, bare pushes and NCCL are of GPUs; --graph and --peer "
+                                    "need --device cuda");
+    if (status == ZC_EXIT_OK && perf->peer == ZC_PEER_NCCL)
         status = open_peer(bench);
     if (status != ZC_EXIT_OK)
         return status;

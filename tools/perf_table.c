@@ -28,7 +28,7 @@ void zc_perf_table_row(const struct zc_perf *perf, const struct zc_perf_row *row
         printf("%23s  %-5s %10.1f %10s %10.1f %9s %9.3f %8s  %-17s %.2f x ours\n", "", "",
                row->peers[i].time_us, "", row->peers[i].submit_us, "",
                row->algbw > 0 ? row->busbw * row->time_us / row->peers[i].time_us : 0, "",
-               zc_nccl_way_names[i], row->peers[i].time_us / row->time_us);
+               row->peers[i].name, row->peers[i].time_us / row->time_us);
     fflush(stdout);
 }
 

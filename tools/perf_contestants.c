@@ -1,0 +1,165 @@
+/* Who is measured: our call, our call with early ready, bare pushes, and the peer's ways; called
+ * one by one, or launched as graphs of one captured call each. */
+#include "perf.h"
+
+enum { CAPTURE_RELAXED = 2 };
+
+const char *const zc_contestant_names[ZC_CONTESTANTS] = {
+    [ZC_CONTESTANT_OURS] = "zerocta",
+    [ZC_CONTESTANT_RELEASED] = "zerocta, released",
+    [ZC_CONTESTANT_PUSH] = "bare pushes",
+    [ZC_CONTESTANT_NCCL] = "nccl",
+    [ZC_CONTESTANT_NCCL_WINDOWS] = "nccl-windows",
+    [ZC_CONTESTANT_NCCL_ZERO] = "nccl-zero",
+};
+
+void zc_contestants_choose(struct zc_bench *bench)
+{
+    const struct zc_perf *perf = bench->perf;
+    uint32_t count = 0;
+
+    bench->contestants[count++] = ZC_CONTESTANT_OURS;
+    if (perf->peer != ZC_PEER_NONE && !perf->graph)
+        bench->contestants[count++] = ZC_CONTESTANT_RELEASED;
+    if (perf->peer != ZC_PEER_NONE && perf->in_place)
+        bench->contestants[count++] = ZC_CONTESTANT_PUSH;
+    for (int way = 0; perf->peer == ZC_PEER_NCCL && way < ZC_NCCL_WAYS; way++)
+        bench->contestants[count++] = (enum zc_contestant)(ZC_CONTESTANT_NCCL + way);
+    bench->contestant_count = count;
+}
+
+zcta_call_params zc_perf_call_params(const struct zc_perf *perf)
+{
+    return (zcta_call_params){.size = sizeof(zcta_call_params),
+                              .policy = (zcta_policy)(perf->policy + 1),
+                              .engine = (zcta_engine)perf->engine};
+}
+
+zcta_stream zc_perf_stream(const struct zc_bench *bench)
+{
+    return bench->gpu == NULL ? NULL : (zcta_stream)bench->gpu->stream;
+}
+
+static bool call_ours(const struct zc_target *target)
+{
+    const zcta_call_params params = zc_perf_call_params(target->bench->perf);
+
+    return zcta_all_gather(target->bench->world, target->own, target->out, target->share,
+                           zc_perf_stream(target->bench), &params) == ZCTA_OK;
+}
+
+static bool call_released(const struct zc_target *target)
+{
+    const zcta_stream stream = zc_perf_stream(target->bench);
+
+    return zcta_plan_run(target->plan, stream) == ZCTA_OK &&
+           zcta_release(target->plan, stream) == ZCTA_OK;
+}
+
+/* What no allgather can be faster than: the pushes alone, with nothing that says when they may
+ * begin or that they have arrived. */
+static bool push(const struct zc_target *target)
+{
+    const struct zc_bench *bench = target->bench;
+    struct zc_gpu *gpu = bench->gpu;
+    const uint64_t at = bench->rank * target->share;
+    bool pushed = true;
+
+    for (uint32_t step = 1; step < bench->rank_count && pushed; step++) {
+        char *peer = zcta_window_peer(bench->recv, (bench->rank + step) % bench->rank_count);
+
+        pushed = zc_gpu_ok(gpu,
+                           gpu->driver.cuMemcpyAsync((uintptr_t)(peer + at), (uintptr_t)target->own,
+                                                     target->share, gpu->stream),
+                           "cuMemcpyAsync");
+    }
+    return pushed;
+}
+
+static bool call_nccl(const struct zc_target *target, enum zc_contestant contestant)
+{
+    return zc_nccl_all_gather(target->bench->nccl,
+                              (enum zc_nccl_way)(contestant - ZC_CONTESTANT_NCCL), target->own,
+                              target->out, target->share, zc_perf_stream(target->bench));
+}
+
+static bool call_eagerly(const struct zc_target *target, enum zc_contestant contestant)
+{
+    switch (contestant) {
+    case ZC_CONTESTANT_OURS:
+        return call_ours(target);
+    case ZC_CONTESTANT_RELEASED:
+        return call_released(target);
+    case ZC_CONTESTANT_PUSH:
+        return push(target);
+    default:
+        return call_nccl(target, contestant);
+    }
+}
+
+bool zc_contestant_call(const struct zc_target *target, enum zc_contestant contestant)
+{
+    struct zc_gpu *gpu = target->bench->gpu;
+    const zc_cu_graph_exec graph = target->graphs[contestant];
+
+    if (graph == NULL)
+        return call_eagerly(target, contestant);
+    return zc_gpu_ok(gpu, gpu->driver.cuGraphLaunch(graph, gpu->stream), "cuGraphLaunch");
+}
+
+bool zc_contestant_settle(const struct zc_target *target, enum zc_contestant contestant)
+{
+    const struct zc_bench *bench = target->bench;
+
+    /* Only the pushes do not know whether the peers' have arrived. */
+    return contestant != ZC_CONTESTANT_PUSH ||
+           (zcta_barrier(bench->world, zc_perf_stream(bench)) == ZCTA_OK &&
+            zc_gpu_synchronize(bench->gpu));
+}
+
+static bool capture(struct zc_target *target, enum zc_contestant contestant)
+{
+    struct zc_gpu *gpu = target->bench->gpu;
+    const struct zc_cuda_driver *d = &gpu->driver;
+    zc_cu_graph graph = NULL;
+    bool captured;
+
+    /* Once outside: what is made ready at a first call cannot be captured. */
+    if (!call_eagerly(target, contestant) || !zc_gpu_synchronize(gpu))
+        return false;
+    captured = zc_gpu_ok(gpu, d->cuStreamBeginCapture(gpu->stream, CAPTURE_RELAXED),
+                         "cuStreamBeginCapture") &&
+               call_eagerly(target, contestant);
+    captured = zc_gpu_ok(gpu, d->cuStreamEndCapture(gpu->stream, &graph), "cuStreamEndCapture") &&
+               captured &&
+               zc_gpu_ok(gpu, d->cuGraphInstantiateWithFlags(&target->graphs[contestant], graph, 0),
+                         "cuGraphInstantiateWithFlags");
+    if (graph != NULL)
+        d->cuGraphDestroy(graph);
+    return captured;
+}
+
+bool zc_contestants_open(struct zc_target *target)
+{
+    const struct zc_bench *bench = target->bench;
+    const zcta_call_params params = zc_perf_call_params(bench->perf);
+    bool opened = true;
+
+    for (uint32_t i = 0; i < bench->contestant_count && opened; i++) {
+        if (bench->contestants[i] == ZC_CONTESTANT_RELEASED)
+            opened = zcta_plan_all_gather(bench->world, target->own, target->out, target->share,
+                                          &params, &target->plan) == ZCTA_OK;
+        if (opened && bench->perf->graph)
+            opened = capture(target, bench->contestants[i]);
+    }
+    return opened;
+}
+
+void zc_contestants_close(struct zc_target *target)
+{
+    for (int i = 0; i < ZC_CONTESTANTS; i++)
+        if (target->graphs[i] != NULL)
+            target->bench->gpu->driver.cuGraphExecDestroy(target->graphs[i]);
+    if (target->plan != NULL)
+        zcta_plan_free(&target->plan);
+}
