@@ -39,6 +39,8 @@ typedef struct ncclComm *comm;
     X(ncclCommInitRankConfig,                                                                      \
       (comm * made, int rank_count, struct zc_nccl_id id, int rank, struct config *config))        \
     X(ncclCommDestroy, (comm communicator))                                                        \
+    X(ncclMemAlloc, (void **memory, size_t bytes))                                                 \
+    X(ncclMemFree, (void *memory))                                                                 \
     X(ncclCommWindowRegister,                                                                      \
       (comm communicator, void *base, size_t bytes, void **window, int flags))                     \
     X(ncclCommWindowDeregister, (comm communicator, void *window))                                 \
@@ -145,11 +147,28 @@ bool zc_nccl_open(struct zc_nccl *nccl, enum zc_nccl_way way, const struct zc_nc
 
     for (int i = 0; i < 2 && opened && way != ZC_NCCL_DEFAULT; i++)
         if (memory[i].base != NULL)
-            opened =
-                ok(nccl->ncclCommWindowRegister(nccl->comms[way], memory[i].base, memory[i].bytes,
-                                                &nccl->windows[way][i], WINDOW_SYMMETRIC),
-                   "ncclCommWindowRegister");
+            opened = zc_nccl_register(nccl, way, i, &memory[i]);
     return opened;
+}
+
+bool zc_nccl_register(struct zc_nccl *nccl, enum zc_nccl_way way, int index,
+                      const struct zc_nccl_memory *memory)
+{
+    return ok(nccl->ncclCommWindowRegister(nccl->comms[way], memory->base, memory->bytes,
+                                           &nccl->windows[way][index], WINDOW_SYMMETRIC),
+              "ncclCommWindowRegister");
+}
+
+bool zc_nccl_allocate(struct zc_nccl *nccl, struct zc_nccl_memory *memory)
+{
+    return ok(nccl->ncclMemAlloc(&memory->base, memory->bytes), "ncclMemAlloc");
+}
+
+void zc_nccl_free(struct zc_nccl *nccl, struct zc_nccl_memory *memory)
+{
+    if (memory->base != NULL)
+        nccl->ncclMemFree(memory->base);
+    memory->base = NULL;
 }
 
 bool zc_nccl_all_gather(struct zc_nccl *nccl, enum zc_nccl_way way, const void *send, void *recv,
@@ -164,17 +183,24 @@ int zc_nccl_version(const struct zc_nccl *nccl)
     return nccl->version;
 }
 
+void zc_nccl_shut(struct zc_nccl *nccl, enum zc_nccl_way way)
+{
+    for (int i = 0; i < 2; i++) {
+        if (nccl->windows[way][i] != NULL)
+            nccl->ncclCommWindowDeregister(nccl->comms[way], nccl->windows[way][i]);
+        nccl->windows[way][i] = NULL;
+    }
+    if (nccl->comms[way] != NULL)
+        nccl->ncclCommDestroy(nccl->comms[way]);
+    nccl->comms[way] = NULL;
+}
+
 void zc_nccl_close(struct zc_nccl *nccl)
 {
     if (nccl == NULL)
         return;
-    for (int way = 0; way < ZC_NCCL_WAYS; way++) {
-        for (int i = 0; i < 2; i++)
-            if (nccl->windows[way][i] != NULL)
-                nccl->ncclCommWindowDeregister(nccl->comms[way], nccl->windows[way][i]);
-        if (nccl->comms[way] != NULL)
-            nccl->ncclCommDestroy(nccl->comms[way]);
-    }
+    for (int way = 0; way < ZC_NCCL_WAYS; way++)
+        zc_nccl_shut(nccl, (enum zc_nccl_way)way);
     if (nccl->library != NULL)
         dlclose(nccl->library);
     free(nccl);

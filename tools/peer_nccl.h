@@ -35,6 +35,12 @@ bool zc_nccl_open(struct zc_nccl *nccl, enum zc_nccl_way way, const struct zc_nc
                   uint32_t rank, uint32_t rank_count, const struct zc_nccl_memory memory[2]);
 bool zc_nccl_all_gather(struct zc_nccl *nccl, enum zc_nccl_way way, const void *send, void *recv,
                         size_t bytes, void *stream);
+/* Memory of NCCL's own, and a window of it; shutting ends one way's communicator and windows. */
+bool zc_nccl_allocate(struct zc_nccl *nccl, struct zc_nccl_memory *memory);
+void zc_nccl_free(struct zc_nccl *nccl, struct zc_nccl_memory *memory);
+bool zc_nccl_register(struct zc_nccl *nccl, enum zc_nccl_way way, int index,
+                      const struct zc_nccl_memory *memory);
+void zc_nccl_shut(struct zc_nccl *nccl, enum zc_nccl_way way);
 int zc_nccl_version(const struct zc_nccl *nccl); /* 22803: 2.28.3 */
 void zc_nccl_close(struct zc_nccl *nccl);        /* NULL is fine */
 

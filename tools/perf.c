@@ -190,7 +190,7 @@ static int try_first(const struct zc_perf *perf)
 
 int zc_command_perf(int argc, char **argv)
 {
-    struct zc_perf perf = {.factor = 4, .argc = argc, .argv = argv};
+    struct zc_perf perf = {.command = line.command, .factor = 4, .argc = argc, .argv = argv};
     const bool launched = zc_launch_is_rank();
     int first, status;
 

@@ -30,6 +30,7 @@ enum zc_contestant {
 enum zc_peer { ZC_PEER_NONE, ZC_PEER_PUSH, ZC_PEER_NCCL };
 
 struct zc_perf {
+    const char *command;             /* for messages: "perf" */
     uint64_t rank_count;             /* 0: not given */
     uint64_t bytes_min, bytes_max;   /* of the whole output */
     uint64_t factor;                 /* from one size to the next */
@@ -123,6 +124,11 @@ struct zc_bench {
     uint64_t *told;                  /* what all ranks told last: room for a round */
     uint64_t serial;                 /* of the next call: its contents are its own */
 };
+
+/* Joins the job, opens the GPU, makes the windows and the peer. Collective. Returns an exit status;
+ * closing is fine after a failure, and passes its status on. */
+int zc_bench_open(struct zc_bench *bench, const zcta_init_params *params);
+int zc_bench_close(struct zc_bench *bench, int status);
 
 /* Joins the job as `params` says, measures all sizes, leaves. Returns the exit status. */
 int zc_perf_rank(const struct zc_perf *perf, const zcta_init_params *params);

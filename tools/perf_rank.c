@@ -23,8 +23,8 @@ int zc_perf_complain(const struct zc_bench *bench, const char *what)
     zcta_error error = {0};
 
     zcta_last_error(bench->context, &error);
-    return zc_failure("perf", "rank %" PRIu32 ", %s: %s (%s)", bench->rank, what, error.message,
-                      zcta_status_name(error.status));
+    return zc_failure(bench->perf->command, "rank %" PRIu32 ", %s: %s (%s)", bench->rank, what,
+                      error.message, zcta_status_name(error.status));
 }
 
 /* ---- Joining ---- */
@@ -36,14 +36,15 @@ static int join(struct zc_bench *bench, const zcta_init_params *given)
 
     params.error = &error;
     if (zcta_init(&params, &bench->context) != ZCTA_OK)
-        return zc_failure("perf", "%s (%s)", error.message, zcta_status_name(error.status));
+        return zc_failure(bench->perf->command, "%s (%s)", error.message,
+                          zcta_status_name(error.status));
     bench->world = zcta_world(bench->context);
     bench->rank = zcta_team_rank(bench->world);
     bench->rank_count = zcta_team_rank_count(bench->world);
     if (bench->perf->rank_count == 0 || bench->perf->rank_count == bench->rank_count)
         return ZC_EXIT_OK;
     if (bench->rank == 0)
-        zc_usage_error("perf",
+        zc_usage_error(bench->perf->command,
                        "-n is %" PRIu64 ", but the launcher has started %" PRIu32
                        " ranks; leave -n away or make them agree",
                        bench->perf->rank_count, bench->rank_count);
@@ -73,9 +74,10 @@ static int open_gpu(struct zc_bench *bench)
         return ZC_EXIT_OK;
     bench->stage = malloc(whole + whole / bench->rank_count);
     if (bench->stage == NULL)
-        return zc_failure("perf", "rank %" PRIu32 ": out of memory", bench->rank);
-    return zc_gpu_open("perf", zcta_context_gpu(bench->context), &bench->gpu) ? ZC_EXIT_OK
-                                                                              : ZC_EXIT_FAILED;
+        return zc_failure(bench->perf->command, "rank %" PRIu32 ": out of memory", bench->rank);
+    return zc_gpu_open(bench->perf->command, zcta_context_gpu(bench->context), &bench->gpu)
+               ? ZC_EXIT_OK
+               : ZC_EXIT_FAILED;
 }
 
 static int make_room(struct zc_bench *bench)
@@ -92,7 +94,7 @@ static int make_room(struct zc_bench *bench)
         calloc((size_t)bench->samples_max * bench->contestant_count, sizeof(uint64_t));
     bench->told = calloc((size_t)bench->rank_count * ROUND_NUMBERS, sizeof(uint64_t));
     if (bench->times_ns == NULL || bench->submits_ns == NULL || bench->told == NULL)
-        return zc_failure("perf", "rank %" PRIu32 ": out of memory", bench->rank);
+        return zc_failure(bench->perf->command, "rank %" PRIu32 ": out of memory", bench->rank);
     return ZC_EXIT_OK;
 }
 
@@ -195,22 +197,47 @@ static int measure_all(struct zc_bench *bench, struct zc_perf_result *result)
     return ZC_EXIT_OK;
 }
 
-static int run(struct zc_bench *bench, struct zc_perf_result *result)
+int zc_bench_open(struct zc_bench *bench, const zcta_init_params *params)
 {
     const struct zc_perf *perf = bench->perf;
-    int status = make_room(bench);
+    int status = join(bench, params);
 
+    if (status == ZC_EXIT_OK)
+        status = make_room(bench);
     if (status == ZC_EXIT_OK)
         status = open_gpu(bench);
     if (status == ZC_EXIT_OK)
         status = make_windows(bench);
     if (status == ZC_EXIT_OK && bench->gpu == NULL && (perf->peer != ZC_PEER_NONE || perf->graph))
-        status = zc_failure("perf", "graphs, bare pushes and NCCL are of GPUs; --graph and --peer "
-                                    "need --device cuda");
+        status = zc_failure(perf->command, "graphs, bare pushes and NCCL are of GPUs; --graph and "
+                                           "--peer need --device cuda");
     if (status == ZC_EXIT_OK && perf->peer == ZC_PEER_NCCL)
         status = open_peer(bench);
-    if (status != ZC_EXIT_OK)
-        return status;
+    return status;
+}
+
+int zc_bench_close(struct zc_bench *bench, int status)
+{
+    free(bench->times_ns);
+    free(bench->submits_ns);
+    free(bench->told);
+    free(bench->stage);
+    if (bench->gpu != NULL)
+        zc_gpu_synchronize(bench->gpu);
+    zc_nccl_close(bench->nccl);
+    if (bench->context != NULL && zcta_finalize(&bench->context) != ZCTA_OK && status == ZC_EXIT_OK)
+        status =
+            zc_failure(bench->perf->command,
+                       "rank %" PRIu32 ": another rank did not leave with this one", bench->rank);
+    zc_gpu_close(bench->gpu);
+    return status;
+}
+
+static int run(struct zc_bench *bench, struct zc_perf_result *result)
+{
+    const struct zc_perf *perf = bench->perf;
+    int status;
+
     result->rank_count = bench->rank_count;
     result->device = zc_device_choices[zcta_context_device(bench->context)];
     if (bench->rank == 0) {
@@ -231,20 +258,9 @@ int zc_perf_rank(const struct zc_perf *perf, const zcta_init_params *params)
 {
     struct zc_bench bench = {.perf = perf};
     struct zc_perf_result result = {.ranks_are = perf->threads ? "threads" : "processes"};
-    int status = join(&bench, params);
+    int status = zc_bench_open(&bench, params);
 
     if (status == ZC_EXIT_OK)
         status = run(&bench, &result);
-    free(bench.times_ns);
-    free(bench.submits_ns);
-    free(bench.told);
-    free(bench.stage);
-    if (bench.gpu != NULL)
-        zc_gpu_synchronize(bench.gpu);
-    zc_nccl_close(bench.nccl);
-    if (bench.context != NULL && zcta_finalize(&bench.context) != ZCTA_OK && status == ZC_EXIT_OK)
-        status = zc_failure("perf", "rank %" PRIu32 ": another rank did not leave with this one",
-                            bench.rank);
-    zc_gpu_close(bench.gpu);
-    return status;
+    return zc_bench_close(&bench, status);
 }

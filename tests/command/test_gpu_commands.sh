@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# What measures GPUs says so clearly where there is none, and set-up is measured on the host as well.
+zerocta=$1
+. "$(dirname "$0")/support.sh"
+
+run "$zerocta" setup -n 3 --bytes 64K --rounds 2 --device host
+check "setup on the host: status 0" is "$status" 0
+check "setup on the host: a row of times" grep -qE '^zerocta +[0-9.]+ ms' "$scratch/out"
+run "$zerocta" setup -n 2 --bytes 64K --rounds 1 --device host --nccl
+check "setup beside NCCL needs GPUs: status 1" is "$status" 1
+check "setup beside NCCL needs GPUs: the sentence" says err "device cuda"
+
+run "$zerocta" perf all_gather -n 2 -e 1K --device host --graph
+check "graphs need GPUs: status 1" is "$status" 1
+check "graphs need GPUs: the sentence" says err "device cuda"
+run "$zerocta" perf all_gather -n 2 -e 1K --device host --peer push
+check "bare pushes need GPUs: status 1" is "$status" 1
+check "bare pushes need GPUs: the sentence" says err "device cuda"
+
+if ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1 '; then
+    for command in "overlap -n 2" "hostage" "perf all_gather --device cuda"; do
+        # shellcheck disable=SC2086
+        run "$zerocta" $command
+        check "$command without a driver: status 1" is "$status" 1
+        check "$command without a driver: the sentence" says err "no CUDA driver here"
+    done
+fi
+run "$zerocta" overlap -b 2M -e 1M
+check "overlap, sizes the wrong way round: status 2" is "$status" 2
+
+finish

@@ -1,0 +1,511 @@
+/* zerocta overlap: GEMMs beside allgathers. What each does alone, and what it keeps while the other
+ * runs the whole time, for ours and for each of NCCL's ways, in one run.
+ *
+ * Two measurements a contestant and size: a fixed number of GEMMs while allgathers go on from
+ * before the first to after the last, and a fixed number of allgathers while GEMMs do. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef ZC_HAVE_JANSSON
+#include <jansson.h>
+#endif
+
+#include "blas.h"
+#include "collective.h"
+#include "commands.h"
+#include "launch.h"
+#include "options.h"
+#include "perf.h"
+
+enum { GEMMS = 40, WARM_UP = 3, GATHERS_MOST = 500, REPEATS = 3, COVER_TRIES = 4, ROWS_MOST = 64 };
+
+#define GATHERS_NS 60000000.0 /* how long the allgathers of one measurement take, about */
+
+struct settings {
+    struct zc_perf perf; /* first: what the bench reads */
+    uint64_t n;
+    bool out_of_place;
+};
+
+/* Of one size and contestant; times are of one GEMM or allgather, the slowest rank's. */
+struct row {
+    const char *name;
+    uint64_t bytes, wrong;
+    double gemm_alone_ns, gather_alone_ns, gemm_beside_ns, gather_beside_ns;
+};
+
+struct overlap {
+    const struct settings *settings;
+    struct zc_bench bench;
+    zc_cu_stream compute;
+    zc_cu_event begin[2], end[2]; /* of GEMMs, of allgathers */
+    struct zc_blas *blas;
+    struct zc_target target;
+    enum zc_contestant contestant;
+    struct row rows[ROWS_MOST];
+    uint32_t row_count;
+};
+
+enum { GEMM, GATHER };
+
+static const struct zc_option options[] = {
+    {.name = "ranks",
+     .letter = 'n',
+     .argument = "RANKS",
+     .help = "how many ranks to start, one a GPU; 2 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, perf.rank_count),
+     .min = 2,
+     .max = 64},
+    {.name = "min",
+     .letter = 'b',
+     .argument = "SIZE",
+     .help = "the smallest output, all ranks' shares together; 1M if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct settings, perf.bytes_min),
+     .min = 1,
+     .max = ZC_OUTPUT_BYTES_MAX},
+    {.name = "max",
+     .letter = 'e',
+     .argument = "SIZE",
+     .help = "no output is larger; 1G if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct settings, perf.bytes_max),
+     .min = 1,
+     .max = ZC_OUTPUT_BYTES_MAX},
+    {.name = "factor",
+     .letter = 'f',
+     .argument = "FACTOR",
+     .help = "from one size to the next; 32 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, perf.factor),
+     .min = 2,
+     .max = 1u << 20},
+    {.name = "gemm",
+     .argument = "N",
+     .help = "the bf16 GEMMs are of N x N matrices; 8192 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, n),
+     .min = 128,
+     .max = 32768},
+    {.name = "out-of-place",
+     .help = "the own share lies apart from the output",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct settings, out_of_place)},
+    {.name = "policy",
+     .argument = "POLICY",
+     .help = "the CTA policy of our calls",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct settings, perf.policy),
+     .choices = zc_policy_choices},
+    {.name = "json",
+     .argument = "FILE",
+     .help = "write the results there as well",
+     .kind = ZC_OPTION_TEXT,
+     .offset = offsetof(struct settings, perf.json)},
+};
+
+static const struct zc_command_line line = {
+    .command = "overlap",
+    .synopsis = "[OPTIONS]",
+    .purpose = "Measures bf16 GEMMs (cuBLAS) and allgathers alone and beside each other, for ours "
+               "and for each of NCCL's ways. Needs GPUs, cuBLAS and NCCL.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .notes = "GEMM alone, beside   TFLOP/s of the slowest rank; beside: while allgathers run from\n"
+             "                     before the first GEMM to after the last.\n"
+             "busbw alone, beside  of the allgather, GB/s; beside: while GEMMs run all the time.\n"
+             "wrong                bytes that were not as they must be, of all ranks.",
+};
+
+/* ---- Streams ---- */
+
+static zc_cu_stream stream_of(const struct overlap *o, int what)
+{
+    return what == GEMM ? o->compute : o->bench.gpu->stream;
+}
+
+static bool enqueue(struct overlap *o, int what, uint32_t count)
+{
+    bool enqueued = true;
+
+    for (uint32_t i = 0; i < count && enqueued; i++)
+        enqueued = what == GEMM ? zc_blas_multiply(o->blas)
+                                : zc_contestant_call(&o->target, o->contestant);
+    return enqueued;
+}
+
+static bool mark(struct overlap *o, zc_cu_event event, int what)
+{
+    struct zc_gpu *gpu = o->bench.gpu;
+
+    return zc_gpu_ok(gpu, gpu->driver.cuEventRecord(event, stream_of(o, what)), "cuEventRecord");
+}
+
+static bool marked(struct overlap *o, int what, uint32_t count)
+{
+    return mark(o, o->begin[what], what) && enqueue(o, what, count) && mark(o, o->end[what], what);
+}
+
+static bool meet(struct overlap *o)
+{
+    return zcta_barrier(o->bench.world, zc_perf_stream(&o->bench)) == ZCTA_OK &&
+           zc_gpu_synchronize(o->bench.gpu);
+}
+
+static bool wait_for(struct overlap *o, int what)
+{
+    struct zc_gpu *gpu = o->bench.gpu;
+
+    return zc_gpu_ok(gpu, gpu->driver.cuEventSynchronize(o->end[what]), "cuEventSynchronize");
+}
+
+static bool elapsed_ns(struct overlap *o, zc_cu_event from, zc_cu_event to, double *ns)
+{
+    struct zc_gpu *gpu = o->bench.gpu;
+    float ms = 0;
+
+    if (!zc_gpu_ok(gpu, gpu->driver.cuEventElapsedTime(&ms, from, to), "cuEventElapsedTime"))
+        return false;
+    *ns = (double)ms * 1e6;
+    return true;
+}
+
+/* The slowest rank's. */
+static bool agree(struct overlap *o, double *ns)
+{
+    uint64_t number = *ns < 0 ? 0 : (uint64_t)*ns;
+    const bool agreed = zc_perf_agree(&o->bench, ZC_PERF_LARGEST, &number, 1);
+
+    *ns = (double)number;
+    return agreed;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double left = *(const double *)a, right = *(const double *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* ---- Measuring ---- */
+
+static bool alone(struct overlap *o, int what, uint32_t count, double *ns)
+{
+    double times[REPEATS];
+
+    for (int i = 0; i < REPEATS; i++) {
+        if (!meet(o) || !enqueue(o, what, WARM_UP) || !marked(o, what, count) ||
+            !wait_for(o, what) || !elapsed_ns(o, o->begin[what], o->end[what], &times[i]) ||
+            !agree(o, &times[i]))
+            return false;
+    }
+    qsort(times, REPEATS, sizeof *times, compare);
+    *ns = times[REPEATS / 2] / count;
+    return true;
+}
+
+/* `count` of the one while the other goes on. The cover begins before and must end after: *covered
+ * says whether it did, on all ranks. */
+static bool beside(struct overlap *o, int what, uint32_t count, uint32_t cover, double *ns,
+                   bool *covered)
+{
+    const int other = 1 - what;
+    const uint32_t head = cover / 4 + 1;
+    uint64_t short_by = 0;
+    double left;
+
+    if (!meet(o) || !enqueue(o, other, head) || !marked(o, what, count) ||
+        !enqueue(o, other, cover - head / 2) || !mark(o, o->end[other], other) ||
+        !wait_for(o, what) || !wait_for(o, other) ||
+        !elapsed_ns(o, o->begin[what], o->end[what], ns) ||
+        !elapsed_ns(o, o->end[what], o->end[other], &left))
+        return false;
+    short_by = left < 0;
+    if (!agree(o, ns) || !zc_perf_agree(&o->bench, ZC_PERF_LARGEST, &short_by, 1))
+        return false;
+    *ns /= count;
+    *covered = short_by == 0;
+    return true;
+}
+
+static bool beside_covered(struct overlap *o, int what, uint32_t count, double cover, double *ns)
+{
+    double times[REPEATS];
+    bool covered = false;
+
+    for (int i = 0, tries = 0; i < REPEATS; i += covered, tries++) {
+        const double wanted =
+            cover < 900 ? cover : 900; /* a stream holds no more without waiting */
+
+        if (tries == REPEATS + COVER_TRIES) {
+            zc_failure(line.command,
+                       "the %s end too early to run beside all the %s; take larger "
+                       "sizes",
+                       what == GEMM ? "allgathers" : "GEMMs",
+                       what == GEMM ? "GEMMs" : "allgathers");
+            return false;
+        }
+        if (!beside(o, what, count, (uint32_t)wanted + 2, &times[i], &covered))
+            return false;
+        if (!covered)
+            cover *= 1.6;
+    }
+    qsort(times, REPEATS, sizeof *times, compare);
+    *ns = times[REPEATS / 2];
+    return true;
+}
+
+static uint32_t gathers_for(double gather_ns)
+{
+    const double wanted = GATHERS_NS / (gather_ns + 1);
+
+    return wanted < 5 ? 5 : wanted > GATHERS_MOST ? GATHERS_MOST : (uint32_t)wanted;
+}
+
+/* Sets every rank's share before, and looks at the whole output after. */
+static bool set_share(struct overlap *o, uint64_t serial)
+{
+    struct zc_bench *bench = &o->bench;
+
+    zc_pattern_fill(zc_pattern_of(bench->rank, serial), bench->stage, 0, o->target.share);
+    return zc_gpu_put(bench->gpu, o->target.own, bench->stage, o->target.share);
+}
+
+static bool count_wrong(struct overlap *o, uint64_t serial, uint64_t *wrong)
+{
+    struct zc_bench *bench = &o->bench;
+    const uint64_t share = o->target.share;
+
+    if (!zc_gpu_get(bench->gpu, bench->stage, o->target.out, share * bench->rank_count))
+        return false;
+    for (uint32_t rank = 0; rank < bench->rank_count; rank++)
+        *wrong +=
+            zc_pattern_check(zc_pattern_of(rank, serial), bench->stage + rank * share, 0, share);
+    return zc_perf_agree(bench, ZC_PERF_SUM, wrong, 1);
+}
+
+static bool measure(struct overlap *o, struct row *row)
+{
+    const uint64_t serial = o->bench.serial++;
+    /* So few GEMMs that the allgathers that cover them fit into a stream. */
+    uint32_t gathers, gemms;
+    double least;
+
+    if (!set_share(o, serial) || !meet(o) || !alone(o, GATHER, 5, &row->gather_alone_ns))
+        return false;
+    gathers = gathers_for(row->gather_alone_ns);
+    if (!alone(o, GATHER, gathers, &row->gather_alone_ns) ||
+        !alone(o, GEMM, GEMMS, &row->gemm_alone_ns))
+        return false;
+    least = 400 * row->gather_alone_ns / row->gemm_alone_ns;
+    gemms = least < 2 ? 2 : least > GEMMS ? GEMMS : (uint32_t)least;
+    return beside_covered(o, GEMM, gemms, 1.6 * gemms * row->gemm_alone_ns / row->gather_alone_ns,
+                          &row->gemm_beside_ns) &&
+           beside_covered(o, GATHER, gathers,
+                          1.6 * gathers * row->gather_alone_ns / row->gemm_alone_ns,
+                          &row->gather_beside_ns) &&
+           count_wrong(o, serial, &row->wrong);
+}
+
+/* ---- Report ---- */
+
+static double tflops(const struct overlap *o, double ns)
+{
+    const double n = (double)o->settings->n;
+
+    return 2 * n * n * n / ns / 1e3;
+}
+
+static double busbw(const struct overlap *o, const struct row *row, double ns)
+{
+    const double ranks = o->bench.rank_count;
+
+    return (double)row->bytes * (ranks - 1) / ranks / ns;
+}
+
+static void print_head(const struct overlap *o)
+{
+    printf("zerocta overlap: %" PRIu32 " ranks, %" PRIu64 " x %" PRIu64
+           " bf16 GEMMs, allgather %s, our policy %s\n\n",
+           o->bench.rank_count, o->settings->n, o->settings->n,
+           o->settings->perf.in_place ? "in place" : "out of place",
+           zc_policy_choices[o->settings->perf.policy]);
+    printf("%11s  %-17s %10s %10s %7s %10s %10s %7s %8s\n%11s  %-17s %10s %10s %7s %10s %10s %7s "
+           "%8s\n",
+           "bytes", "allgather", "GEMM", "GEMM", "kept", "busbw", "busbw", "kept", "wrong", "", "",
+           "alone", "beside", "", "alone", "beside", "", "bytes");
+}
+
+static void print_row(const struct overlap *o, const struct row *row)
+{
+    printf("%11" PRIu64 "  %-17s %10.1f %10.1f %6.1f%% %10.1f %10.1f %6.1f%% %8" PRIu64 "\n",
+           row->bytes, row->name, tflops(o, row->gemm_alone_ns), tflops(o, row->gemm_beside_ns),
+           100 * row->gemm_alone_ns / row->gemm_beside_ns, busbw(o, row, row->gather_alone_ns),
+           busbw(o, row, row->gather_beside_ns), 100 * row->gather_alone_ns / row->gather_beside_ns,
+           row->wrong);
+    fflush(stdout);
+}
+
+static bool write_json(const struct overlap *o)
+{
+    bool written = true;
+#ifdef ZC_HAVE_JANSSON
+    json_t *rows = json_array(), *report;
+
+    for (uint32_t i = 0; i < o->row_count; i++) {
+        const struct row *row = &o->rows[i];
+
+        json_array_append_new(
+            rows,
+            json_pack("{s:I, s:s, s:f, s:f, s:f, s:f, s:I}", "bytes", (json_int_t)row->bytes,
+                      "allgather", row->name, "gemm_alone_tflops", tflops(o, row->gemm_alone_ns),
+                      "gemm_beside_tflops", tflops(o, row->gemm_beside_ns), "busbw_alone_GBps",
+                      busbw(o, row, row->gather_alone_ns), "busbw_beside_GBps",
+                      busbw(o, row, row->gather_beside_ns), "wrong_bytes", (json_int_t)row->wrong));
+    }
+    report =
+        json_pack("{s:I, s:I, s:b, s:s, s:i, s:o}", "ranks", (json_int_t)o->bench.rank_count,
+                  "gemm", (json_int_t)o->settings->n, "in_place", (int)o->settings->perf.in_place,
+                  "policy", zc_policy_choices[o->settings->perf.policy], "nccl_version",
+                  zc_nccl_version(o->bench.nccl), "rows", rows);
+    written = report != NULL && json_dump_file(report, o->settings->perf.json,
+                                               JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+    if (!written)
+        zc_failure(line.command, "cannot write %s", o->settings->perf.json);
+    json_decref(report);
+#else
+    (void)o;
+#endif
+    return written;
+}
+
+/* ---- One rank ---- */
+
+static bool prepare(struct overlap *o)
+{
+    struct zc_gpu *gpu = o->bench.gpu;
+    bool prepared = zc_gpu_ok(
+        gpu, gpu->driver.cuStreamCreate(&o->compute, ZC_CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+
+    for (int i = 0; i < 2 && prepared; i++)
+        prepared = zc_gpu_ok(gpu, gpu->driver.cuEventCreate(&o->begin[i], 0), "cuEventCreate") &&
+                   zc_gpu_ok(gpu, gpu->driver.cuEventCreate(&o->end[i], 0), "cuEventCreate");
+    return prepared && zc_blas_open(line.command, gpu, o->compute, (int)o->settings->n, &o->blas);
+}
+
+static void release(struct overlap *o)
+{
+    struct zc_gpu *gpu = o->bench.gpu;
+
+    zc_blas_close(o->blas);
+    for (int i = 0; gpu != NULL && i < 2; i++) {
+        if (o->begin[i] != NULL)
+            gpu->driver.cuEventDestroy(o->begin[i]);
+        if (o->end[i] != NULL)
+            gpu->driver.cuEventDestroy(o->end[i]);
+    }
+    if (o->compute != NULL)
+        gpu->driver.cuStreamDestroy(o->compute);
+}
+
+static bool measure_size(struct overlap *o, uint64_t bytes)
+{
+    struct zc_bench *bench = &o->bench;
+    const uint64_t share = zc_round_output(bytes, bench->rank_count) / bench->rank_count;
+    char *out = zcta_window_base(bench->recv);
+    bool measured = true;
+
+    o->target = (struct zc_target){.bench = bench,
+                                   .share = share,
+                                   .out = out,
+                                   .own = bench->send != NULL ? zcta_window_base(bench->send)
+                                                              : out + bench->rank * share};
+    for (uint32_t i = 0; i < bench->contestant_count && measured; i++) {
+        struct row *row = &o->rows[o->row_count];
+
+        o->contestant = bench->contestants[i];
+        /* A release belongs to one run before the next, and bare pushes are no allgather. */
+        if (o->contestant == ZC_CONTESTANT_RELEASED || o->contestant == ZC_CONTESTANT_PUSH ||
+            o->row_count == ROWS_MOST)
+            continue;
+        *row = (struct row){.name = zc_contestant_names[o->contestant],
+                            .bytes = share * bench->rank_count};
+        measured = measure(o, row);
+        o->row_count += measured;
+        if (measured && bench->rank == 0)
+            print_row(o, row);
+    }
+    return measured;
+}
+
+static int run_sizes(struct overlap *o)
+{
+    uint64_t bytes = 0, wrong = 0;
+
+    if (o->bench.rank == 0)
+        print_head(o);
+    while ((bytes = zc_perf_next_size(&o->settings->perf, bytes)) != 0)
+        if (!measure_size(o, bytes))
+            return zc_perf_complain(&o->bench, "the measurement broke off");
+    for (uint32_t i = 0; i < o->row_count; i++)
+        wrong += o->rows[i].wrong;
+    if (o->bench.rank == 0)
+        printf("\nverdict: %s, %" PRIu64 " wrong bytes\n", wrong == 0 ? "OK" : "FAILED", wrong);
+    if (o->bench.rank == 0 && o->settings->perf.json != NULL && !write_json(o))
+        return ZC_EXIT_FAILED;
+    return wrong == 0 ? ZC_EXIT_OK : ZC_EXIT_FAILED;
+}
+
+static int run_rank(const struct settings *settings)
+{
+    const zcta_init_params params = {.size = sizeof params, .device = ZCTA_DEVICE_CUDA};
+    struct overlap *o = calloc(1, sizeof *o);
+    int status;
+
+    if (o == NULL)
+        return zc_failure(line.command, "out of memory");
+    o->settings = settings;
+    o->bench.perf = &settings->perf;
+    status = zc_bench_open(&o->bench, &params);
+    if (status == ZC_EXIT_OK)
+        status = prepare(o) ? run_sizes(o) : ZC_EXIT_FAILED;
+    release(o);
+    status = zc_bench_close(&o->bench, status);
+    free(o);
+    return status;
+}
+
+int zc_command_overlap(int argc, char **argv)
+{
+    struct settings settings = {.perf = {.command = line.command,
+                                         .rank_count = 2,
+                                         .bytes_min = (uint64_t)1 << 20,
+                                         .bytes_max = (uint64_t)1 << 30,
+                                         .factor = 32,
+                                         .peer = ZC_PEER_NCCL,
+                                         .device = ZCTA_DEVICE_CUDA,
+                                         .argc = argc,
+                                         .argv = argv},
+                                .n = 8192};
+    zcta_error error = {0};
+    const zcta_init_params alone_params = {
+        .size = sizeof alone_params, .rank_count = 1, .device = ZCTA_DEVICE_CUDA, .error = &error};
+    zcta_context *context = NULL;
+    int first, status;
+
+    if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
+        return status;
+    settings.perf.in_place = !settings.out_of_place;
+    if (settings.perf.bytes_min > settings.perf.bytes_max)
+        return zc_usage_error(line.command, "the smallest size is larger than the largest");
+    if (settings.perf.json != NULL && zc_perf_json_missing() != NULL)
+        return zc_usage_error(line.command, "%s", zc_perf_json_missing());
+    if (zc_launch_is_rank())
+        return run_rank(&settings);
+    if (zcta_init(&alone_params, &context) != ZCTA_OK)
+        return zc_failure(line.command, "no cuda device: %s", error.message);
+    zcta_finalize(&context);
+    return zc_launch_self(line.command, (uint32_t)settings.perf.rank_count, argc, argv);
+}
