@@ -1,10 +1,14 @@
 /* What the commands about a collective share. */
 #include "collective.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "commands.h"
 #include "options.h"
 
 const char *const zc_policy_choices[] = {"default", "efficiency", "zero", NULL};
@@ -91,4 +95,31 @@ bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_co
     }
     zc_diag_destroy(&diag);
     return status == ZCTA_OK;
+}
+
+static int open_once(const char *command, zcta_device device)
+{
+    zcta_error error = {0};
+    const zcta_init_params params = {
+        .size = sizeof params, .rank_count = 1, .device = device, .error = &error};
+    zcta_context *context = NULL;
+
+    if (zcta_init(&params, &context) != ZCTA_OK)
+        return zc_failure(command, "no %s device: %s", zc_device_choices[device], error.message);
+    zcta_finalize(&context);
+    return ZC_EXIT_OK;
+}
+
+int zc_try_device(const char *command, zcta_device device)
+{
+    const pid_t child = fork();
+    int status = 0;
+
+    if (child < 0)
+        return zc_failure(command, "cannot start a process: %s", strerror(errno));
+    if (child == 0)
+        _exit(open_once(command, device));
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : ZC_EXIT_FAILED;
 }

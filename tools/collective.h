@@ -32,6 +32,11 @@ uint64_t zc_share_of(const char *command, uint64_t bytes, uint32_t rank_count);
 const char *zc_call_text(uint32_t rank_count, uint64_t share, bool in_place,
                          char text[ZC_CALL_TEXT_BYTES]);
 
+/* Opens the device for a moment, in a process of its own: drivers start threads and open files,
+ * which a process that starts others does without. Returns an exit status, having said why it
+ * cannot. */
+int zc_try_device(const char *command, zcta_device device);
+
 /* Opens the device for a moment to ask what it can do. Says on stderr why it cannot. */
 bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_count,
                        struct zc_device_caps *caps);

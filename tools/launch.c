@@ -30,6 +30,7 @@
 #define KILL_NS      (10u * SECOND_NS)
 #define FLUSH_NS     (1u * SECOND_NS) /* for the last output, once the time limit has passed */
 #define LAST_CALL_MS 20
+#define LOOK_MS      500 /* a child's end is noticed after this, whatever became of its signal */
 
 /* Files that the launcher has open besides two pipes per rank, generously. */
 #define FILES_BESIDE_PIPES 32u
@@ -284,8 +285,8 @@ static int poll_timeout_ms(const struct job *job)
         return LAST_CALL_MS;
     if (job->phase == PHASE_RUN)
         left = zc_time_left_ns(job->time_limit);
-    if (left > 3600u * (uint64_t)SECOND_NS)
-        return 3600 * 1000;
+    if (left > LOOK_MS * UINT64_C(1000000))
+        return LOOK_MS;
     return (int)((left + 999999u) / 1000000u);
 }
 
@@ -314,6 +315,7 @@ static void watch(struct job *job)
 {
     const size_t count = 1 + zc_output_poll_count(job->output);
     bool last_call = false;
+    int events;
 
     while (job->phase != PHASE_OVER) {
         if (job->live == 0 && !last_call) {
@@ -325,8 +327,12 @@ static void watch(struct job *job)
             return;
         job->polled[0] = (struct pollfd){.fd = job->signal_fd, .events = POLLIN};
         zc_output_prepare(job->output, job->polled + 1);
-        if (poll(job->polled, count, poll_timeout_ms(job)) < 0)
+        events = poll(job->polled, count, poll_timeout_ms(job));
+        if (events < 0)
             continue; /* EINTR; and without memory the kernel may have some next time */
+        /* A thread that a library started before the signals were blocked may have taken one. */
+        while (events == 0 && reap_child(job, 0))
+            continue;
         zc_output_handle(job->output, job->polled + 1);
         check_output(job);
         if (job->polled[0].revents != 0)

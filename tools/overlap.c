@@ -18,7 +18,15 @@
 #include "options.h"
 #include "perf.h"
 
-enum { GEMMS = 40, WARM_UP = 3, GATHERS_MOST = 500, REPEATS = 3, COVER_TRIES = 4, ROWS_MOST = 64 };
+enum {
+    GEMMS_MOST = 40,
+    GATHERS_MOST = 500,
+    WARM_UP = 3,
+    REPEATS = 5,
+    COVER_TRIES = 5,
+    COVER_MOST = 900, /* a stream holds no more without making the caller wait */
+    ROWS_MOST = 64,
+};
 
 #define GATHERS_NS 60000000.0 /* how long the allgathers of one measurement take, about */
 
@@ -191,77 +199,72 @@ static int compare(const void *a, const void *b)
 
 /* ---- Measuring ---- */
 
+/* Of one GEMM or allgather out of `count` that follow each other. */
 static bool alone(struct overlap *o, int what, uint32_t count, double *ns)
 {
-    double times[REPEATS];
-
-    for (int i = 0; i < REPEATS; i++) {
-        if (!meet(o) || !enqueue(o, what, WARM_UP) || !marked(o, what, count) ||
-            !wait_for(o, what) || !elapsed_ns(o, o->begin[what], o->end[what], &times[i]) ||
-            !agree(o, &times[i]))
-            return false;
-    }
-    qsort(times, REPEATS, sizeof *times, compare);
-    *ns = times[REPEATS / 2] / count;
+    if (!meet(o) || !enqueue(o, what, WARM_UP) || !marked(o, what, count) || !wait_for(o, what) ||
+        !elapsed_ns(o, o->begin[what], o->end[what], ns) || !agree(o, ns))
+        return false;
+    *ns /= count;
     return true;
 }
 
-/* `count` of the one while the other goes on. The cover begins before and must end after: *covered
- * says whether it did, on all ranks. */
+/* The same while the other goes on, which begins before and must end after: *covered says whether
+ * it did, on all ranks. GEMMs are enqueued at once; allgathers take so long to enqueue that a part
+ * follows. */
 static bool beside(struct overlap *o, int what, uint32_t count, uint32_t cover, double *ns,
                    bool *covered)
 {
     const int other = 1 - what;
-    const uint32_t head = cover / 4 + 1;
-    uint64_t short_by = 0;
-    double left;
+    const uint32_t head = what == GATHER ? cover : cover / 4 + 1;
+    uint64_t is_short;
+    double left = 0;
 
     if (!meet(o) || !enqueue(o, other, head) || !marked(o, what, count) ||
-        !enqueue(o, other, cover - head / 2) || !mark(o, o->end[other], other) ||
-        !wait_for(o, what) || !wait_for(o, other) ||
-        !elapsed_ns(o, o->begin[what], o->end[what], ns) ||
+        !enqueue(o, other, cover - head) || !mark(o, o->end[other], other) || !wait_for(o, what) ||
+        !wait_for(o, other) || !elapsed_ns(o, o->begin[what], o->end[what], ns) ||
         !elapsed_ns(o, o->end[what], o->end[other], &left))
         return false;
-    short_by = left < 0;
-    if (!agree(o, ns) || !zc_perf_agree(&o->bench, ZC_PERF_LARGEST, &short_by, 1))
+    is_short = left < 0;
+    if (!agree(o, ns) || !zc_perf_agree(&o->bench, ZC_PERF_LARGEST, &is_short, 1))
         return false;
     *ns /= count;
-    *covered = short_by == 0;
+    *covered = is_short == 0;
     return true;
 }
 
-static bool beside_covered(struct overlap *o, int what, uint32_t count, double cover, double *ns)
+/* Alone and beside in turns, so that the GPU's clock is the same for both; medians. */
+static bool compare_both(struct overlap *o, int what, uint32_t count, double cover,
+                         double *alone_ns, double *beside_ns)
 {
-    double times[REPEATS];
+    double times[2][REPEATS];
     bool covered = false;
 
     for (int i = 0, tries = 0; i < REPEATS; i += covered, tries++) {
-        const double wanted =
-            cover < 900 ? cover : 900; /* a stream holds no more without waiting */
+        const double wanted = cover < COVER_MOST ? cover : COVER_MOST;
 
         if (tries == REPEATS + COVER_TRIES) {
             zc_failure(line.command,
-                       "the %s end too early to run beside all the %s; take larger "
-                       "sizes",
-                       what == GEMM ? "allgathers" : "GEMMs",
-                       what == GEMM ? "GEMMs" : "allgathers");
+                       "%s end too early to run beside all the others; take another size",
+                       what == GEMM ? "the allgathers" : "the GEMMs");
             return false;
         }
-        if (!beside(o, what, count, (uint32_t)wanted + 2, &times[i], &covered))
+        if (!alone(o, what, count, &times[0][i]) ||
+            !beside(o, what, count, (uint32_t)wanted + 2, &times[1][i], &covered))
             return false;
         if (!covered)
             cover *= 1.6;
     }
-    qsort(times, REPEATS, sizeof *times, compare);
-    *ns = times[REPEATS / 2];
+    for (int i = 0; i < 2; i++)
+        qsort(times[i], REPEATS, sizeof *times[i], compare);
+    *alone_ns = times[0][REPEATS / 2];
+    *beside_ns = times[1][REPEATS / 2];
     return true;
 }
 
-static uint32_t gathers_for(double gather_ns)
+static uint32_t within(double wanted, uint32_t least, uint32_t most)
 {
-    const double wanted = GATHERS_NS / (gather_ns + 1);
-
-    return wanted < 5 ? 5 : wanted > GATHERS_MOST ? GATHERS_MOST : (uint32_t)wanted;
+    return wanted < least ? least : wanted > most ? most : (uint32_t)wanted;
 }
 
 /* Sets every rank's share before, and looks at the whole output after. */
@@ -289,23 +292,18 @@ static bool count_wrong(struct overlap *o, uint64_t serial, uint64_t *wrong)
 static bool measure(struct overlap *o, struct row *row)
 {
     const uint64_t serial = o->bench.serial++;
-    /* So few GEMMs that the allgathers that cover them fit into a stream. */
+    double gather_ns, gemm_ns;
     uint32_t gathers, gemms;
-    double least;
 
-    if (!set_share(o, serial) || !meet(o) || !alone(o, GATHER, 5, &row->gather_alone_ns))
+    if (!set_share(o, serial) || !alone(o, GATHER, 5, &gather_ns) || !alone(o, GEMM, 5, &gemm_ns))
         return false;
-    gathers = gathers_for(row->gather_alone_ns);
-    if (!alone(o, GATHER, gathers, &row->gather_alone_ns) ||
-        !alone(o, GEMM, GEMMS, &row->gemm_alone_ns))
-        return false;
-    least = 400 * row->gather_alone_ns / row->gemm_alone_ns;
-    gemms = least < 2 ? 2 : least > GEMMS ? GEMMS : (uint32_t)least;
-    return beside_covered(o, GEMM, gemms, 1.6 * gemms * row->gemm_alone_ns / row->gather_alone_ns,
-                          &row->gemm_beside_ns) &&
-           beside_covered(o, GATHER, gathers,
-                          1.6 * gathers * row->gather_alone_ns / row->gemm_alone_ns,
-                          &row->gather_beside_ns) &&
+    /* So few GEMMs that the allgathers that cover them fit into a stream. */
+    gathers = within(GATHERS_NS / gather_ns, 5, GATHERS_MOST);
+    gemms = within(COVER_MOST / 2.0 * gather_ns / gemm_ns, 2, GEMMS_MOST);
+    return compare_both(o, GEMM, gemms, 1.6 * gemms * gemm_ns / gather_ns, &row->gemm_alone_ns,
+                        &row->gemm_beside_ns) &&
+           compare_both(o, GATHER, gathers, 1.6 * gathers * gather_ns / gemm_ns,
+                        &row->gather_alone_ns, &row->gather_beside_ns) &&
            count_wrong(o, serial, &row->wrong);
 }
 
@@ -489,10 +487,6 @@ int zc_command_overlap(int argc, char **argv)
                                          .argc = argc,
                                          .argv = argv},
                                 .n = 8192};
-    zcta_error error = {0};
-    const zcta_init_params alone_params = {
-        .size = sizeof alone_params, .rank_count = 1, .device = ZCTA_DEVICE_CUDA, .error = &error};
-    zcta_context *context = NULL;
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
@@ -504,8 +498,8 @@ int zc_command_overlap(int argc, char **argv)
         return zc_usage_error(line.command, "%s", zc_perf_json_missing());
     if (zc_launch_is_rank())
         return run_rank(&settings);
-    if (zcta_init(&alone_params, &context) != ZCTA_OK)
-        return zc_failure(line.command, "no cuda device: %s", error.message);
-    zcta_finalize(&context);
+    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);
+    if (status != ZC_EXIT_OK)
+        return status;
     return zc_launch_self(line.command, (uint32_t)settings.perf.rank_count, argc, argv);
 }

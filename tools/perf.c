@@ -166,12 +166,6 @@ static bool settle_sizes(struct zc_perf *perf)
 /* What would only fail after the measurement, or on every rank, is tried before. */
 static int try_first(const struct zc_perf *perf)
 {
-    zcta_error error = {0};
-    zcta_init_params params = {.size = sizeof params,
-                               .rank_count = 1,
-                               .device = (zcta_device)perf->device,
-                               .error = &error};
-    zcta_context *context = NULL;
     int file;
 
     if (perf->json != NULL) {
@@ -180,12 +174,9 @@ static int try_first(const struct zc_perf *perf)
             return zc_failure(line.command, "cannot write %s: %s", perf->json, strerror(errno));
         close(file);
     }
-    if (perf->device != ZCTA_DEVICE_AUTO && zcta_init(&params, &context) != ZCTA_OK)
-        return zc_failure(line.command, "no %s device: %s", zc_device_choices[perf->device],
-                          error.message);
-    if (context != NULL)
-        zcta_finalize(&context);
-    return ZC_EXIT_OK;
+    return perf->device == ZCTA_DEVICE_AUTO
+               ? ZC_EXIT_OK
+               : zc_try_device(line.command, (zcta_device)perf->device);
 }
 
 int zc_command_perf(int argc, char **argv)
