@@ -312,11 +312,24 @@ static zcta_status agree(zcta_team *team, const struct zc_settled *settled, zcta
     return own == ZCTA_OK ? status : own;
 }
 
+/* A collective that breaks off on one rank, for no fault of its arguments, never ends on the
+ * others; and what was enqueued of it cannot be taken back. */
+static void fail_if_broken(zcta_team *team, zcta_status status)
+{
+    zcta_error failure;
+
+    if (status != ZCTA_ERR_DEVICE && status != ZCTA_ERR_NO_MEMORY)
+        return;
+    zc_diag_last(&team->context->diag, &failure);
+    zc_team_fail(team, &failure, true);
+}
+
 /* Under check the others wait for this rank's word on the call, also when it refuses it. */
 static zcta_status refuse(zcta_team *team, const struct zc_call_key *key, zcta_status status)
 {
     const struct zc_settled refused = {.key = *key};
 
+    fail_if_broken(team, status);
     if (!team->context->check || zc_team_check(team) != ZCTA_OK)
         return status;
     return agree(team, &refused, status);
@@ -359,17 +372,10 @@ static zcta_status begin(zcta_team *team, const struct zc_settled *settled)
     return status;
 }
 
-/* What was enqueued of a program that the device then refused can no longer be taken back: the
- * peers would wait for the rest of it. */
 static zcta_status end(zcta_team *team, struct zc_settled *settled, zcta_status status)
 {
-    zcta_error failure;
-
     settled->ticket = zc_guard_submitted(&team->guard);
-    if (status == ZCTA_ERR_DEVICE || status == ZCTA_ERR_NO_MEMORY) {
-        zc_diag_last(&team->context->diag, &failure);
-        zc_team_fail(team, &failure, true);
-    }
+    fail_if_broken(team, status);
     return status == ZCTA_OK ? zc_team_check(team) : status;
 }
 

@@ -153,10 +153,8 @@ static void cuda_close(struct zc_device *device)
     zc_cuda_watchdog_stop(device);
     if (device->context != NULL) {
         zc_cuda_memory_release(device, device->epoch_memory);
-        if (device->stream != NULL && zc_cuda_enter(device) == ZCTA_OK) {
+        if (device->stream != NULL)
             device->driver->cuStreamDestroy(device->stream);
-            zc_cuda_leave(device);
-        }
         device->driver->cuDevicePrimaryCtxRelease(device->gpu);
     }
     pthread_cond_destroy(&device->changed);

@@ -336,11 +336,8 @@ void zc_cuda_memory_release(struct zc_device *device, struct zc_memory *memory)
 
     if (memory == NULL || !zc_local_drop(&released->local))
         return;
-    if (zc_cuda_enter(device) == ZCTA_OK) {
-        unmap(device, released);
-        device->driver->cuMemRelease(released->handle);
-        zc_cuda_leave(device);
-    }
+    unmap(device, released);
+    device->driver->cuMemRelease(released->handle);
     if (released->fd >= 0)
         close(released->fd);
     free(released);
@@ -413,10 +410,7 @@ void zc_cuda_view_unmap(struct zc_device *device, const struct zc_view *view)
 {
     const zc_cu_pointer at = (uintptr_t)view->base;
 
-    if (zc_cuda_enter(device) != ZCTA_OK)
-        return;
     for (size_t done = 0; done < view->bytes; done += view->stride)
         device->driver->cuMemUnmap(at + done, view->stride);
     device->driver->cuMemAddressFree(at, view->bytes);
-    zc_cuda_leave(device);
 }

@@ -42,10 +42,7 @@ static void destroy_handles(struct zc_cuda_team *team)
 
 static void free_team(struct zc_cuda_team *team)
 {
-    if (zc_cuda_enter(team->device) == ZCTA_OK) {
-        destroy_handles(team);
-        zc_cuda_leave(team->device);
-    }
+    destroy_handles(team);
     free(team->words);
     free(team->runs);
     free(team);
@@ -487,10 +484,29 @@ void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard)
     pthread_mutex_unlock(&device->lock);
 }
 
+/* Where this thread cannot ask the GPU, the watchdog may still, for as long as a wait may take. */
+static void await_watchdog(const struct zc_guard *guard)
+{
+    const struct timespec nap = {.tv_nsec = 1000000};
+    const uint64_t deadline = zc_deadline_in(guard->timeout_ns);
+
+    while (atomic_load_explicit(&guard->finished, memory_order_acquire) !=
+               zc_guard_submitted(guard) &&
+           zc_time_left_ns(deadline) > 0)
+        nanosleep(&nap, NULL);
+}
+
 void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard)
 {
-    if (guard->device_data == NULL || zc_cuda_enter(device) != ZCTA_OK)
+    zcta_status status;
+
+    if (guard->device_data == NULL)
         return;
-    wait_until(guard->device_data, 0);
-    zc_cuda_leave(device);
+    status = zc_cuda_enter(device);
+    if (status == ZCTA_OK) {
+        status = wait_until(guard->device_data, 0);
+        zc_cuda_leave(device);
+    }
+    if (status != ZCTA_OK)
+        await_watchdog(guard);
 }

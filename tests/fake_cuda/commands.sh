@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The commands that need GPUs, on the made-up driver: what they do, not how fast.
+zerocta=$1
+. "$(dirname "$0")/../command/support.sh"
+export ZEROCTA_TIMEOUT=20
+
+small=(perf all_gather -n 2 -b 1K -e 64K -f 64 --device cuda --iterations 3)
+for given in "" "--in-place" "--in-place --peer push" "--peer push" "--policy zero" "--graph" "--in-place --graph --peer push"; do
+    # shellcheck disable=SC2086
+    run "$zerocta" "${small[@]}" $given
+    check "perf $given: status 0" is "$status" 0
+    check "perf $given: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+done
+run "$zerocta" "${small[@]}" --policy zero
+check "perf under ZERO out of place: pushed back" grep -q "ce/push-back *0" "$scratch/out"
+run "$zerocta" perf all_gather -n 2 -b 1K -e 1K --device cuda --threads --iterations 2
+check "ranks as threads, a GPU each: status 0" is "$status" 0
+run "$zerocta" perf all_gather -n 3 -b 1K -e 1K --device cuda --threads --iterations 2
+check "ranks as threads on one GPU: status 1" is "$status" 1
+check "ranks as threads on one GPU: the sentence" says err "threads of one process"
+run "$zerocta" setup -n 2 --bytes 1M --rounds 2 --device cuda
+check "setup: status 0" is "$status" 0
+
+# What a GPU or a driver lacks is said.
+lacking() { # "the rule" WORD VARIABLE=VALUE...
+    local rule=$1 word=$2
+    shift 2
+    run env "$@" "$zerocta" perf all_gather -n 2 -b 1K -e 1K --device cuda --iterations 1
+    check "$rule: status 1" is "$status" 1
+    check "$rule: the sentence" says err "$word"
+}
+lacking "no GPU" "there is no GPU" FAKE_CUDA_GPUS=0
+lacking "a driver that is too old" "the oldest that works" FAKE_CUDA_VERSION=11080
+lacking "a GPU without virtual memory management" "virtual memory management" FAKE_CUDA_LACKS=vmm
+lacking "a GPU whose memory has no descriptors" "file descriptors" FAKE_CUDA_LACKS=fd
+lacking "GPUs without peer access" "peer access" FAKE_CUDA_LACKS=peer
+lacking "signals that do not exist" "ZEROCTA_SIGNALS" ZEROCTA_SIGNALS=smoke
+lacking "signals that this driver does not have" "13.1" ZEROCTA_SIGNALS=write FAKE_CUDA_VERSION=13010
+
+finish

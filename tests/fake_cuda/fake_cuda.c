@@ -1,0 +1,1066 @@
+/* The fake driver: what it is for stands in its header. */
+#include "fake_cuda.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "device/cuda/cuda_api.h"
+
+enum {
+    OUT_OF_MEMORY = 2,
+    INVALID_VALUE = 1,
+    INVALID_DEVICE = 101,
+    INVALID_CONTEXT = 201,
+    NOT_READY = 600,
+    PEER_UNSUPPORTED = 217,
+    NOT_SUPPORTED = 801,
+    GRANULARITY = 65536,
+    GPUS_MOST = 16,
+    STACK = 8,
+    OPS_MOST = 64,
+};
+
+/* ---- State ---- */
+
+enum item_kind { COPY, OPS, RECORD, AWAIT, END };
+
+struct item {
+    enum item_kind kind;
+    struct item *next;
+    void *to;
+    const void *from;
+    size_t bytes;
+    struct zc_cu_event_opaque *event;
+    uint64_t generation;
+    unsigned op_count;
+    union zc_cu_mem_op ops[OPS_MOST];
+};
+
+struct zc_cu_stream_opaque {
+    pthread_t thread;
+    struct item *head, *tail;
+    uint64_t enqueued, done;
+    unsigned long long id;
+};
+
+struct zc_cu_event_opaque {
+    uint64_t recorded, done;
+    uint64_t time_ns;
+};
+
+struct zc_cu_graph_opaque {
+    struct item *head, *tail;
+};
+
+struct allocation {
+    int fd, gpu, uses;
+    bool exportable;
+    size_t bytes;
+    ino_t inode;
+};
+
+struct mapping {
+    struct mapping *next;
+    char *base;
+    size_t bytes;
+    struct allocation *allocation; /* NULL: plain memory */
+};
+
+/* One lock for everything but the memory itself: this is a fake. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
+static struct mapping *mappings;
+static struct allocation *allocations[4096];
+static struct zc_cu_stream_opaque default_streams[2][GPUS_MOST]; /* legacy, the thread's own */
+static pthread_once_t defaults_once = PTHREAD_ONCE_INIT;
+static unsigned long long last_id = 2;
+static int gpu_count, version;
+static bool lacks_vmm, lacks_fd, lacks_peer;
+static char contexts[GPUS_MOST];
+static _Atomic int64_t alive;
+static _Atomic uint64_t calls, fail_at;
+static _Atomic int fail_with;
+static const char *_Atomic failed_name = "";
+
+static _Thread_local zc_cu_context stack[STACK];
+static _Thread_local int depth;
+static _Thread_local struct zc_cu_graph_opaque *capture;
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT fake_cuda_fail_fn fake_cuda_fail;
+EXPORT fake_cuda_calls_fn fake_cuda_calls;
+EXPORT fake_cuda_failed_fn fake_cuda_failed;
+EXPORT fake_cuda_alive_fn fake_cuda_alive;
+
+void fake_cuda_fail(uint64_t after, int error)
+{
+    atomic_store(&failed_name, "");
+    atomic_store(&fail_with, error);
+    atomic_store(&calls, 0);
+    atomic_store(&fail_at, after);
+}
+
+uint64_t fake_cuda_calls(void)
+{
+    return atomic_load(&calls);
+}
+
+const char *fake_cuda_failed(void)
+{
+    return atomic_load(&failed_name);
+}
+
+int64_t fake_cuda_alive(void)
+{
+    return atomic_load(&alive);
+}
+
+static int count_call(const char *name)
+{
+    const uint64_t number = atomic_fetch_add(&calls, 1) + 1;
+
+    if (number != atomic_load(&fail_at))
+        return 0;
+    atomic_store(&failed_name, name);
+    return atomic_load(&fail_with);
+}
+
+#define MAY_FAIL()                                                                                 \
+    do {                                                                                           \
+        const int failed_with = count_call(__func__);                                              \
+        if (failed_with != 0)                                                                      \
+            return failed_with;                                                                    \
+    } while (0)
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---- Streams ---- */
+
+/* Word by word where that is possible: signals are words, and others look at them meanwhile. */
+static void copy(void *to, const void *from, size_t bytes)
+{
+    if (((uintptr_t)to | (uintptr_t)from | bytes) % 4 != 0 || bytes > 65536) {
+        memmove(to, from, bytes);
+        return;
+    }
+    for (size_t i = 0; i < bytes; i += 4)
+        atomic_store_explicit(
+            (_Atomic uint32_t *)((char *)to + i),
+            atomic_load_explicit((const _Atomic uint32_t *)((const char *)from + i),
+                                 memory_order_acquire),
+            memory_order_release);
+}
+
+static void run_op(const union zc_cu_mem_op *op)
+{
+    _Atomic uint32_t *word = (_Atomic uint32_t *)(uintptr_t)op->value.address;
+    const struct timespec nap = {.tv_nsec = 20000};
+
+    if (op->value.operation == ZC_CU_MEM_OP_WRITE_VALUE_32) {
+        atomic_store_explicit(word, (uint32_t)op->value.value, memory_order_release);
+        return;
+    }
+    for (uint32_t look = 0; (int32_t)(atomic_load_explicit(word, memory_order_acquire) -
+                                      (uint32_t)op->value.value) < 0;
+         look++)
+        if (look > 100)
+            nanosleep(&nap, NULL);
+}
+
+static void run_item(const struct item *item)
+{
+    switch (item->kind) {
+    case COPY:
+        copy(item->to, item->from, item->bytes);
+        break;
+    case OPS:
+        for (unsigned i = 0; i < item->op_count; i++)
+            run_op(&item->ops[i]);
+        break;
+    case RECORD:
+        pthread_mutex_lock(&lock);
+        item->event->done = item->generation;
+        item->event->time_ns = now_ns();
+        pthread_cond_broadcast(&moved);
+        pthread_mutex_unlock(&lock);
+        break;
+    case AWAIT:
+        pthread_mutex_lock(&lock);
+        while (item->event->done < item->generation)
+            pthread_cond_wait(&moved, &lock);
+        pthread_mutex_unlock(&lock);
+        break;
+    case END:
+        break;
+    }
+}
+
+static void *serve(void *data)
+{
+    struct zc_cu_stream_opaque *stream = data;
+    bool ended = false;
+
+    while (!ended) {
+        struct item *item;
+
+        pthread_mutex_lock(&lock);
+        while (stream->head == NULL)
+            pthread_cond_wait(&moved, &lock);
+        item = stream->head;
+        pthread_mutex_unlock(&lock);
+        run_item(item);
+        ended = item->kind == END;
+        pthread_mutex_lock(&lock);
+        stream->head = item->next;
+        stream->done++;
+        pthread_cond_broadcast(&moved);
+        pthread_mutex_unlock(&lock);
+        free(item);
+    }
+    free(stream);
+    return NULL;
+}
+
+static int start_stream(struct zc_cu_stream_opaque *stream)
+{
+    pthread_attr_t detached;
+    int error;
+
+    pthread_mutex_lock(&lock);
+    stream->id = ++last_id;
+    pthread_mutex_unlock(&lock);
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    error = pthread_create(&stream->thread, &detached, serve, stream);
+    pthread_attr_destroy(&detached);
+    return error == 0 ? 0 : OUT_OF_MEMORY;
+}
+
+static void start_defaults(void)
+{
+    for (int kind = 0; kind < 2; kind++)
+        for (int gpu = 0; gpu < gpu_count; gpu++)
+            start_stream(&default_streams[kind][gpu]);
+}
+
+static struct zc_cu_stream_opaque *resolve(zc_cu_stream stream)
+{
+    const int gpu = depth == 0 ? 0 : (int)((char *)stack[depth - 1] - contexts);
+
+    pthread_once(&defaults_once, start_defaults);
+    return (uintptr_t)stream > 2 ? stream : &default_streams[(uintptr_t)stream == 2][gpu];
+}
+
+static void append(struct item **head, struct item **tail, struct item *item)
+{
+    if (*head == NULL)
+        *head = item;
+    else
+        (*tail)->next = item;
+    *tail = item;
+}
+
+static int enqueue(zc_cu_stream handle, const struct item *given)
+{
+    struct item *item = malloc(sizeof *item);
+    struct zc_cu_stream_opaque *stream = resolve(handle);
+
+    if (item == NULL)
+        return OUT_OF_MEMORY;
+    *item = *given;
+    item->next = NULL;
+    if (capture != NULL) {
+        append(&capture->head, &capture->tail, item);
+        return 0;
+    }
+    pthread_mutex_lock(&lock);
+    append(&stream->head, &stream->tail, item);
+    stream->enqueued++;
+    pthread_cond_broadcast(&moved);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static int synchronize(zc_cu_stream handle)
+{
+    struct zc_cu_stream_opaque *stream = resolve(handle);
+    uint64_t until;
+
+    pthread_mutex_lock(&lock);
+    until = stream->enqueued;
+    while (stream->done < until)
+        pthread_cond_wait(&moved, &lock);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static zc_cu_result cuStreamCreate(zc_cu_stream *stream, unsigned flags)
+{
+    struct zc_cu_stream_opaque *made = calloc(1, sizeof *made);
+
+    (void)flags;
+    if (made == NULL)
+        return OUT_OF_MEMORY;
+    if (count_call("cuStreamCreate") != 0 || start_stream(made) != 0) {
+        free(made);
+        return OUT_OF_MEMORY;
+    }
+    atomic_fetch_add(&alive, 1);
+    *stream = made;
+    return 0;
+}
+
+static zc_cu_result cuStreamDestroy(zc_cu_stream stream)
+{
+    atomic_fetch_sub(&alive, 1);
+    return enqueue(stream, &(struct item){.kind = END});
+}
+
+static zc_cu_result cuStreamSynchronize(zc_cu_stream stream)
+{
+    MAY_FAIL();
+    return synchronize(stream);
+}
+
+static zc_cu_result cuStreamQuery(zc_cu_stream handle)
+{
+    struct zc_cu_stream_opaque *stream = resolve(handle);
+    bool done;
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    done = stream->done == stream->enqueued;
+    pthread_mutex_unlock(&lock);
+    return done ? 0 : NOT_READY;
+}
+
+static zc_cu_result cuStreamGetId(zc_cu_stream stream, unsigned long long *id)
+{
+    MAY_FAIL();
+    *id = resolve(stream)->id;
+    return 0;
+}
+
+static zc_cu_result cuStreamIsCapturing(zc_cu_stream stream, int *status)
+{
+    (void)stream;
+    MAY_FAIL();
+    *status = capture != NULL;
+    return 0;
+}
+
+static zc_cu_result cuStreamBatchMemOp(zc_cu_stream stream, unsigned count, union zc_cu_mem_op *ops,
+                                       unsigned flags)
+{
+    struct item item = {.kind = OPS, .op_count = count};
+
+    MAY_FAIL();
+    if (count > OPS_MOST || flags != 0)
+        return INVALID_VALUE;
+    memcpy(item.ops, ops, count * sizeof *ops);
+    return enqueue(stream, &item);
+}
+
+static zc_cu_result cuMemcpyAsync(zc_cu_pointer to, zc_cu_pointer from, size_t bytes,
+                                  zc_cu_stream stream)
+{
+    MAY_FAIL();
+    return enqueue(stream, &(struct item){.kind = COPY,
+                                          .to = (void *)(uintptr_t)to,
+                                          .from = (const void *)(uintptr_t)from,
+                                          .bytes = bytes});
+}
+
+/* Memory that is not pinned is copied before the call returns. */
+static zc_cu_result cuMemcpyHtoDAsync(zc_cu_pointer to, const void *from, size_t bytes,
+                                      zc_cu_stream stream)
+{
+    int error;
+
+    MAY_FAIL();
+    error = enqueue(
+        stream,
+        &(struct item){.kind = COPY, .to = (void *)(uintptr_t)to, .from = from, .bytes = bytes});
+    return error == 0 ? synchronize(stream) : error;
+}
+
+static zc_cu_result cuMemcpyDtoHAsync(void *to, zc_cu_pointer from, size_t bytes,
+                                      zc_cu_stream stream)
+{
+    int error;
+
+    MAY_FAIL();
+    error = enqueue(
+        stream, &(struct item){
+                    .kind = COPY, .to = to, .from = (const void *)(uintptr_t)from, .bytes = bytes});
+    return error == 0 ? synchronize(stream) : error;
+}
+
+static zc_cu_result cuMemsetD8Async(zc_cu_pointer to, unsigned char value, size_t bytes,
+                                    zc_cu_stream stream)
+{
+    int error;
+
+    MAY_FAIL();
+    error = synchronize(stream);
+    memset((void *)(uintptr_t)to, value, bytes);
+    return error;
+}
+
+/* ---- Events ---- */
+
+static zc_cu_result cuEventCreate(zc_cu_event *event, unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    *event = calloc(1, sizeof **event);
+    atomic_fetch_add(&alive, *event != NULL);
+    return *event == NULL ? OUT_OF_MEMORY : 0;
+}
+
+/* What is still queued may use it, so it stays; the process is a test's. */
+static zc_cu_result cuEventDestroy(zc_cu_event event)
+{
+    static struct zc_cu_event_opaque *_Atomic kept[65536];
+    static _Atomic uint32_t count;
+
+    atomic_fetch_sub(&alive, 1);
+    free(atomic_exchange(&kept[atomic_fetch_add(&count, 1) % 65536], event));
+    return 0;
+}
+
+static zc_cu_result cuEventRecord(zc_cu_event event, zc_cu_stream stream)
+{
+    struct item item = {.kind = RECORD, .event = event};
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    item.generation = ++event->recorded;
+    pthread_mutex_unlock(&lock);
+    return enqueue(stream, &item);
+}
+
+static zc_cu_result cuStreamWaitEvent(zc_cu_stream stream, zc_cu_event event, unsigned flags)
+{
+    struct item item = {.kind = AWAIT, .event = event};
+
+    (void)flags;
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    item.generation = event->recorded;
+    pthread_mutex_unlock(&lock);
+    return enqueue(stream, &item);
+}
+
+static zc_cu_result cuEventQuery(zc_cu_event event)
+{
+    bool done;
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    done = event->done >= event->recorded;
+    pthread_mutex_unlock(&lock);
+    return done ? 0 : NOT_READY;
+}
+
+static zc_cu_result cuEventSynchronize(zc_cu_event event)
+{
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    while (event->done < event->recorded)
+        pthread_cond_wait(&moved, &lock);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static zc_cu_result cuEventElapsedTime(float *ms, zc_cu_event begin, zc_cu_event end)
+{
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    *ms = (float)((double)(int64_t)(end->time_ns - begin->time_ns) / 1e6);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+/* ---- Graphs: what was captured, in the order of capture ---- */
+
+static zc_cu_result cuStreamBeginCapture(zc_cu_stream stream, int mode)
+{
+    (void)stream, (void)mode;
+    MAY_FAIL();
+    if (capture != NULL)
+        return INVALID_VALUE;
+    capture = calloc(1, sizeof *capture);
+    return capture == NULL ? OUT_OF_MEMORY : 0;
+}
+
+static zc_cu_result cuStreamEndCapture(zc_cu_stream stream, zc_cu_graph *graph)
+{
+    (void)stream;
+    *graph = capture;
+    capture = NULL;
+    return *graph == NULL ? INVALID_VALUE : 0;
+}
+
+static zc_cu_result cuGraphInstantiateWithFlags(zc_cu_graph_exec *exec, zc_cu_graph graph,
+                                                unsigned long long flags)
+{
+    struct zc_cu_graph_opaque *made;
+
+    (void)flags;
+    MAY_FAIL();
+    made = calloc(1, sizeof *made);
+    for (const struct item *item = graph->head; made != NULL && item != NULL; item = item->next) {
+        struct item *again = malloc(sizeof *again);
+
+        *again = *item;
+        again->next = NULL;
+        append(&made->head, &made->tail, again);
+    }
+    *exec = (zc_cu_graph_exec)(void *)made;
+    return made == NULL ? OUT_OF_MEMORY : 0;
+}
+
+static zc_cu_result cuGraphLaunch(zc_cu_graph_exec exec, zc_cu_stream stream)
+{
+    const struct zc_cu_graph_opaque *graph = (const void *)exec;
+    int error = 0;
+
+    MAY_FAIL();
+    for (const struct item *item = graph->head; item != NULL && error == 0; item = item->next)
+        if (item->kind == COPY || item->kind == OPS)
+            error = enqueue(stream, item);
+    return error;
+}
+
+static zc_cu_result cuGraphDestroy(zc_cu_graph graph)
+{
+    while (graph->head != NULL) {
+        struct item *item = graph->head;
+
+        graph->head = item->next;
+        free(item);
+    }
+    free(graph);
+    return 0;
+}
+
+static zc_cu_result cuGraphExecDestroy(zc_cu_graph_exec exec)
+{
+    return cuGraphDestroy((zc_cu_graph)(void *)exec);
+}
+
+/* ---- GPUs and contexts ---- */
+
+static int setting(const char *name, int usual)
+{
+    const char *text = getenv(name);
+
+    return text == NULL ? usual : (int)strtol(text, NULL, 10);
+}
+
+static bool lacks(const char *what)
+{
+    const char *text = getenv("FAKE_CUDA_LACKS");
+
+    return text != NULL && strstr(text, what) != NULL;
+}
+
+static zc_cu_result cuInit(unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    gpu_count = setting("FAKE_CUDA_GPUS", 2);
+    version = setting("FAKE_CUDA_VERSION", 13000);
+    lacks_vmm = lacks("vmm");
+    lacks_fd = lacks("fd");
+    lacks_peer = lacks("peer");
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static zc_cu_result cuDriverGetVersion(int *number)
+{
+    MAY_FAIL();
+    *number = version;
+    return 0;
+}
+
+static zc_cu_result cuGetErrorString(zc_cu_result error, const char **text)
+{
+    *text = error == OUT_OF_MEMORY      ? "out of memory"
+            : error == PEER_UNSUPPORTED ? "peer access is not supported between these two devices"
+                                        : "a made-up error";
+    return 0;
+}
+
+static zc_cu_result cuDeviceGetCount(int *count)
+{
+    MAY_FAIL();
+    *count = gpu_count;
+    return 0;
+}
+
+static zc_cu_result cuDeviceGet(zc_cu_device *device, int ordinal)
+{
+    MAY_FAIL();
+    *device = ordinal;
+    return ordinal < gpu_count ? 0 : INVALID_DEVICE;
+}
+
+static zc_cu_result cuDeviceGetName(char *name, int bytes, zc_cu_device device)
+{
+    (void)device;
+    MAY_FAIL();
+    strncpy(name, "a fake GPU", (size_t)bytes);
+    return 0;
+}
+
+static zc_cu_result cuDeviceGetAttribute(int *value, int attribute, zc_cu_device device)
+{
+    (void)device;
+    MAY_FAIL();
+    *value = attribute == ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY ? !lacks_vmm
+             : attribute == ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD     ? !lacks_fd
+                                                                : 1;
+    return 0;
+}
+
+static zc_cu_result cuDeviceGetUuid(void *uuid, zc_cu_device device)
+{
+    MAY_FAIL();
+    memset(uuid, 0, 16);
+    *(char *)uuid = (char)(device + 1);
+    return 0;
+}
+
+static zc_cu_result cuDeviceTotalMem(size_t *bytes, zc_cu_device device)
+{
+    (void)device;
+    MAY_FAIL();
+    *bytes = (size_t)1 << 30;
+    return 0;
+}
+
+static zc_cu_result cuDevicePrimaryCtxRetain(zc_cu_context *context, zc_cu_device device)
+{
+    MAY_FAIL();
+    *context = (zc_cu_context)(void *)&contexts[device];
+    atomic_fetch_add(&alive, 1);
+    return 0;
+}
+
+static zc_cu_result cuDevicePrimaryCtxRelease(zc_cu_device device)
+{
+    (void)device;
+    atomic_fetch_sub(&alive, 1);
+    return 0;
+}
+
+static zc_cu_result cuCtxGetCurrent(zc_cu_context *context)
+{
+    MAY_FAIL();
+    *context = depth == 0 ? NULL : stack[depth - 1];
+    return 0;
+}
+
+static zc_cu_result cuCtxGetDevice(zc_cu_device *device)
+{
+    MAY_FAIL();
+    if (depth == 0)
+        return INVALID_CONTEXT;
+    *device = (int)((char *)stack[depth - 1] - contexts);
+    return 0;
+}
+
+static zc_cu_result cuCtxPushCurrent(zc_cu_context context)
+{
+    MAY_FAIL();
+    if (depth == STACK)
+        return INVALID_CONTEXT;
+    stack[depth++] = context;
+    return 0;
+}
+
+static zc_cu_result cuCtxPopCurrent(zc_cu_context *context)
+{
+    if (depth == 0)
+        return INVALID_CONTEXT;
+    *context = stack[--depth];
+    return 0;
+}
+
+/* ---- Memory ---- */
+
+static struct mapping *find_mapping(const void *address)
+{
+    for (struct mapping *m = mappings; m != NULL; m = m->next)
+        if ((const char *)address >= m->base && (const char *)address < m->base + m->bytes)
+            return m;
+    return NULL;
+}
+
+static void add_mapping(char *base, size_t bytes, struct allocation *allocation)
+{
+    struct mapping *made = malloc(sizeof *made);
+
+    *made =
+        (struct mapping){.next = mappings, .base = base, .bytes = bytes, .allocation = allocation};
+    mappings = made;
+    atomic_fetch_add(&alive, 1);
+}
+
+static bool drop_mapping(const char *base)
+{
+    for (struct mapping **at = &mappings; *at != NULL; at = &(*at)->next)
+        if ((*at)->base == base) {
+            struct mapping *dropped = *at;
+
+            *at = dropped->next;
+            free(dropped);
+            atomic_fetch_sub(&alive, 1);
+            return true;
+        }
+    return false;
+}
+
+static zc_cu_result cuMemGetAllocationGranularity(size_t *bytes,
+                                                  const struct zc_cu_allocation_prop *prop,
+                                                  int option)
+{
+    (void)prop, (void)option;
+    MAY_FAIL();
+    *bytes = GRANULARITY;
+    return 0;
+}
+
+static int new_handle(struct allocation made, zc_cu_allocation *handle)
+{
+    int error = OUT_OF_MEMORY;
+
+    pthread_mutex_lock(&lock);
+    for (size_t i = 1; i < sizeof allocations / sizeof allocations[0]; i++)
+        if (allocations[i] == NULL) {
+            allocations[i] = malloc(sizeof made);
+            *allocations[i] = made;
+            *handle = i;
+            atomic_fetch_add(&alive, 1);
+            error = 0;
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+/* The inode tells whose memory a descriptor is: odd bytes of the file's size would not. */
+static zc_cu_result cuMemCreate(zc_cu_allocation *handle, size_t bytes,
+                                const struct zc_cu_allocation_prop *prop, unsigned long long flags)
+{
+    struct allocation made = {.bytes = bytes,
+                              .gpu = prop->location.id,
+                              .uses = 1,
+                              .exportable = prop->handle_types == ZC_CU_MEM_HANDLE_POSIX_FD};
+    char name[16] = "fake-gpu-0";
+
+    (void)flags;
+    MAY_FAIL();
+    if (bytes % GRANULARITY != 0)
+        return INVALID_VALUE;
+    if (bytes > (size_t)1 << 34)
+        return OUT_OF_MEMORY;
+    name[9] = (char)('0' + made.gpu);
+    made.fd = memfd_create(name, MFD_CLOEXEC);
+    if (made.fd < 0 || ftruncate(made.fd, (off_t)bytes) != 0)
+        return OUT_OF_MEMORY;
+    return new_handle(made, handle);
+}
+
+static zc_cu_result cuMemRelease(zc_cu_allocation handle)
+{
+    pthread_mutex_lock(&lock);
+    if (--allocations[handle]->uses == 0) {
+        close(allocations[handle]->fd);
+        free(allocations[handle]);
+        allocations[handle] = NULL;
+        atomic_fetch_sub(&alive, 1);
+    }
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static zc_cu_result cuMemAddressReserve(zc_cu_pointer *pointer, size_t bytes, size_t alignment,
+                                        zc_cu_pointer address, unsigned long long flags)
+{
+    void *at;
+
+    (void)alignment, (void)address, (void)flags;
+    MAY_FAIL();
+    at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return OUT_OF_MEMORY;
+    atomic_fetch_add(&alive, 1);
+    *pointer = (uintptr_t)at;
+    return 0;
+}
+
+static zc_cu_result cuMemAddressFree(zc_cu_pointer pointer, size_t bytes)
+{
+    atomic_fetch_sub(&alive, 1);
+    return munmap((void *)(uintptr_t)pointer, bytes) == 0 ? 0 : INVALID_VALUE;
+}
+
+static zc_cu_result cuMemMap(zc_cu_pointer pointer, size_t bytes, size_t offset,
+                             zc_cu_allocation handle, unsigned long long flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    if (mmap((void *)(uintptr_t)pointer, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             allocations[handle]->fd, (off_t)offset) == MAP_FAILED)
+        return OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    add_mapping((char *)(uintptr_t)pointer, bytes, allocations[handle]);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static zc_cu_result cuMemUnmap(zc_cu_pointer pointer, size_t bytes)
+{
+    bool was;
+
+    pthread_mutex_lock(&lock);
+    was = drop_mapping((char *)(uintptr_t)pointer);
+    pthread_mutex_unlock(&lock);
+    if (!was || mmap((void *)(uintptr_t)pointer, bytes, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return INVALID_VALUE;
+    return 0;
+}
+
+static zc_cu_result cuMemSetAccess(zc_cu_pointer pointer, size_t bytes,
+                                   const struct zc_cu_access *access, size_t count)
+{
+    const struct mapping *mapping;
+    bool refused;
+
+    (void)bytes, (void)count;
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    mapping = find_mapping((void *)(uintptr_t)pointer);
+    refused = mapping == NULL || (lacks_peer && mapping->allocation->gpu != access->location.id);
+    pthread_mutex_unlock(&lock);
+    return refused ? PEER_UNSUPPORTED : 0;
+}
+
+static zc_cu_result cuMemExportToShareableHandle(void *shareable, zc_cu_allocation handle, int type,
+                                                 unsigned long long flags)
+{
+    int fd;
+
+    (void)type, (void)flags;
+    MAY_FAIL();
+    fd = dup(allocations[handle]->fd);
+    if (fd < 0)
+        return OUT_OF_MEMORY;
+    memcpy(shareable, &fd, sizeof fd);
+    return 0;
+}
+
+/* The GPU stands in the file's name. */
+static int gpu_of(int fd)
+{
+    char path[64], target[64] = "";
+    const char *found;
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (readlink(path, target, sizeof target - 1) < 0)
+        return 0;
+    found = strstr(target, "fake-gpu-");
+    return found == NULL ? 0 : found[9] - '0';
+}
+
+static zc_cu_result cuMemImportFromShareableHandle(zc_cu_allocation *handle, void *shareable,
+                                                   int type)
+{
+    struct allocation made = {.uses = 1, .exportable = true};
+    struct stat about;
+
+    (void)type;
+    MAY_FAIL();
+    made.fd = dup((int)(intptr_t)shareable);
+    if (made.fd < 0 || fstat(made.fd, &about) != 0)
+        return INVALID_VALUE;
+    made.bytes = (size_t)about.st_size;
+    made.gpu = gpu_of(made.fd);
+    return new_handle(made, handle);
+}
+
+static zc_cu_result cuMemRetainAllocationHandle(zc_cu_allocation *handle, void *address)
+{
+    const struct mapping *mapping;
+    int error = INVALID_VALUE;
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    mapping = find_mapping(address);
+    for (size_t i = 1; mapping != NULL && mapping->allocation != NULL &&
+                       i < sizeof allocations / sizeof allocations[0];
+         i++)
+        if (allocations[i] == mapping->allocation) {
+            allocations[i]->uses++;
+            *handle = i;
+            error = 0;
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+static zc_cu_result cuMemGetAllocationPropertiesFromHandle(struct zc_cu_allocation_prop *prop,
+                                                           zc_cu_allocation handle)
+{
+    MAY_FAIL();
+    *prop = (struct zc_cu_allocation_prop){
+        .handle_types = allocations[handle]->exportable ? ZC_CU_MEM_HANDLE_POSIX_FD : 0};
+    return 0;
+}
+
+static zc_cu_result cuMemGetAddressRange(zc_cu_pointer *base, size_t *bytes, zc_cu_pointer pointer)
+{
+    const struct mapping *mapping;
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    mapping = find_mapping((void *)(uintptr_t)pointer);
+    if (mapping != NULL) {
+        *base = (uintptr_t)mapping->base;
+        *bytes = mapping->bytes;
+    }
+    pthread_mutex_unlock(&lock);
+    return mapping == NULL ? INVALID_VALUE : 0;
+}
+
+static zc_cu_result cuPointerGetAttribute(void *value, int attribute, zc_cu_pointer pointer)
+{
+    const struct mapping *mapping;
+    int gpu = 0;
+
+    (void)attribute;
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    mapping = find_mapping((void *)(uintptr_t)pointer);
+    if (mapping != NULL && mapping->allocation != NULL)
+        gpu = mapping->allocation->gpu;
+    pthread_mutex_unlock(&lock);
+    memcpy(value, &gpu, sizeof gpu);
+    return mapping == NULL ? INVALID_VALUE : 0;
+}
+
+static zc_cu_result cuMemAlloc(zc_cu_pointer *pointer, size_t bytes)
+{
+    void *made;
+
+    MAY_FAIL();
+    made = calloc(1, bytes);
+    if (made == NULL)
+        return OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    add_mapping(made, bytes, NULL);
+    pthread_mutex_unlock(&lock);
+    *pointer = (uintptr_t)made;
+    return 0;
+}
+
+static zc_cu_result cuMemFree(zc_cu_pointer pointer)
+{
+    pthread_mutex_lock(&lock);
+    drop_mapping((char *)(uintptr_t)pointer);
+    pthread_mutex_unlock(&lock);
+    free((void *)(uintptr_t)pointer);
+    return 0;
+}
+
+static zc_cu_result cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    *pointer = calloc(1, bytes);
+    atomic_fetch_add(&alive, *pointer != NULL);
+    return *pointer == NULL ? OUT_OF_MEMORY : 0;
+}
+
+static zc_cu_result cuMemFreeHost(void *pointer)
+{
+    atomic_fetch_sub(&alive, 1);
+    free(pointer);
+    return 0;
+}
+
+/* ---- Kernels: there are none ---- */
+
+static zc_cu_result cuModuleLoadData(zc_cu_module *module, const void *image)
+{
+    (void)module, (void)image;
+    return NOT_SUPPORTED;
+}
+
+static zc_cu_result cuModuleUnload(zc_cu_module module)
+{
+    (void)module;
+    return NOT_SUPPORTED;
+}
+
+static zc_cu_result cuModuleGetFunction(zc_cu_function *function, zc_cu_module module,
+                                        const char *name)
+{
+    (void)function, (void)module, (void)name;
+    return NOT_SUPPORTED;
+}
+
+static zc_cu_result cuLaunchKernel(zc_cu_function function, unsigned grid_x, unsigned grid_y,
+                                   unsigned grid_z, unsigned block_x, unsigned block_y,
+                                   unsigned block_z, unsigned shared_bytes, zc_cu_stream stream,
+                                   void **parameters, void **extra)
+{
+    (void)function, (void)grid_x, (void)grid_y, (void)grid_z, (void)block_x, (void)block_y;
+    (void)block_z, (void)shared_bytes, (void)stream, (void)parameters, (void)extra;
+    return NOT_SUPPORTED;
+}
+
+/* ---- The table ---- */
+
+EXPORT zc_cu_result cuGetProcAddress_v2(const char *symbol, void **function, int cuda_version,
+                                        uint64_t flags, int *found);
+
+zc_cu_result cuGetProcAddress_v2(const char *symbol, void **function, int cuda_version,
+                                 uint64_t flags, int *found)
+{
+#define ROW(name, parameters, since)                                                               \
+    if (strcmp(symbol, #name) == 0 && cuda_version == (since)) {                                   \
+        zc_cu_result(*address) parameters = name;                                                  \
+        memcpy(function, &address, sizeof address);                                                \
+        *found = 0;                                                                                \
+        return 0;                                                                                  \
+    }
+    ZC_CU_FUNCTIONS(ROW)
+#undef ROW
+    (void)flags;
+    *found = 1;
+    return NOT_SUPPORTED;
+}

@@ -1,0 +1,23 @@
+/* A CUDA driver for tests, built as libcuda.so.1: the CUDA device, the tools and their tests run on
+ * it without a GPU, in one process or in many. GPU memory is memory files mapped at addresses that
+ * are reserved first, as the driver does it; each stream is a thread that runs its work in order.
+ * Nothing of it says how fast or how concurrent a GPU is.
+ *
+ * Settings, read at cuInit(): FAKE_CUDA_GPUS (2), FAKE_CUDA_VERSION (13000), FAKE_CUDA_LACKS, any
+ * of "vmm", "fd", "peer". A test in the same process finds what follows with dlsym(). */
+#ifndef FAKE_CUDA_H
+#define FAKE_CUDA_H
+
+#include <stdint.h>
+
+/* Of the calls that can fail, the next `after`-th fails once with `error`; 0: none does. */
+typedef void fake_cuda_fail_fn(uint64_t after, int error);
+/* How many such calls there were since then. */
+typedef uint64_t fake_cuda_calls_fn(void);
+/* The name of the one that was made to fail; "" if none has been. */
+typedef const char *fake_cuda_failed_fn(void);
+/* Allocations, mappings, reservations, streams, events, pinned memory and retained contexts that
+ * are alive in this process. */
+typedef int64_t fake_cuda_alive_fn(void);
+
+#endif

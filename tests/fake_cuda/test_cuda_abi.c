@@ -1,0 +1,64 @@
+/* The declarations in cuda_api.h against NVIDIA's own: values, sizes and places. */
+#include <cuda.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "device/cuda/cuda_api.h"
+
+#define SAME(ours, theirs)                                                                         \
+    _Static_assert((long long)(ours) == (long long)(theirs), #ours " is not " #theirs)
+
+SAME(ZC_CU_SUCCESS, CUDA_SUCCESS);
+SAME(ZC_CU_ERROR_OUT_OF_MEMORY, CUDA_ERROR_OUT_OF_MEMORY);
+SAME(ZC_CU_ERROR_NOT_READY, CUDA_ERROR_NOT_READY);
+SAME(ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT);
+SAME(ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+SAME(ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY,
+     CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED);
+SAME(ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD,
+     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED);
+SAME(ZC_CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL);
+SAME(ZC_CU_EVENT_DISABLE_TIMING, CU_EVENT_DISABLE_TIMING);
+SAME(ZC_CU_STREAM_NON_BLOCKING, CU_STREAM_NON_BLOCKING);
+SAME(ZC_CU_STREAM_CAPTURE_NONE, CU_STREAM_CAPTURE_STATUS_NONE);
+SAME(ZC_CU_MEM_HOST_PORTABLE, CU_MEMHOSTALLOC_PORTABLE);
+SAME(ZC_CU_MEM_ALLOCATION_PINNED, CU_MEM_ALLOCATION_TYPE_PINNED);
+SAME(ZC_CU_MEM_HANDLE_POSIX_FD, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+SAME(ZC_CU_MEM_LOCATION_DEVICE, CU_MEM_LOCATION_TYPE_DEVICE);
+SAME(ZC_CU_MEM_ACCESS_READWRITE, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+SAME(ZC_CU_MEM_GRANULARITY_RECOMMENDED, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+SAME(ZC_CU_MEM_OP_WAIT_VALUE_32, CU_STREAM_MEM_OP_WAIT_VALUE_32);
+SAME(ZC_CU_MEM_OP_WRITE_VALUE_32, CU_STREAM_MEM_OP_WRITE_VALUE_32);
+SAME(ZC_CU_WAIT_VALUE_GEQ, CU_STREAM_WAIT_VALUE_GEQ);
+SAME(ZC_CU_WRITE_VALUE_DEFAULT, CU_STREAM_WRITE_VALUE_DEFAULT);
+
+SAME(sizeof(zc_cu_device), sizeof(CUdevice));
+SAME(sizeof(zc_cu_pointer), sizeof(CUdeviceptr));
+SAME(sizeof(zc_cu_allocation), sizeof(CUmemGenericAllocationHandle));
+SAME(sizeof(struct zc_cu_location), sizeof(CUmemLocation));
+SAME(sizeof(struct zc_cu_allocation_prop), sizeof(CUmemAllocationProp));
+SAME(offsetof(struct zc_cu_allocation_prop, handle_types),
+     offsetof(CUmemAllocationProp, requestedHandleTypes));
+SAME(offsetof(struct zc_cu_allocation_prop, location), offsetof(CUmemAllocationProp, location));
+SAME(offsetof(struct zc_cu_allocation_prop, flags), offsetof(CUmemAllocationProp, allocFlags));
+SAME(sizeof(struct zc_cu_access), sizeof(CUmemAccessDesc));
+SAME(offsetof(struct zc_cu_access, flags), offsetof(CUmemAccessDesc, flags));
+SAME(sizeof(union zc_cu_mem_op), sizeof(CUstreamBatchMemOpParams));
+SAME(offsetof(union zc_cu_mem_op, value.address),
+     offsetof(CUstreamBatchMemOpParams, waitValue.address));
+SAME(offsetof(union zc_cu_mem_op, value.value),
+     offsetof(CUstreamBatchMemOpParams, waitValue.value));
+SAME(offsetof(union zc_cu_mem_op, value.flags),
+     offsetof(CUstreamBatchMemOpParams, waitValue.flags));
+SAME(offsetof(union zc_cu_mem_op, value.alias),
+     offsetof(CUstreamBatchMemOpParams, waitValue.alias));
+SAME(offsetof(union zc_cu_mem_op, value.address),
+     offsetof(CUstreamBatchMemOpParams, writeValue.address));
+SAME(offsetof(union zc_cu_mem_op, value.value),
+     offsetof(CUstreamBatchMemOpParams, writeValue.value));
+
+int main(void)
+{
+    puts("as in cuda.h: all of it was compared when this was compiled");
+    return 0;
+}
