@@ -253,7 +253,7 @@ static bool compare_both(struct overlap *o, int what, uint32_t count, double cov
             !beside(o, what, count, (uint32_t)wanted + 2, &times[1][i], &covered))
             return false;
         if (!covered)
-            cover *= 1.6;
+            cover *= 4; /* a collective that waits for SMs may take many times longer */
     }
     for (int i = 0; i < 2; i++)
         qsort(times[i], REPEATS, sizeof *times[i], compare);

@@ -144,7 +144,6 @@ struct zc_device_params {
     uint32_t local_rank;  /* among the ranks of this machine */
     uint32_t local_rank_count;
     uint32_t gpu; /* 1 + the ordinal of the GPU; 0: the device's choice */
-    const struct zc_cuda_driver *cuda_driver; /* for tests: used in place of the real one */
 };
 
 /* Streams are zcta_stream; NULL is the device's default. No entry is called with a NULL object

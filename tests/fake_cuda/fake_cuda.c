@@ -81,7 +81,7 @@ static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 static struct mapping *mappings;
 static struct allocation *allocations[4096];
 static struct zc_cu_stream_opaque default_streams[2][GPUS_MOST]; /* legacy, the thread's own */
-static pthread_once_t defaults_once = PTHREAD_ONCE_INIT;
+static pthread_once_t defaults_once = PTHREAD_ONCE_INIT, settings_once = PTHREAD_ONCE_INIT;
 static unsigned long long last_id = 2;
 static int gpu_count, version;
 static bool lacks_vmm, lacks_fd, lacks_peer;
@@ -582,17 +582,20 @@ static bool lacks(const char *what)
     return text != NULL && strstr(text, what) != NULL;
 }
 
-static zc_cu_result cuInit(unsigned flags)
+static void read_settings(void)
 {
-    (void)flags;
-    MAY_FAIL();
-    pthread_mutex_lock(&lock);
     gpu_count = setting("FAKE_CUDA_GPUS", 2);
     version = setting("FAKE_CUDA_VERSION", 13000);
     lacks_vmm = lacks("vmm");
     lacks_fd = lacks("fd");
     lacks_peer = lacks("peer");
-    pthread_mutex_unlock(&lock);
+}
+
+static zc_cu_result cuInit(unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    pthread_once(&settings_once, read_settings);
     return 0;
 }
 

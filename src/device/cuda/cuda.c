@@ -163,13 +163,6 @@ static void cuda_close(struct zc_device *device)
     free(device);
 }
 
-static zcta_status load_driver(struct zc_device *device, const struct zc_device_params *params)
-{
-    device->driver = params->cuda_driver != NULL ? params->cuda_driver : &device->loaded;
-    return params->cuda_driver != NULL ? ZCTA_OK
-                                       : zc_cuda_driver_load(device->diag, &device->loaded);
-}
-
 static void init_lock(struct zc_device *device)
 {
     pthread_condattr_t attributes;
@@ -189,8 +182,9 @@ static zcta_status cuda_open(const struct zc_device_params *params, struct zc_de
     if (made == NULL)
         return zc_fail(params->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
     made->diag = params->diag;
+    made->driver = &made->loaded;
     init_lock(made);
-    status = load_driver(made, params);
+    status = zc_cuda_driver_load(made->diag, &made->loaded);
     if (status == ZCTA_OK)
         status = choose_signals(made);
     if (status == ZCTA_OK)

@@ -23,7 +23,7 @@ struct zc_cuda_team; /* what the device keeps for a guard */
 struct zc_device {
     struct zc_diag *diag;
     const struct zc_cuda_driver *driver;
-    struct zc_cuda_driver loaded; /* what `driver` points to, unless a test gave its own */
+    struct zc_cuda_driver loaded; /* what `driver` points to */
     zc_cu_device gpu;
     int ordinal;
     uint64_t unit;         /* of its UUID */

@@ -1,5 +1,4 @@
-/* The CUDA driver, loaded at run time: a table of its functions. Tests put a table of their own in
- * its place. */
+/* The CUDA driver, loaded at run time: a table of its functions. */
 #ifndef ZC_CUDA_DRIVER_H
 #define ZC_CUDA_DRIVER_H
 
