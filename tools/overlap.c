@@ -398,7 +398,9 @@ static void release(struct overlap *o)
     struct zc_gpu *gpu = o->bench.gpu;
 
     zc_blas_close(o->blas);
-    for (int i = 0; gpu != NULL && i < 2; i++) {
+    if (gpu == NULL)
+        return;
+    for (int i = 0; i < 2; i++) {
         if (o->begin[i] != NULL)
             gpu->driver.cuEventDestroy(o->begin[i]);
         if (o->end[i] != NULL)

@@ -50,7 +50,7 @@ static bool call_ours(const struct zc_target *target)
 
 static bool call_released(const struct zc_target *target)
 {
-    const zcta_stream stream = zc_perf_stream(target->bench);
+    zcta_stream stream = zc_perf_stream(target->bench);
 
     return zcta_plan_run(target->plan, stream) == ZCTA_OK &&
            zcta_release(target->plan, stream) == ZCTA_OK;
@@ -100,7 +100,7 @@ static bool call_eagerly(const struct zc_target *target, enum zc_contestant cont
 bool zc_contestant_call(const struct zc_target *target, enum zc_contestant contestant)
 {
     struct zc_gpu *gpu = target->bench->gpu;
-    const zc_cu_graph_exec graph = target->graphs[contestant];
+    zc_cu_graph_exec graph = target->graphs[contestant];
 
     if (graph == NULL)
         return call_eagerly(target, contestant);

@@ -174,7 +174,7 @@ static bool take_time(const struct size *size, enum zc_contestant contestant, ui
     for (uint32_t i = 0; i < batch && called; i++)
         called = zc_contestant_call(&size->target, contestant);
     end = zc_now_ns();
-    *time_ns = *submit_ns = (end - begin) / batch;
+    *time_ns = *submit_ns = batch > 1 ? (end - begin) / batch : end - begin;
     return called;
 }
 
@@ -182,16 +182,12 @@ static bool take_time(const struct size *size, enum zc_contestant contestant, ui
 
 static void choose_samples(const struct zc_bench *bench, uint64_t call_ns, struct zc_perf_row *row)
 {
-    uint64_t samples;
+    uint64_t batch, samples;
 
     call_ns = call_ns == 0 ? 1 : call_ns;
-    row->batch = 1;
-    if (call_ns < SHORT_NS)
-        row->batch = (uint32_t)(BATCH_NS / call_ns);
-    if (call_ns < SHORT_NS && row->batch > BATCH_MOST)
-        row->batch = BATCH_MOST;
-    else if (call_ns < SHORT_NS && row->batch < BATCH_LEAST)
-        row->batch = BATCH_LEAST;
+    batch = BATCH_NS / call_ns;
+    batch = batch > BATCH_MOST ? BATCH_MOST : batch < BATCH_LEAST ? BATCH_LEAST : batch;
+    row->batch = call_ns < SHORT_NS ? (uint32_t)batch : 1;
     samples = BUDGET_NS / (call_ns * row->batch);
     if (samples < SAMPLES_LEAST)
         samples = SAMPLES_LEAST;

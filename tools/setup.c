@@ -33,7 +33,8 @@ struct setup {
     uint32_t rank;
     struct zc_gpu *gpu;
     struct zc_nccl *nccl;
-    uint64_t *told;
+    uint64_t *times_ns;
+    struct zc_nccl_id *ids;
     double times_us[2][PARTS][ROUNDS_MOST]; /* ours, NCCL's */
     uint32_t rounds;
 };
@@ -114,11 +115,11 @@ static bool note(struct setup *s, int whose, int part, uint64_t ns)
 {
     uint64_t slowest = 0;
 
-    if (zc_group_exchange(s->group, line.command, "told no time", TOPIC, &ns, s->told, sizeof ns) !=
-        ZCTA_OK)
+    if (zc_group_exchange(s->group, line.command, "told no time", TOPIC, &ns, s->times_ns,
+                          sizeof ns) != ZCTA_OK)
         return false;
     for (uint32_t i = 0; i < s->group->count; i++)
-        slowest = s->told[i] > slowest ? s->told[i] : slowest;
+        slowest = s->times_ns[i] > slowest ? s->times_ns[i] : slowest;
     s->times_us[whose][part][s->rounds] = (double)slowest / 1e3;
     return true;
 }
@@ -164,16 +165,16 @@ static bool set_up_ours(struct setup *s)
 
 static bool set_up_nccl(struct setup *s)
 {
-    struct zc_nccl_id *ids = (struct zc_nccl_id *)s->told, id = {{0}};
+    struct zc_nccl_id id = {{0}};
     struct zc_nccl_memory memory[WINDOWS] = {{.base = NULL}};
     uint64_t moments[PARTS];
     bool made;
 
     moments[0] = zc_now_ns();
     made = (s->rank != 0 || zc_nccl_make_id(s->nccl, &id)) &&
-           zc_group_exchange(s->group, line.command, "opened no NCCL", TOPIC, &id, ids,
+           zc_group_exchange(s->group, line.command, "opened no NCCL", TOPIC, &id, s->ids,
                              sizeof id) == ZCTA_OK &&
-           zc_nccl_open(s->nccl, ZC_NCCL_ZERO, &ids[0], s->rank, s->group->count, memory);
+           zc_nccl_open(s->nccl, ZC_NCCL_ZERO, &s->ids[0], s->rank, s->group->count, memory);
     moments[1] = zc_now_ns();
     for (int i = 0; i < WINDOWS && made; i++) {
         memory[i].bytes = s->settings->bytes;
@@ -262,15 +263,18 @@ static int run_rank(const struct settings *settings)
     }
     s->group = &zcta_world(s->base)->group;
     s->rank = zcta_team_rank(zcta_world(s->base));
-    s->told = calloc(s->group->count, sizeof(struct zc_nccl_id));
-    status = s->told != NULL ? run_rounds(s, (double)(zc_now_ns() - start) / 1e6)
-                             : zc_failure(line.command, "out of memory");
+    s->times_ns = calloc(s->group->count, sizeof *s->times_ns);
+    s->ids = calloc(s->group->count, sizeof *s->ids);
+    status = s->times_ns != NULL && s->ids != NULL
+                 ? run_rounds(s, (double)(zc_now_ns() - start) / 1e6)
+                 : zc_failure(line.command, "out of memory");
     zc_nccl_close(s->nccl);
     if (zcta_finalize(&s->base) != ZCTA_OK)
         status = ZC_EXIT_FAILED;
     zc_gpu_close(s->gpu);
 out:
-    free(s->told);
+    free(s->times_ns);
+    free(s->ids);
     free(s);
     return status;
 }

@@ -158,8 +158,8 @@ void zc_streams_end(zcta_context *context);
 
 /* ---- call.c ---- */
 
-/* Checks, chooses and resolves a call, which may be `releasable`. On success the caller owns what is
- * in *settled. */
+/* Checks, chooses and resolves a call, which may be `releasable`. On success the caller owns what
+ * is in *settled. */
 zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool releasable,
                       struct zc_settled *settled);
 void zc_unsettle(zcta_team *team, struct zc_settled *settled);

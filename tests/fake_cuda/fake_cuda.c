@@ -70,7 +70,7 @@ struct allocation {
 
 struct mapping {
     struct mapping *next;
-    char *base;
+    const char *base;
     size_t bytes;
     struct allocation *allocation; /* NULL: plain memory */
 };
@@ -720,7 +720,7 @@ static struct mapping *find_mapping(const void *address)
     return NULL;
 }
 
-static void add_mapping(char *base, size_t bytes, struct allocation *allocation)
+static void add_mapping(const char *base, size_t bytes, struct allocation *allocation)
 {
     struct mapping *made = malloc(sizeof *made);
 
@@ -1036,6 +1036,7 @@ static zc_cu_result cuModuleGetFunction(zc_cu_function *function, zc_cu_module m
     return NOT_SUPPORTED;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the driver's own parameters. */
 static zc_cu_result cuLaunchKernel(zc_cu_function function, unsigned grid_x, unsigned grid_y,
                                    unsigned grid_z, unsigned block_x, unsigned block_y,
                                    unsigned block_z, unsigned shared_bytes, zc_cu_stream stream,
@@ -1054,16 +1055,23 @@ EXPORT zc_cu_result cuGetProcAddress_v2(const char *symbol, void **function, int
 zc_cu_result cuGetProcAddress_v2(const char *symbol, void **function, int cuda_version,
                                  uint64_t flags, int *found)
 {
-#define ROW(name, parameters, since)                                                               \
-    if (strcmp(symbol, #name) == 0 && cuda_version == (since)) {                                   \
-        zc_cu_result(*address) parameters = name;                                                  \
-        memcpy(function, &address, sizeof address);                                                \
-        *found = 0;                                                                                \
-        return 0;                                                                                  \
-    }
-    ZC_CU_FUNCTIONS(ROW)
+    static const struct {
+        const char *name;
+        int since;
+        void (*address)(void);
+    } table[] = {
+#define ROW(name, parameters, since) {#name, since, (void (*)(void))(name)},
+        ZC_CU_FUNCTIONS(ROW)
 #undef ROW
+    };
+
     (void)flags;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (strcmp(symbol, table[i].name) == 0 && cuda_version == table[i].since) {
+            memcpy(function, &table[i].address, sizeof *function);
+            *found = 0;
+            return 0;
+        }
     *found = 1;
     return NOT_SUPPORTED;
 }
