@@ -21,7 +21,7 @@
 
 #include "collective.h"
 #include "commands.h"
-#include "device/cuda/cuda_driver.h"
+#include "info.h"
 #include "machine.h"
 #include "options.h"
 
@@ -31,8 +31,7 @@ static const struct zc_command_line line = {
     .purpose = "Says what this build and this machine have, what is missing, and why.",
 };
 
-/* One line: a name, and what is to be said about it. */
-__attribute__((format(printf, 2, 3))) static void say(const char *name, const char *format, ...)
+void zc_info_say(const char *name, const char *format, ...)
 {
     enum { COLUMN = 18 };
     char text[512];
@@ -56,48 +55,15 @@ static void print_host(const struct zc_machine *machine)
 {
     struct zc_device_caps caps;
 
-    say("host", "yes: %" PRIu32 " usable CPUs, %.1f GiB of memory", machine->usable_cpus,
-        (double)machine->memory_bytes / (double)(1u << 30));
+    zc_info_say("host", "yes: %" PRIu32 " usable CPUs, %.1f GiB of memory", machine->usable_cpus,
+                (double)machine->memory_bytes / (double)(1u << 30));
     if (zc_device_caps_of(line.command, ZCTA_DEVICE_HOST, 1, &caps)) {
         char half[ZC_SIZE_TEXT_BYTES], block[ZC_SIZE_TEXT_BYTES];
 
-        say("", "copies in blocks of %s, signals %s, %s of scratch a rank and call",
-            zc_size_text(caps.block_bytes, block), caps.signals,
-            zc_size_text(caps.scratch_bytes, half));
+        zc_info_say("", "copies in blocks of %s, signals %s, %s of scratch a rank and call",
+                    zc_size_text(caps.block_bytes, block), caps.signals,
+                    zc_size_text(caps.scratch_bytes, half));
     }
-}
-
-/* One line a GPU, or why there is none. */
-static void print_cuda(void)
-{
-    struct zc_cuda_driver driver = {0};
-    struct zc_diag diag;
-    zcta_error error;
-    int count = 0;
-
-    zc_diag_init(&diag);
-    if (zc_cuda_driver_load(&diag, &driver) != ZCTA_OK) {
-        zc_diag_last(&diag, &error);
-        say("cuda", "no: %s", error.message);
-        zc_diag_destroy(&diag);
-        return;
-    }
-    driver.cuDeviceGetCount(&count);
-    say("cuda", "driver %d.%d, %d GPUs", driver.version / 1000, driver.version % 1000 / 10, count);
-    for (int i = 0; i < count; i++) {
-        char name[128] = "", memory[ZC_SIZE_TEXT_BYTES];
-        zc_cu_device gpu = 0;
-        size_t bytes = 0;
-        int engines = 0;
-
-        driver.cuDeviceGet(&gpu, i);
-        driver.cuDeviceGetName(name, sizeof name, gpu);
-        driver.cuDeviceTotalMem(&bytes, gpu);
-        driver.cuDeviceGetAttribute(&engines, ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, gpu);
-        say("", "GPU %d: %s, %s, %d copy engines", i, name, zc_size_text(bytes, memory), engines);
-    }
-    zc_cuda_driver_unload(&driver);
-    zc_diag_destroy(&diag);
 }
 
 /* ---- Libraries ---- */
@@ -106,25 +72,26 @@ static void print_nccl(void)
 {
     void *nccl = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
 
-    say("nccl", "no: not an engine in this version; %s",
-        nccl != NULL ? "`zerocta perf --peer nccl` can compare with this machine's libnccl.so.2"
-                     : "and this machine has no libnccl.so.2");
+    zc_info_say("nccl", "no: not an engine in this version; %s",
+                nccl != NULL
+                    ? "`zerocta perf --peer nccl` can compare with this machine's libnccl.so.2"
+                    : "and this machine has no libnccl.so.2");
     if (nccl != NULL)
         dlclose(nccl);
 }
 
 static void print_libraries(void)
 {
-    say("libsodium", "%s: token and keyed hash", sodium_version_string());
+    zc_info_say("libsodium", "%s: token and keyed hash", sodium_version_string());
 #ifdef ZC_HAVE_HWLOC
-    say("hwloc", "%s: topology, workers of host streams bound to cores", HWLOC_VERSION);
+    zc_info_say("hwloc", "%s: topology, workers of host streams bound to cores", HWLOC_VERSION);
 #else
-    say("hwloc", "no: not found when this was built; host streams are not bound to cores");
+    zc_info_say("hwloc", "no: not found when this was built; host streams are not bound to cores");
 #endif
 #ifdef ZC_HAVE_JANSSON
-    say("jansson", "%s: `zerocta perf --json`", JANSSON_VERSION);
+    zc_info_say("jansson", "%s: `zerocta perf --json`", JANSSON_VERSION);
 #else
-    say("jansson", "no: not found when this was built; `zerocta perf` cannot write JSON");
+    zc_info_say("jansson", "no: not found when this was built; `zerocta perf` cannot write JSON");
 #endif
     print_nccl();
 }
@@ -135,18 +102,19 @@ static void print_topology(const struct zc_machine *machine)
 {
     char l1d[ZC_SIZE_TEXT_BYTES], l2[ZC_SIZE_TEXT_BYTES], l3[ZC_SIZE_TEXT_BYTES];
 
-    say("cpu", "%s", machine->cpu);
-    say("kernel", "%s", machine->kernel);
+    zc_info_say("cpu", "%s", machine->cpu);
+    zc_info_say("kernel", "%s", machine->kernel);
     if (machine->cpus == 0)
-        say("topology", "unknown: %s does not tell", machine->source);
+        zc_info_say("topology", "unknown: %s does not tell", machine->source);
     else
-        say("topology",
-            "%" PRIu32 " package%s, %" PRIu32 " cores, %" PRIu32 " hardware threads, %" PRIu32
-            " NUMA node%s (from %s)",
-            machine->packages, machine->packages == 1 ? "" : "s", machine->cores, machine->cpus,
-            machine->numa_nodes, machine->numa_nodes == 1 ? "" : "s", machine->source);
-    say("caches", "L1d %s, L2 %s, L3 %s", size_or_unknown(machine->l1d_bytes, l1d),
-        size_or_unknown(machine->l2_bytes, l2), size_or_unknown(machine->l3_bytes, l3));
+        zc_info_say("topology",
+                    "%" PRIu32 " package%s, %" PRIu32 " cores, %" PRIu32
+                    " hardware threads, %" PRIu32 " NUMA node%s (from %s)",
+                    machine->packages, machine->packages == 1 ? "" : "s", machine->cores,
+                    machine->cpus, machine->numa_nodes, machine->numa_nodes == 1 ? "" : "s",
+                    machine->source);
+    zc_info_say("caches", "L1d %s, L2 %s, L3 %s", size_or_unknown(machine->l1d_bytes, l1d),
+                size_or_unknown(machine->l2_bytes, l2), size_or_unknown(machine->l3_bytes, l3));
 }
 
 /* ---- Limits ---- */
@@ -161,12 +129,12 @@ static void print_memfd(void)
     if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0)
         base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) {
-        say("memfd", "does not work: %s; windows of the host device cannot be made",
-            strerror(errno));
+        zc_info_say("memfd", "does not work: %s; windows of the host device cannot be made",
+                    strerror(errno));
     } else {
         memset(base, 1, bytes);
         munmap(base, bytes);
-        say("memfd", "works: windows of the host device");
+        zc_info_say("memfd", "works: windows of the host device");
     }
     if (fd >= 0)
         close(fd);
@@ -180,7 +148,7 @@ static void print_limit(const char *name, const struct rlimit *limit, const char
         snprintf(soft, sizeof soft, "%" PRIuMAX, (uintmax_t)limit->rlim_cur);
     if (limit->rlim_max != RLIM_INFINITY)
         snprintf(hard, sizeof hard, "%" PRIuMAX, (uintmax_t)limit->rlim_max);
-    say(name, "%s, at most %s: %s", soft, hard, what);
+    zc_info_say(name, "%s, at most %s: %s", soft, hard, what);
 }
 
 static void print_limits(void)
@@ -251,7 +219,7 @@ int zc_command_info(int argc, char **argv)
     zc_machine_read(&machine);
     printf("zerocta %u.%u.%u\n\ndevices\n", version >> 16, version >> 8 & 255u, version & 255u);
     print_host(&machine);
-    print_cuda();
+    zc_info_print_gpus();
     printf("\nlibraries\n");
     print_libraries();
     printf("\nmachine\n");

@@ -141,6 +141,17 @@ static zcta_status compare_sizes(const struct zc_group *group, const char *call,
                         offers[common].bytes);
 }
 
+/* What the device could not map, with the name of whose it is. */
+static zcta_status name_owner(const struct zc_group *group, uint32_t index, zcta_status status)
+{
+    zcta_error error;
+
+    zc_diag_last(group->diag, &error);
+    return zc_fail_rank(group->diag, status, group->ranks[index], error.call, error.native,
+                        "the memory of rank %" PRIu32 ": %.400s", group->ranks[index],
+                        error.message);
+}
+
 static zcta_status map_parts(const struct zc_group *group, const struct offer *offers,
                              const int *fds, struct zc_symmetric *symmetric)
 {
@@ -152,6 +163,8 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
         status = group->ops->memory_import(group->device, &offers[i].handle, fds[i],
                                            zc_mesh_same_process(group->mesh, group->ranks[i]),
                                            &symmetric->parts[i]);
+        if (status != ZCTA_OK)
+            status = name_owner(group, i, status);
     }
     return status;
 }

@@ -21,6 +21,17 @@ check "ranks as threads on one GPU: the sentence" says err "threads of one proce
 run "$zerocta" setup -n 2 --bytes 1M --rounds 2 --device cuda
 check "setup: status 0" is "$status" 0
 
+# What the machine has, and what it lacks.
+run "$zerocta" info
+check "info: status 0" is "$status" 0
+check "info: the driver" says out "(999.1), 2 GPUs"
+check "info: links" says out "16 NVLinks up; MIG off"
+check "info: sharing" says out "shared as file descriptors: yes"
+check "info: reach" says out "reaches the memory of GPU 1"
+run env FAKE_CUDA_LACKS=peer FAKE_NVML_MIG=1 "$zerocta" info
+check "info: no reach" says out "cannot reach the memory of GPU 1"
+check "info: MIG" says out "MIG on"
+
 # What a GPU or a driver lacks is said.
 lacking() { # "the rule" WORD VARIABLE=VALUE...
     local rule=$1 word=$2
@@ -34,6 +45,7 @@ lacking "a driver that is too old" "the oldest that works" FAKE_CUDA_VERSION=110
 lacking "a GPU without virtual memory management" "virtual memory management" FAKE_CUDA_LACKS=vmm
 lacking "a GPU whose memory has no descriptors" "file descriptors" FAKE_CUDA_LACKS=fd
 lacking "GPUs without peer access" "peer access" FAKE_CUDA_LACKS=peer
+lacking "GPUs without peer access: whose" "the memory of rank 1" FAKE_CUDA_LACKS=peer
 lacking "signals that do not exist" "ZEROCTA_SIGNALS" ZEROCTA_SIGNALS=smoke
 lacking "signals that this driver does not have" "13.1" ZEROCTA_SIGNALS=write FAKE_CUDA_VERSION=13010
 

@@ -662,6 +662,20 @@ static zc_cu_result cuDeviceTotalMem(size_t *bytes, zc_cu_device device)
     return 0;
 }
 
+static zc_cu_result cuDeviceGetPCIBusId(char *bus_id, int bytes, zc_cu_device device)
+{
+    MAY_FAIL();
+    snprintf(bus_id, (size_t)bytes, "0000:%02x:00.0", device);
+    return 0;
+}
+
+static zc_cu_result cuDeviceCanAccessPeer(int *can, zc_cu_device device, zc_cu_device peer)
+{
+    MAY_FAIL();
+    *can = device != peer && !lacks_peer;
+    return 0;
+}
+
 static zc_cu_result cuDevicePrimaryCtxRetain(zc_cu_context *context, zc_cu_device device)
 {
     MAY_FAIL();

@@ -29,6 +29,8 @@ enum {
     ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
     ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY = 102,
     ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD = 103,
+    ZC_CU_DEVICE_ATTRIBUTE_FABRIC = 128,
+    ZC_CU_DEVICE_ATTRIBUTE_MULTICAST = 132,
 
     ZC_CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL = 9,
     ZC_CU_EVENT_DISABLE_TIMING = 2,
@@ -92,6 +94,8 @@ union zc_cu_mem_op {
     X(cuDeviceGetAttribute, (int *value, int attribute, zc_cu_device device), 2000)                \
     X(cuDeviceGetUuid, (void *uuid, zc_cu_device device), 11040)                                   \
     X(cuDeviceTotalMem, (size_t * bytes, zc_cu_device device), 3020)                               \
+    X(cuDeviceGetPCIBusId, (char *bus_id, int bytes, zc_cu_device device), 4010)                   \
+    X(cuDeviceCanAccessPeer, (int *can, zc_cu_device device, zc_cu_device peer), 4000)             \
     X(cuDevicePrimaryCtxRetain, (zc_cu_context * context, zc_cu_device device), 7000)              \
     X(cuDevicePrimaryCtxRelease, (zc_cu_device device), 11000)                                     \
     X(cuCtxGetCurrent, (zc_cu_context * context), 4000)                                            \

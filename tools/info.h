@@ -1,0 +1,11 @@
+/* What the parts of `zerocta info` share. */
+#ifndef ZC_TOOL_INFO_H
+#define ZC_TOOL_INFO_H
+
+/* One line: a name, and what is to be said about it. */
+__attribute__((format(printf, 2, 3))) void zc_info_say(const char *name, const char *format, ...);
+
+/* The driver and each GPU, or why there is none. */
+void zc_info_print_gpus(void);
+
+#endif
