@@ -367,7 +367,7 @@ static bool write_json(const struct overlap *o)
         json_pack("{s:I, s:I, s:b, s:s, s:i, s:o}", "ranks", (json_int_t)o->bench.rank_count,
                   "gemm", (json_int_t)o->settings->n, "in_place", (int)o->settings->perf.in_place,
                   "policy", zc_policy_choices[o->settings->perf.policy], "nccl_version",
-                  zc_nccl_version(o->bench.nccl), "rows", rows);
+                  zc_peer_nccl_version(o->bench.nccl), "rows", rows);
     written = report != NULL && json_dump_file(report, o->settings->perf.json,
                                                JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
     if (!written)

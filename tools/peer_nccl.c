@@ -35,9 +35,9 @@ typedef struct ncclComm *comm;
 #define FUNCTIONS(X)                                                                               \
     X(ncclGetVersion, (int *version))                                                              \
     X(ncclGetErrorString, (int result))                                                            \
-    X(ncclGetUniqueId, (struct zc_nccl_id * id))                                                   \
+    X(ncclGetUniqueId, (struct zc_peer_nccl_id * id))                                              \
     X(ncclCommInitRankConfig,                                                                      \
-      (comm * made, int rank_count, struct zc_nccl_id id, int rank, struct config *config))        \
+      (comm * made, int rank_count, struct zc_peer_nccl_id id, int rank, struct config *config))   \
     X(ncclCommDestroy, (comm communicator))                                                        \
     X(ncclMemAlloc, (void **memory, size_t bytes))                                                 \
     X(ncclMemFree, (void *memory))                                                                 \
@@ -47,11 +47,11 @@ typedef struct ncclComm *comm;
     X(ncclAllGather,                                                                               \
       (const void *send, void *recv, size_t count, int type, comm communicator, void *stream))
 
-struct zc_nccl {
+struct zc_peer_nccl {
     void *library;
     int version;
-    comm comms[ZC_NCCL_WAYS];
-    void *windows[ZC_NCCL_WAYS][2];
+    comm comms[ZC_PEER_NCCL_WAYS];
+    void *windows[ZC_PEER_NCCL_WAYS][2];
 #define MEMBER(name, parameters) int(*name) parameters; /* NOLINT */
     FUNCTIONS(MEMBER)
 #undef MEMBER
@@ -69,12 +69,12 @@ static const struct {
     const char *name;
     size_t offset;
 } functions[] = {
-#define ROW(name, parameters) {#name, offsetof(struct zc_nccl, name)},
+#define ROW(name, parameters) {#name, offsetof(struct zc_peer_nccl, name)},
     FUNCTIONS(ROW)
 #undef ROW
 };
 
-static bool load_functions(struct zc_nccl *nccl)
+static bool load_functions(struct zc_peer_nccl *nccl)
 {
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         void *function = dlsym(nccl->library, functions[i].name);
@@ -89,9 +89,9 @@ static bool load_functions(struct zc_nccl *nccl)
     return true;
 }
 
-bool zc_nccl_load(struct zc_nccl **nccl)
+bool zc_peer_nccl_load(struct zc_peer_nccl **nccl)
 {
-    struct zc_nccl *made = calloc(1, sizeof *made);
+    struct zc_peer_nccl *made = calloc(1, sizeof *made);
 
     if (made == NULL) {
         zc_failure("perf", "out of memory");
@@ -114,17 +114,18 @@ bool zc_nccl_load(struct zc_nccl **nccl)
     *nccl = made;
     return true;
 fail:
-    zc_nccl_close(made);
+    zc_peer_nccl_close(made);
     return false;
 }
 
-bool zc_nccl_make_id(struct zc_nccl *nccl, struct zc_nccl_id *id)
+bool zc_peer_nccl_make_id(struct zc_peer_nccl *nccl, struct zc_peer_nccl_id *id)
 {
     return ok(nccl->ncclGetUniqueId(id), "ncclGetUniqueId");
 }
 
-bool zc_nccl_open(struct zc_nccl *nccl, enum zc_nccl_way way, const struct zc_nccl_id *id,
-                  uint32_t rank, uint32_t rank_count, const struct zc_nccl_memory memory[2])
+bool zc_peer_nccl_open(struct zc_peer_nccl *nccl, enum zc_peer_nccl_way way,
+                       const struct zc_peer_nccl_id *id, uint32_t rank, uint32_t rank_count,
+                       const struct zc_peer_nccl_memory memory[2])
 {
     struct config config = {.size = sizeof config,
                             .magic = 0xcafebeef,
@@ -136,7 +137,7 @@ bool zc_nccl_open(struct zc_nccl *nccl, enum zc_nccl_way way, const struct zc_nc
                             .split_share = UNSET,
                             .traffic_class = UNSET,
                             .collnet = UNSET,
-                            .cta_policy = way == ZC_NCCL_ZERO ? POLICY_ZERO : UNSET,
+                            .cta_policy = way == ZC_PEER_NCCL_ZERO ? POLICY_ZERO : UNSET,
                             .shrink_share = UNSET,
                             .nvls_ctas = UNSET,
                             .channels_per_net_peer = UNSET,
@@ -145,45 +146,45 @@ bool zc_nccl_open(struct zc_nccl *nccl, enum zc_nccl_way way, const struct zc_nc
         nccl->ncclCommInitRankConfig(&nccl->comms[way], (int)rank_count, *id, (int)rank, &config),
         "ncclCommInitRankConfig");
 
-    for (int i = 0; i < 2 && opened && way != ZC_NCCL_DEFAULT; i++)
+    for (int i = 0; i < 2 && opened && way != ZC_PEER_NCCL_DEFAULT; i++)
         if (memory[i].base != NULL)
-            opened = zc_nccl_register(nccl, way, i, &memory[i]);
+            opened = zc_peer_nccl_register(nccl, way, i, &memory[i]);
     return opened;
 }
 
-bool zc_nccl_register(struct zc_nccl *nccl, enum zc_nccl_way way, int index,
-                      const struct zc_nccl_memory *memory)
+bool zc_peer_nccl_register(struct zc_peer_nccl *nccl, enum zc_peer_nccl_way way, int index,
+                           const struct zc_peer_nccl_memory *memory)
 {
     return ok(nccl->ncclCommWindowRegister(nccl->comms[way], memory->base, memory->bytes,
                                            &nccl->windows[way][index], WINDOW_SYMMETRIC),
               "ncclCommWindowRegister");
 }
 
-bool zc_nccl_allocate(struct zc_nccl *nccl, struct zc_nccl_memory *memory)
+bool zc_peer_nccl_allocate(struct zc_peer_nccl *nccl, struct zc_peer_nccl_memory *memory)
 {
     return ok(nccl->ncclMemAlloc(&memory->base, memory->bytes), "ncclMemAlloc");
 }
 
-void zc_nccl_free(struct zc_nccl *nccl, struct zc_nccl_memory *memory)
+void zc_peer_nccl_free(struct zc_peer_nccl *nccl, struct zc_peer_nccl_memory *memory)
 {
     if (memory->base != NULL)
         nccl->ncclMemFree(memory->base);
     memory->base = NULL;
 }
 
-bool zc_nccl_all_gather(struct zc_nccl *nccl, enum zc_nccl_way way, const void *send, void *recv,
-                        size_t bytes, void *stream)
+bool zc_peer_nccl_all_gather(struct zc_peer_nccl *nccl, enum zc_peer_nccl_way way, const void *send,
+                             void *recv, size_t bytes, void *stream)
 {
     return ok(nccl->ncclAllGather(send, recv, bytes, INT8, nccl->comms[way], stream),
               "ncclAllGather");
 }
 
-int zc_nccl_version(const struct zc_nccl *nccl)
+int zc_peer_nccl_version(const struct zc_peer_nccl *nccl)
 {
     return nccl->version;
 }
 
-void zc_nccl_shut(struct zc_nccl *nccl, enum zc_nccl_way way)
+void zc_peer_nccl_shut(struct zc_peer_nccl *nccl, enum zc_peer_nccl_way way)
 {
     for (int i = 0; i < 2; i++) {
         if (nccl->windows[way][i] != NULL)
@@ -195,12 +196,12 @@ void zc_nccl_shut(struct zc_nccl *nccl, enum zc_nccl_way way)
     nccl->comms[way] = NULL;
 }
 
-void zc_nccl_close(struct zc_nccl *nccl)
+void zc_peer_nccl_close(struct zc_peer_nccl *nccl)
 {
     if (nccl == NULL)
         return;
-    for (int way = 0; way < ZC_NCCL_WAYS; way++)
-        zc_nccl_shut(nccl, (enum zc_nccl_way)way);
+    for (int way = 0; way < ZC_PEER_NCCL_WAYS; way++)
+        zc_peer_nccl_shut(nccl, (enum zc_peer_nccl_way)way);
     if (nccl->library != NULL)
         dlclose(nccl->library);
     free(nccl);

@@ -19,7 +19,7 @@ enum zc_contestant {
     ZC_CONTESTANT_OURS,
     ZC_CONTESTANT_RELEASED, /* ours, prepared, with early ready */
     ZC_CONTESTANT_PUSH,     /* pushes without a signal */
-    ZC_CONTESTANT_NCCL,     /* and its other ways, as in enum zc_nccl_way */
+    ZC_CONTESTANT_NCCL,     /* and its other ways, as in enum zc_peer_nccl_way */
     ZC_CONTESTANT_NCCL_WINDOWS,
     ZC_CONTESTANT_NCCL_ZERO,
     ZC_CONTESTANTS
@@ -115,9 +115,9 @@ struct zc_bench {
     uint32_t rank, rank_count;
     zcta_window *send, *recv; /* `send` is NULL when in place */
     uint32_t samples_max;
-    struct zc_gpu *gpu;   /* NULL on the host */
-    char *stage;          /* room for an output and a share in the CPU's memory; NULL on the host */
-    struct zc_nccl *nccl; /* NULL: no peer */
+    struct zc_gpu *gpu; /* NULL on the host */
+    char *stage;        /* room for an output and a share in the CPU's memory; NULL on the host */
+    struct zc_peer_nccl *nccl;                      /* NULL: no peer */
     enum zc_contestant contestants[ZC_CONTESTANTS]; /* in turns; the first is ours */
     uint32_t contestant_count;
     uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each contestant */

@@ -23,7 +23,7 @@ void zc_contestants_choose(struct zc_bench *bench)
         bench->contestants[count++] = ZC_CONTESTANT_RELEASED;
     if (perf->peer != ZC_PEER_NONE && perf->in_place)
         bench->contestants[count++] = ZC_CONTESTANT_PUSH;
-    for (int way = 0; perf->peer == ZC_PEER_NCCL && way < ZC_NCCL_WAYS; way++)
+    for (int way = 0; perf->peer == ZC_PEER_NCCL && way < ZC_PEER_NCCL_WAYS; way++)
         bench->contestants[count++] = (enum zc_contestant)(ZC_CONTESTANT_NCCL + way);
     bench->contestant_count = count;
 }
@@ -78,9 +78,9 @@ static bool push(const struct zc_target *target)
 
 static bool call_nccl(const struct zc_target *target, enum zc_contestant contestant)
 {
-    return zc_nccl_all_gather(target->bench->nccl,
-                              (enum zc_nccl_way)(contestant - ZC_CONTESTANT_NCCL), target->own,
-                              target->out, target->share, zc_perf_stream(target->bench));
+    return zc_peer_nccl_all_gather(
+        target->bench->nccl, (enum zc_peer_nccl_way)(contestant - ZC_CONTESTANT_NCCL), target->own,
+        target->out, target->share, zc_perf_stream(target->bench));
 }
 
 static bool call_eagerly(const struct zc_target *target, enum zc_contestant contestant)

@@ -134,20 +134,20 @@ bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_
 /* NCCL, on the very same windows. Rank 0's id goes to all over the sockets between the ranks. */
 static int open_peer(struct zc_bench *bench)
 {
-    const struct zc_nccl_memory memory[2] = {
+    const struct zc_peer_nccl_memory memory[2] = {
         {zcta_window_base(bench->recv), zcta_window_bytes(bench->recv)},
         {zcta_window_base(bench->send), zcta_window_bytes(bench->send)}};
-    struct zc_nccl_id *ids = (struct zc_nccl_id *)bench->told;
-    struct zc_nccl_id id = {{0}};
+    struct zc_peer_nccl_id *ids = (struct zc_peer_nccl_id *)bench->told;
+    struct zc_peer_nccl_id id = {{0}};
     bool opened;
 
-    opened = zc_nccl_load(&bench->nccl);
-    for (int way = 0; way < ZC_NCCL_WAYS && opened; way++)
-        opened = zc_nccl_make_id(bench->nccl, &id) &&
+    opened = zc_peer_nccl_load(&bench->nccl);
+    for (int way = 0; way < ZC_PEER_NCCL_WAYS && opened; way++)
+        opened = zc_peer_nccl_make_id(bench->nccl, &id) &&
                  zc_group_exchange(&bench->world->group, "zerocta perf", "opened no NCCL", TOPIC,
                                    &id, ids, sizeof id) == ZCTA_OK &&
-                 zc_nccl_open(bench->nccl, (enum zc_nccl_way)way, &ids[0], bench->rank,
-                              bench->rank_count, memory);
+                 zc_peer_nccl_open(bench->nccl, (enum zc_peer_nccl_way)way, &ids[0], bench->rank,
+                                   bench->rank_count, memory);
     return opened ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }
 
@@ -224,7 +224,7 @@ int zc_bench_close(struct zc_bench *bench, int status)
     free(bench->stage);
     if (bench->gpu != NULL)
         zc_gpu_synchronize(bench->gpu);
-    zc_nccl_close(bench->nccl);
+    zc_peer_nccl_close(bench->nccl);
     if (bench->context != NULL && zcta_finalize(&bench->context) != ZCTA_OK && status == ZC_EXIT_OK)
         status =
             zc_failure(bench->perf->command,

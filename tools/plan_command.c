@@ -124,7 +124,7 @@ static bool make_request(const struct settings *settings, struct zc_request *req
     if (settings->algorithm != 0)
         algorithm = (enum zc_algorithm)(settings->algorithm - 1);
     else if (!settings->simulate)
-        algorithm = zc_select(&facts, &report).algorithm;
+        algorithm = (enum zc_algorithm)zc_select(&facts, &report).path;
     *exit_status = ZC_EXIT_USAGE;
     if (zc_algorithm_collective(algorithm) != facts.collective) {
         zc_usage_error(line.command, "--algorithm %s is no algorithm of %s",
@@ -139,7 +139,7 @@ static bool make_request(const struct settings *settings, struct zc_request *req
                        facts.bytes, caps.scratch_bytes);
         return false;
     }
-    *request = zc_select_request(&facts, algorithm, 0);
+    *request = zc_select_request(&facts, (enum zc_path)algorithm, 0);
     return true;
 }
 

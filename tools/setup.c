@@ -32,9 +32,9 @@ struct setup {
     struct zc_group *group;
     uint32_t rank;
     struct zc_gpu *gpu;
-    struct zc_nccl *nccl;
+    struct zc_peer_nccl *nccl;
     uint64_t *times_ns;
-    struct zc_nccl_id *ids;
+    struct zc_peer_nccl_id *ids;
     double times_us[2][PARTS][ROUNDS_MOST]; /* ours, NCCL's */
     uint32_t rounds;
 };
@@ -165,26 +165,27 @@ static bool set_up_ours(struct setup *s)
 
 static bool set_up_nccl(struct setup *s)
 {
-    struct zc_nccl_id id = {{0}};
-    struct zc_nccl_memory memory[WINDOWS] = {{.base = NULL}};
+    struct zc_peer_nccl_id id = {{0}};
+    struct zc_peer_nccl_memory memory[WINDOWS] = {{.base = NULL}};
     uint64_t moments[PARTS];
     bool made;
 
     moments[0] = zc_now_ns();
-    made = (s->rank != 0 || zc_nccl_make_id(s->nccl, &id)) &&
-           zc_group_exchange(s->group, line.command, "opened no NCCL", TOPIC, &id, s->ids,
-                             sizeof id) == ZCTA_OK &&
-           zc_nccl_open(s->nccl, ZC_NCCL_ZERO, &s->ids[0], s->rank, s->group->count, memory);
+    made =
+        (s->rank != 0 || zc_peer_nccl_make_id(s->nccl, &id)) &&
+        zc_group_exchange(s->group, line.command, "opened no NCCL", TOPIC, &id, s->ids,
+                          sizeof id) == ZCTA_OK &&
+        zc_peer_nccl_open(s->nccl, ZC_PEER_NCCL_ZERO, &s->ids[0], s->rank, s->group->count, memory);
     moments[1] = zc_now_ns();
     for (int i = 0; i < WINDOWS && made; i++) {
         memory[i].bytes = s->settings->bytes;
-        made = zc_nccl_allocate(s->nccl, &memory[i]) &&
-               zc_nccl_register(s->nccl, ZC_NCCL_ZERO, i, &memory[i]);
+        made = zc_peer_nccl_allocate(s->nccl, &memory[i]) &&
+               zc_peer_nccl_register(s->nccl, ZC_PEER_NCCL_ZERO, i, &memory[i]);
         moments[2 + i] = zc_now_ns();
     }
-    zc_nccl_shut(s->nccl, ZC_NCCL_ZERO);
+    zc_peer_nccl_shut(s->nccl, ZC_PEER_NCCL_ZERO);
     for (int i = 0; i < WINDOWS; i++)
-        zc_nccl_free(s->nccl, &memory[i]);
+        zc_peer_nccl_free(s->nccl, &memory[i]);
     return made && note_parts(s, 1, moments);
 }
 
@@ -234,7 +235,7 @@ static int run_rounds(struct setup *s, double first_ms)
         return ZC_EXIT_FAILED;
     if (s->settings->peer && s->gpu == NULL)
         return zc_failure(line.command, "NCCL moves GPU memory; --nccl needs --device cuda");
-    if (s->settings->peer && !zc_nccl_load(&s->nccl))
+    if (s->settings->peer && !zc_peer_nccl_load(&s->nccl))
         return ZC_EXIT_FAILED;
     while (s->rounds < s->settings->rounds && done) {
         done = meet(s) && set_up_ours(s) && meet(s) && (s->nccl == NULL || set_up_nccl(s));
@@ -268,7 +269,7 @@ static int run_rank(const struct settings *settings)
     status = s->times_ns != NULL && s->ids != NULL
                  ? run_rounds(s, (double)(zc_now_ns() - start) / 1e6)
                  : zc_failure(line.command, "out of memory");
-    zc_nccl_close(s->nccl);
+    zc_peer_nccl_close(s->nccl);
     if (zcta_finalize(&s->base) != ZCTA_OK)
         status = ZC_EXIT_FAILED;
     zc_gpu_close(s->gpu);

@@ -130,6 +130,8 @@ static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key 
 {
     return (struct zc_facts){.collective = key->collective,
                              .caps = &team->context->caps,
+                             .nccl = team->nccl_facts,
+                             .tuned = team->tuned,
                              .rank_count = team->group.count,
                              .bytes = key->bytes,
                              .in_place = in_place,
@@ -139,15 +141,29 @@ static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key 
                              .engine = engine_of(team, key)};
 }
 
+/* The sentence of the path that would have been taken. */
+static const char *telling_reason(const struct zc_facts *facts, const zcta_report *report)
+{
+    const bool nccl = facts->engine == ZCTA_ENGINE_NCCL;
+    const char *wanted = !nccl                                  ? "ce/direct-push"
+                         : facts->policy == ZCTA_POLICY_DEFAULT ? "nccl/kernels"
+                                                                : "nccl/copy-engine";
+
+    for (uint32_t i = 0; i < report->path_count; i++)
+        if (strcmp(report->paths[i].path, wanted) == 0)
+            return report->paths[i].reason;
+    return "there is none";
+}
+
 static zcta_status fail_choice(zcta_team *team, const struct zc_facts *facts,
                                const zcta_report *report)
 {
-    const bool nccl = facts->engine == ZCTA_ENGINE_NCCL;
+    const bool no_nccl = facts->engine == ZCTA_ENGINE_NCCL &&
+                         (facts->nccl == NULL || facts->nccl->version == 0 || facts->shared_gpu);
 
-    /* The path that would have been taken, or NCCL's, has the reason that matters. */
-    return zc_fail(team->group.diag, nccl ? ZCTA_ERR_UNSUPPORTED : ZCTA_ERR_POLICY,
+    return zc_fail(team->group.diag, no_nccl ? ZCTA_ERR_UNSUPPORTED : ZCTA_ERR_POLICY,
                    zc_collective_name(facts->collective), 0, "no path can run: %s",
-                   report->paths[report->path_count - (nccl ? 1 : 2)].reason);
+                   telling_reason(facts, report));
 }
 
 static zcta_status check_buffers(zcta_team *team, const struct zc_call_key *key,
@@ -164,22 +180,41 @@ static zcta_status check_buffers(zcta_team *team, const struct zc_call_key *key,
     return status;
 }
 
+/* The engine of the path that was chosen. */
+static zcta_status take_engine(zcta_team *team, struct zc_settled *settled)
+{
+    const bool nccl = (uint32_t)settled->path >= ZC_ALGORITHMS;
+
+    settled->ops = nccl ? &zc_engine_nccl : &zc_engine_ce;
+    settled->engine = team->ce;
+    return nccl ? zc_team_nccl(team, &settled->engine) : ZCTA_OK;
+}
+
 static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buffers,
                                       void *const *outputs, bool releasable,
                                       struct zc_settled *settled)
 {
     const struct zc_facts facts = facts_of(team, &settled->key, buffers->in_place);
-    struct zc_call call = {.send = settled->key.send, .recv = outputs, .releasable = releasable};
+    struct zc_call call = {.send = settled->key.send,
+                           .recv = outputs,
+                           .window = {.base = zcta_window_base(buffers->recv_window),
+                                      .bytes = zcta_window_bytes(buffers->recv_window)},
+                           .releasable = releasable,
+                           .strict = facts.policy == ZCTA_POLICY_ZERO};
     zcta_report report;
     const struct zc_choice choice = zc_select(&facts, &report);
+    zcta_status status;
 
     if (!choice.found)
         return fail_choice(team, &facts, &report);
-    settled->algorithm = choice.algorithm;
+    settled->path = choice.path;
     settled->sms = report.paths[report.chosen].sms != 0;
     settled->fallback = settled->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
-    call.request = zc_select_request(&facts, choice.algorithm, team->group.self);
-    return zc_engine_ce.prepare(team->engine, &call, &settled->prepared);
+    call.no_sm = choice.path == ZC_PATH_NCCL_NO_SM;
+    call.request = zc_select_request(&facts, choice.path, team->group.self);
+    status = take_engine(team, settled);
+    return status == ZCTA_OK ? settled->ops->prepare(settled->engine, &call, &settled->prepared)
+                             : status;
 }
 
 zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool releasable,
@@ -216,7 +251,9 @@ done:
 
 void zc_unsettle(zcta_team *team, struct zc_settled *settled)
 {
-    zc_engine_ce.release(team->engine, settled->prepared);
+    (void)team;
+    if (settled->ops != NULL)
+        settled->ops->release(settled->engine, settled->prepared);
     memset(settled, 0, sizeof *settled);
 }
 
@@ -337,29 +374,51 @@ static zcta_status refuse(zcta_team *team, const struct zc_call_key *key, zcta_s
 
 /* ---- Running ---- */
 
-static void tell_first_use(zcta_team *team, const struct zc_settled *settled)
+static void tell_first_use(zcta_team *team, const struct zc_settled *settled, enum zc_path path)
 {
     struct zc_diag *diag = team->group.diag;
+    const bool nccl = (uint32_t)path >= ZC_ALGORITHMS;
 
     zc_log(diag, ZC_LOG_INFO, "%s [%s]: %" PRIu32 " ranks x %zu bytes, %s, signals %s, %s",
-           zc_collective_title(settled->key.collective), team->context->caps.title,
-           team->group.count, settled->key.bytes, zc_algorithm_name(settled->algorithm),
-           team->context->caps.signals, settled->sms ? "SMs for the own share" : "0 SMs");
+           zc_collective_title(settled->key.collective), nccl ? "NCCL" : team->context->caps.title,
+           team->group.count, settled->key.bytes, zc_path_name(path),
+           nccl ? "NCCL's" : team->context->caps.signals,
+           path == ZC_PATH_NCCL_KERNELS ? "SMs"
+           : settled->sms               ? "SMs for the own share"
+                                        : "0 SMs");
     if (settled->fallback)
-        zc_log(diag, ZC_LOG_WARN, "%s [Fallback]: the copy within this rank's device needs SMs",
-               zc_collective_title(settled->key.collective));
+        zc_log(diag, ZC_LOG_WARN, "%s [Fallback]: %s", zc_collective_title(settled->key.collective),
+               path == ZC_PATH_NCCL_KERNELS ? "NCCL takes its kernels"
+                                            : "the copy within this rank's device needs SMs");
+}
+
+/* What ran, which is what was chosen unless the engine knows better. */
+static enum zc_path path_run(const struct zc_settled *settled)
+{
+    if (settled->path != ZC_PATH_NCCL_NO_SM)
+        return settled->path;
+    switch (settled->ops->evidence(settled->engine, settled->prepared)) {
+    case ZC_EVIDENCE_AGAINST:
+        return ZC_PATH_NCCL_KERNELS;
+    case ZC_EVIDENCE_MISSING:
+        return ZC_PATH_NCCL_UNPROVED;
+    default:
+        return settled->path;
+    }
 }
 
 static void count_run(zcta_team *team, const struct zc_settled *settled)
 {
-    struct zc_team_counters *counters = &team->counters[settled->algorithm];
+    const enum zc_path path = path_run(settled);
+    struct zc_team_counters *counters = &team->counters[path];
 
     if (atomic_fetch_add_explicit(&counters->calls, 1, memory_order_relaxed) == 0)
-        tell_first_use(team, settled);
+        tell_first_use(team, settled, path);
     atomic_fetch_add_explicit(&counters->bytes, settled->key.bytes * team->group.count,
                               memory_order_relaxed);
-    if (settled->fallback)
-        atomic_fetch_add_explicit(&counters->fallbacks, 1, memory_order_relaxed);
+    if (settled->fallback || path != settled->path)
+        atomic_fetch_add_explicit(&counters->fallbacks, path != ZC_PATH_NCCL_UNPROVED,
+                                  memory_order_relaxed);
 }
 
 /* Before a run or a release: whether it is to go on. */
@@ -374,9 +433,13 @@ static zcta_status begin(zcta_team *team, const struct zc_settled *settled)
 
 static zcta_status end(zcta_team *team, struct zc_settled *settled, zcta_status status)
 {
+    zcta_status failure;
+
     settled->ticket = zc_guard_submitted(&team->guard);
     fail_if_broken(team, status);
-    return status == ZCTA_OK ? zc_team_check(team) : status;
+    /* Why the team failed says more than what that led to here. */
+    failure = zc_team_check(team);
+    return failure == ZCTA_OK ? status : failure;
 }
 
 zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream)
@@ -385,7 +448,7 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_str
 
     if (status != ZCTA_OK || settled->prepared == NULL)
         return status;
-    status = zc_engine_ce.run(team->engine, settled->prepared, stream);
+    status = settled->ops->run(settled->engine, settled->prepared, stream);
     if (status == ZCTA_OK)
         count_run(team, settled);
     return end(team, settled, status);
@@ -484,6 +547,8 @@ static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
                        (int)params.engine);
     key->policy = params.policy;
     key->engine = params.engine;
+    if (key->engine == ZCTA_ENGINE_NCCL && team->nccl_facts == NULL)
+        team->nccl_facts = zc_know_nccl(team->context);
     return ZCTA_OK;
 }
 
@@ -568,12 +633,12 @@ zcta_status zcta_release(zcta_plan *plan, zcta_stream stream)
         return ZCTA_ERR_INVALID;
     release = plan->settled;
     release.key.collective = ZC_COLLECTIVE_RELEASE;
-    release.algorithm = ZC_ALGORITHM_EARLY_READY;
+    release.path = (enum zc_path)ZC_ALGORITHM_EARLY_READY;
     release.sms = release.fallback = false;
     status = begin(plan->team, &release);
     if (status != ZCTA_OK || release.prepared == NULL)
         return status;
-    status = zc_engine_ce.say_ready(plan->team->engine, release.prepared, stream);
+    status = release.ops->say_ready(release.engine, release.prepared, stream);
     if (status == ZCTA_OK)
         count_run(plan->team, &release);
     return end(plan->team, &plan->settled, status);

@@ -127,6 +127,7 @@ static void free_context(zcta_context *context)
     zc_mesh_close(context->mesh);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         free_plans(team);
+    zc_teams_end_nccl(context);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         while (team->windows != NULL)
             zc_window_free_local(team->windows);
@@ -134,6 +135,7 @@ static void free_context(zcta_context *context)
         zc_team_free(context->teams);
     if (context->device != NULL)
         context->ops->close(context->device);
+    zc_forget_all(context);
     zc_map_destroy(&context->map);
     pthread_mutex_destroy(&context->lock);
     free(context->attempts);

@@ -22,6 +22,14 @@ struct zc_attempt {
     uint64_t identity, count;
 };
 
+/* What a context finds out when it is first asked. */
+struct zc_knowledge {
+    bool knows_nccl, knows_tuned;
+    struct zc_nccl nccl; /* loaded from then on */
+    struct zc_nccl_facts facts;
+    struct zc_tuned *tuned; /* NULL: nothing that counts here */
+};
+
 struct zcta_context {
     struct zc_diag diag;
     struct zc_job job;
@@ -36,7 +44,8 @@ struct zcta_context {
     zcta_team *world, *teams;
     struct zc_attempt *attempts;
     uint32_t attempt_count;
-    bool *gone;      /* per world rank: its connection has ended */
+    bool *gone; /* per world rank: its connection has ended */
+    struct zc_knowledge knowledge;
     bool finalizing; /* ranks that go now go as they should */
 };
 
@@ -54,7 +63,9 @@ struct zc_call_key {
 /* A call that was checked, chosen and resolved. */
 struct zc_settled {
     struct zc_call_key key;
-    enum zc_algorithm algorithm;
+    enum zc_path path;
+    const struct zc_engine_ops *ops; /* the engine's, and its state for this team */
+    struct zc_engine *engine;
     bool in_place, sms, fallback;
     uint64_t offset;                        /* of recv in its window: ranks must agree on it */
     uint32_t ticket;                        /* of its latest run */
@@ -74,18 +85,21 @@ struct zcta_team {
     uint32_t *ranks; /* world ranks */
     zcta_policy policy;
     zcta_engine engine_choice;
-    bool shared_gpu; /* some of its ranks are on one GPU */
+    bool shared_gpu;              /* some of its ranks are on one GPU */
+    const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
+    const struct zc_nccl_facts *nccl_facts; /* the context's; NULL until a call may need them */
     char name[ZC_NAME_BYTES];
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
     uint32_t window_count, plan_count;
     uint32_t windows_made; /* so far: numbers them alike on all ranks */
     struct zc_guard guard;
-    struct zc_engine *engine;
+    struct zc_engine *ce;
+    struct zc_engine *_Atomic nccl; /* NULL until the first call that it performs */
     pthread_mutex_t failure_lock;
     zcta_error failure; /* status OK while the team is well */
     struct zc_settled cache[ZC_CACHE_ENTRIES];
-    struct zc_team_counters counters[ZC_ALGORITHMS];
+    struct zc_team_counters counters[ZC_PATHS];
     zcta_plan *plans;
     zcta_window *windows;
 };
@@ -146,6 +160,23 @@ zcta_status zc_team_round(zcta_team *team, zcta_status status);
 
 /* The mesh's events: peers that go, and peers' word that a team has failed. */
 void zc_team_event(void *data, const struct zc_mesh_event *event);
+
+/* ---- knowledge.c ---- */
+
+/* NCCL, loaded if it has not been; its version is 0 if there is none. Owned by the context. */
+const struct zc_nccl_facts *zc_know_nccl(zcta_context *context);
+/* The measurements that hold for this machine; NULL if there are none. Owned by the context. */
+const struct zc_tuned *zc_know_tuned(zcta_context *context);
+void zc_forget_all(zcta_context *context);
+
+/* ---- team.c, of the nccl engine ---- */
+
+/* The team's engine, opened if it has not been. Errors: ERR_UNSUPPORTED, ERR_NO_MEMORY. */
+zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine);
+/* For all teams of the context, in an order that all ranks share: the window goes; the engines
+ * end. */
+void zc_teams_forget(zcta_context *context, const void *base);
+void zc_teams_end_nccl(zcta_context *context);
 
 /* ---- window.c ---- */
 

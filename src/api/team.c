@@ -31,6 +31,15 @@ static void tell_failure(const zcta_team *team, const zcta_error *failure)
                            sizeof notice);
 }
 
+/* NCCL's kernels wait for ever for a rank that is gone; only NCCL can end them. */
+static void abort_nccl(zcta_team *team)
+{
+    struct zc_engine *nccl = atomic_load_explicit(&team->nccl, memory_order_acquire);
+
+    if (nccl != NULL)
+        zc_engine_nccl.abort(nccl);
+}
+
 void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
 {
     zcta_context *context = team->context;
@@ -54,6 +63,7 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
     if (!first)
         return;
     context->ops->wake(context->device, &team->guard);
+    abort_nccl(team);
     zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", zc_team_title(team),
            failure->message);
 }
@@ -87,15 +97,33 @@ zcta_status zc_team_round(zcta_team *team, zcta_status status)
 static void on_missing(void *data, uint32_t peer)
 {
     zcta_team *team = data;
-    const uint32_t rank = team->ranks[peer];
+    const uint32_t rank = peer == ZCTA_NO_RANK ? ZCTA_NO_RANK : team->ranks[peer];
+    const double seconds = (double)team->guard.timeout_ns / 1e9;
     zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
 
-    snprintf(failure.message, sizeof failure.message,
-             "rank %" PRIu32 " (pid %" PRId64
-             ") did not take part in a collective of team %s within "
-             "%.3g s; it is stopped, busy elsewhere, or made another call",
-             rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team),
-             (double)team->guard.timeout_ns / 1e9);
+    if (rank == ZCTA_NO_RANK)
+        snprintf(failure.message, sizeof failure.message,
+                 "a collective of team %s that NCCL performs has not finished within %.3g s; NCCL "
+                 "does not tell which rank it waits for",
+                 zc_team_title(team), seconds);
+    else
+        snprintf(failure.message, sizeof failure.message,
+                 "rank %" PRIu32 " (pid %" PRId64
+                 ") did not take part in a collective of team %s within "
+                 "%.3g s; it is stopped, busy elsewhere, or made another call",
+                 rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
+    zc_team_fail(team, &failure, true);
+}
+
+/* NCCL has broken off, on this rank. */
+static void on_broken(void *data, const char *why)
+{
+    zcta_team *team = data;
+    const uint32_t rank = team->ranks[team->group.self];
+    zcta_error failure = {.status = ZCTA_ERR_DEVICE, .rank = rank, .call = "NCCL"};
+
+    snprintf(failure.message, sizeof failure.message, "rank %" PRIu32 ", team %s: %.380s", rank,
+             zc_team_title(team), why);
     zc_team_fail(team, &failure, true);
 }
 
@@ -250,6 +278,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
     team->group.tag = name + attempt * odd;
     team->guard.timeout_ns = team->group.timeout_ns;
     team->guard.on_missing = on_missing;
+    team->guard.on_broken = on_broken;
     team->guard.data = team;
     return ZCTA_OK;
 }
@@ -303,28 +332,50 @@ static zcta_status check_sharing(const zcta_team *team, uint32_t a, uint32_t b)
                         team->ranks[a], team->ranks[b], pid);
 }
 
-/* Whether any two ranks are on one GPU: a fact on which paths are chosen, so all must know it. */
-static zcta_status compare_units(zcta_team *team)
-{
-    const uint64_t mine = team->context->caps.unit;
-    uint64_t *units = NULL;
-    zcta_status status;
+/* What the paths are chosen from, and may differ between ranks: all must know what all have. */
+struct rank_facts {
+    uint64_t unit, tuned;
+};
 
-    if (mine == 0)
-        return ZCTA_OK;
-    units = calloc(team->group.count, sizeof *units);
-    if (units == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
-                       "out of memory");
-    status = zc_group_exchange(&team->group, "zcta_team_get", "did not join the team",
-                               ZC_TOPIC_UNITS, &mine, units, sizeof mine);
-    for (uint32_t i = 0; i < team->group.count && status == ZCTA_OK; i++)
+static zcta_status compare_ranks(zcta_team *team, const struct rank_facts *facts)
+{
+    zcta_status status = ZCTA_OK;
+    bool same = facts[0].tuned != 0;
+
+    for (uint32_t i = 0; i < team->group.count && status == ZCTA_OK; i++) {
+        same = same && facts[i].tuned == facts[0].tuned;
         for (uint32_t j = 0; j < i && status == ZCTA_OK; j++)
-            if (units[i] == units[j]) {
+            if (facts[i].unit == facts[j].unit) {
                 team->shared_gpu = true;
                 status = check_sharing(team, j, i);
             }
-    free(units);
+    }
+    team->tuned = same ? zc_know_tuned(team->context) : NULL;
+    if (team->tuned != NULL)
+        team->nccl_facts = zc_know_nccl(team->context);
+    return status;
+}
+
+static zcta_status tell_facts(zcta_team *team)
+{
+    const bool automatic = team->engine_choice == ZCTA_ENGINE_AUTO;
+    struct rank_facts mine = {.unit = team->context->caps.unit}, *all = NULL;
+    zcta_status status;
+
+    if (team->engine_choice == ZCTA_ENGINE_NCCL)
+        team->nccl_facts = zc_know_nccl(team->context);
+    if (mine.unit == 0)
+        return ZCTA_OK;
+    mine.tuned = automatic ? zc_tuned_digest(zc_know_tuned(team->context)) : 0;
+    all = calloc(team->group.count, sizeof *all);
+    if (all == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
+                       "out of memory");
+    status = zc_group_exchange(&team->group, "zcta_team_get", "did not join the team",
+                               ZC_TOPIC_UNITS, &mine, all, sizeof mine);
+    if (status == ZCTA_OK)
+        status = compare_ranks(team, all);
+    free(all);
     return status;
 }
 
@@ -342,9 +393,9 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
     status = fill(made, ranks, count, params);
     if (status != ZCTA_OK)
         goto fail;
-    status = zc_engine_ce.open(&made->group, &made->guard, &made->engine);
+    status = zc_engine_ce.open(&made->group, &made->guard, &made->ce);
     if (status == ZCTA_OK)
-        status = compare_units(made);
+        status = tell_facts(made);
     if (status != ZCTA_OK)
         goto fail;
     list(made);
@@ -365,10 +416,64 @@ void zc_team_free(zcta_team *team)
     unlist(team);
     for (uint32_t i = 0; i < ZC_CACHE_ENTRIES; i++)
         zc_unsettle(team, &team->cache[i]);
-    zc_engine_ce.close(team->engine);
+    zc_engine_nccl.close(team->nccl);
+    zc_engine_ce.close(team->ce);
     pthread_mutex_destroy(&team->failure_lock);
     free(team->ranks);
     free(team);
+}
+
+/* ---- NCCL ---- */
+
+zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine)
+{
+    struct zc_engine *made = atomic_load_explicit(&team->nccl, memory_order_acquire);
+    zcta_status status = ZCTA_OK;
+
+    if (made == NULL) {
+        status = zc_engine_nccl.open(&team->group, &team->guard, &made);
+        if (status == ZCTA_OK)
+            atomic_store_explicit(&team->nccl, made, memory_order_release);
+    }
+    *engine = made;
+    return status;
+}
+
+/* The team with the lowest tag above `above`: the tags are the same on all ranks, the list is not.
+ */
+static zcta_team *next_by_tag(zcta_context *context, uint64_t above, bool first)
+{
+    zcta_team *lowest = NULL;
+
+    pthread_mutex_lock(&context->lock);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if ((first || team->group.tag > above) &&
+            (lowest == NULL || team->group.tag < lowest->group.tag))
+            lowest = team;
+    pthread_mutex_unlock(&context->lock);
+    return lowest;
+}
+
+void zc_teams_forget(zcta_context *context, const void *base)
+{
+    for (zcta_team *team = next_by_tag(context, 0, true); team != NULL;
+         team = next_by_tag(context, team->group.tag, false))
+        if (team->nccl != NULL)
+            zc_engine_nccl.forget(team->nccl, base);
+}
+
+void zc_teams_end_nccl(zcta_context *context)
+{
+    for (zcta_team *team = next_by_tag(context, 0, true); team != NULL;
+         team = next_by_tag(context, team->group.tag, false)) {
+        struct zc_engine *nccl = team->nccl;
+
+        for (uint32_t i = 0; i < ZC_CACHE_ENTRIES && nccl != NULL; i++)
+            if (team->cache[i].engine == nccl)
+                zc_unsettle(team, &team->cache[i]);
+        atomic_store_explicit(&team->nccl, NULL, memory_order_release);
+        zc_engine_nccl.close(nccl);
+    }
 }
 
 /* ---- Public ---- */
@@ -619,18 +724,18 @@ zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters, uin
     if (count == NULL)
         return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_counters", 0,
                        "count is NULL");
-    for (uint32_t i = 0; counters != NULL && i < ZC_ALGORITHMS && written < *count; i++) {
-        const enum zc_algorithm algorithm = (enum zc_algorithm)i;
+    for (uint32_t i = 0; counters != NULL && i < ZC_PATHS && written < *count; i++) {
+        const enum zc_path path = (enum zc_path)i;
         zcta_path_counter *counter = &counters[written++];
 
-        snprintf(counter->path, sizeof counter->path, "%s/ce/%s",
-                 zc_collective_name(zc_algorithm_collective(algorithm)),
-                 zc_algorithm_name(algorithm));
+        snprintf(counter->path, sizeof counter->path, "%s/%s/%s",
+                 zc_collective_name(zc_path_collective(path)), zc_path_engine(path),
+                 zc_path_name(path));
         counter->calls = atomic_load_explicit(&team->counters[i].calls, memory_order_relaxed);
         counter->bytes = atomic_load_explicit(&team->counters[i].bytes, memory_order_relaxed);
         counter->fallbacks =
             atomic_load_explicit(&team->counters[i].fallbacks, memory_order_relaxed);
     }
-    *count = ZC_ALGORITHMS;
+    *count = ZC_PATHS;
     return ZCTA_OK;
 }

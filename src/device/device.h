@@ -16,7 +16,7 @@
 
 /* ---- Programs ---- */
 
-enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN };
+enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN, ZC_OP_CALL };
 
 struct zc_op {
     enum zc_op_kind kind;
@@ -35,6 +35,12 @@ struct zc_op {
             _Atomic uint32_t *note;  /* SIGNAL: gets the count before this one; NULL: nobody's */
             bool by_write;           /* the device's own: how it sends this signal */
         } flag;
+        struct {
+            /* Enqueues another library's work on the lane's stream, GPU current. It may end by
+             * failing the team only: nobody can let its waits go but that library. */
+            zcta_status (*enqueue)(void *data, zcta_stream stream);
+            void *data;
+        } call;
     };
 };
 
@@ -76,8 +82,11 @@ struct zc_guard {
     uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
-    /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`. */
+    /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`.
+     * ZCTA_NO_RANK: the work of another library is late, and who it waits for is not known. */
     void (*on_missing)(void *data, uint32_t peer);
+    /* Another library's work has broken off: `why` is a sentence. From any thread. */
+    void (*on_broken)(void *data, const char *why);
     void *data;
 };
 
@@ -131,6 +140,8 @@ struct zc_device_caps {
     bool graph_slots; /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
     bool pull_small;          /* reading from a peer is as good as writing to it */
+    char model[64];           /* of the GPU; "" on the host */
+    int32_t driver_version;   /* CUDA's, 13000 for 13.0; 0: there is none */
 };
 
 struct zc_device;
@@ -184,6 +195,12 @@ struct zc_device_ops {
      * status only tells of enqueueing. */
     zcta_status (*submit)(struct zc_device *device, const struct zc_program *program,
                           zcta_stream stream);
+    /* Makes the device current to the calling thread, as another library's calls expect it, and
+     * undoes that. A thread that ends need not leave. */
+    zcta_status (*enter)(struct zc_device *device);
+    void (*leave)(struct zc_device *device);
+    /* Whether what is submitted to the stream now goes into a graph. */
+    zcta_status (*is_capturing)(struct zc_device *device, zcta_stream stream, bool *capturing);
     /* The guard has failed: every wait under it ends soon. From any thread. */
     void (*wake)(struct zc_device *device, struct zc_guard *guard);
     /* Waits until every submitted program under the guard has finished. Bounded by the guard's

@@ -56,7 +56,8 @@ enum {
     ZC_TOPIC_FREE,
     ZC_TOPIC_SPLIT,
     ZC_TOPIC_CHECK,
-    ZC_TOPIC_UNITS
+    ZC_TOPIC_UNITS,
+    ZC_TOPIC_NCCL
 };
 
 #endif

@@ -101,91 +101,219 @@ static void judge_flags(const struct zc_facts *facts, struct verdict *verdict)
     because(verdict, "one signal to each of %u peers and one from each", facts->rank_count - 1);
 }
 
-static void (*const judges[ZC_ALGORITHMS])(const struct zc_facts *, struct verdict *) = {
-    [ZC_ALGORITHM_DIRECT_PUSH] = judge_direct_push,
-    [ZC_ALGORITHM_PUSH_BACK] = judge_push_back,
-    [ZC_ALGORITHM_SCRATCH_PULL] = judge_scratch_pull,
-    [ZC_ALGORITHM_FLAGS] = judge_flags,
+/* ---- NCCL ---- */
+
+/* What keeps NCCL from moving this team's data at all; false if nothing does. */
+static bool nccl_cannot(const struct zc_facts *facts, struct verdict *verdict)
+{
+    const struct zc_nccl_facts *nccl = facts->nccl;
+
+    if (strcmp(facts->caps->name, "cuda") != 0)
+        because(verdict, "NCCL moves GPU memory, and this context's memory is the host's");
+    else if (nccl == NULL || nccl->version == 0)
+        because(verdict, "%s",
+                nccl == NULL || nccl->why[0] == '\0'
+                    ? "NCCL has not been loaded: give the team or the call engine nccl"
+                    : nccl->why);
+    else if (facts->shared_gpu)
+        because(verdict, "some ranks share a GPU, which NCCL refuses");
+    else
+        return false;
+    return true;
+}
+
+static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdict)
+{
+    const struct zc_nccl_facts *nccl = facts->nccl;
+    char version[16];
+
+    verdict->sms = !facts->in_place;
+    if (nccl_cannot(facts, verdict))
+        return;
+    if (nccl->version < ZC_NCCL_HAS_COPY_ENGINES)
+        because(verdict, "NCCL %s has no copy engines; 2.28 is the first that has",
+                zc_nccl_version_text(nccl->version, version));
+    else if (facts->caps->driver_version < ZC_NCCL_DRIVER_OLDEST)
+        because(verdict, "the CUDA driver is %d.%d; NCCL's copy engines need 12.5",
+                facts->caps->driver_version / 1000, facts->caps->driver_version % 1000 / 10);
+    else if (nccl->forced_policy >= 0 && nccl->forced_policy != ZC_NCCL_POLICY_ZERO)
+        because(verdict, "NCCL_CTA_POLICY=%d in the environment overrides the team's policy",
+                nccl->forced_policy);
+    else if (nccl->switch_off != NULL)
+        because(verdict, "%s in the environment keeps NCCL from symmetric windows",
+                nccl->switch_off);
+    else if (facts->policy == ZCTA_POLICY_DEFAULT)
+        because(verdict, "policy DEFAULT: NCCL takes its kernels");
+    else {
+        verdict->possible = verdict->wanted = true;
+        because(verdict, "NCCL %s with CTA policy ZERO%s",
+                zc_nccl_version_text(nccl->version, version),
+                facts->in_place ? "" : "; SMs copy the own share into its place first");
+    }
+}
+
+static void judge_nccl_kernels(const struct zc_facts *facts, struct verdict *verdict)
+{
+    char version[16];
+
+    verdict->sms = true;
+    if (nccl_cannot(facts, verdict))
+        return;
+    verdict->possible = verdict->wanted = true;
+    because(verdict, "NCCL %s with CTA policy DEFAULT",
+            zc_nccl_version_text(facts->nccl->version, version));
+}
+
+/* ---- The choice ---- */
+
+static void (*const judges[ZC_PATHS])(const struct zc_facts *, struct verdict *) = {
+    [ZC_ALGORITHM_DIRECT_PUSH] = judge_direct_push,   [ZC_ALGORITHM_PUSH_BACK] = judge_push_back,
+    [ZC_ALGORITHM_SCRATCH_PULL] = judge_scratch_pull, [ZC_ALGORITHM_FLAGS] = judge_flags,
+    [ZC_PATH_NCCL_NO_SM] = judge_nccl_no_sm,          [ZC_PATH_NCCL_KERNELS] = judge_nccl_kernels,
 };
 
-/* Algorithms in the order in which they are preferred where several are wanted. */
-static const enum zc_algorithm preference[] = {ZC_ALGORITHM_SCRATCH_PULL, ZC_ALGORITHM_PUSH_BACK,
-                                               ZC_ALGORITHM_DIRECT_PUSH, ZC_ALGORITHM_FLAGS};
+/* Within an engine, in the order in which paths are preferred where several are wanted. */
+static const enum zc_path preference[] = {
+    (enum zc_path)ZC_ALGORITHM_SCRATCH_PULL,
+    (enum zc_path)ZC_ALGORITHM_PUSH_BACK,
+    (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH,
+    (enum zc_path)ZC_ALGORITHM_FLAGS,
+    ZC_PATH_NCCL_NO_SM,
+    ZC_PATH_NCCL_KERNELS,
+};
 
-static struct zcta_report_path *add_path(zcta_report *report, const char *engine, const char *name)
+enum { PREFERENCES = sizeof preference / sizeof preference[0] };
+
+const char *zc_path_engine(enum zc_path path)
 {
-    struct zcta_report_path *path = &report->paths[report->path_count++];
-
-    snprintf(path->path, sizeof path->path, "%s%s%s", engine, name[0] == '\0' ? "" : "/", name);
-    return path;
+    return (uint32_t)path < ZC_ALGORITHMS ? "ce" : "nccl";
 }
 
-static void add_nccl(const struct zc_facts *facts, zcta_report *report)
+const char *zc_path_name(enum zc_path path)
 {
-    struct zcta_report_path *path = add_path(report, "nccl", "");
-
-    path->sms = 1;
-    snprintf(path->reason, sizeof path->reason, "%s",
-             strcmp(facts->caps->name, "host") == 0
-                 ? "NCCL moves GPU memory, and this context's memory is the host's"
-                 : "this build has no NCCL engine");
+    switch (path) {
+    case ZC_PATH_NCCL_NO_SM:
+        return "copy-engine";
+    case ZC_PATH_NCCL_UNPROVED:
+        return "unproved";
+    case ZC_PATH_NCCL_KERNELS:
+        return "kernels";
+    default:
+        return zc_algorithm_name((enum zc_algorithm)path);
+    }
 }
 
-static struct verdict judge(const struct zc_facts *facts, enum zc_algorithm algorithm)
+enum zc_collective zc_path_collective(enum zc_path path)
+{
+    return (uint32_t)path < ZC_ALGORITHMS ? zc_algorithm_collective((enum zc_algorithm)path)
+                                          : ZC_COLLECTIVE_ALL_GATHER;
+}
+
+static bool is_nccl(enum zc_path path)
+{
+    return (uint32_t)path >= ZC_ALGORITHMS;
+}
+
+static struct verdict judge(const struct zc_facts *facts, enum zc_path path)
 {
     struct verdict verdict = {0};
+    const bool other =
+        is_nccl(path) ? facts->engine == ZCTA_ENGINE_CE : facts->engine == ZCTA_ENGINE_NCCL;
 
-    judges[algorithm](facts, &verdict);
-    if (facts->engine == ZCTA_ENGINE_NCCL) {
+    judges[path](facts, &verdict);
+    if (other) {
         verdict.possible = false;
-        because(&verdict, "engine nccl was asked for");
+        because(&verdict, "engine %s was asked for", is_nccl(path) ? "ce" : "nccl");
     } else if (verdict.possible && verdict.sms && facts->policy == ZCTA_POLICY_ZERO) {
         verdict.possible = false;
         because(&verdict, "policy ZERO: %s",
-                facts->shared_gpu ? "ranks share a GPU, and a copy within one GPU needs SMs"
-                                  : "the copy of the own share within its GPU needs SMs");
+                path == ZC_PATH_NCCL_KERNELS ? "kernels run on SMs"
+                : facts->shared_gpu ? "ranks share a GPU, and a copy within one GPU needs SMs"
+                                    : "the copy of the own share within its GPU needs SMs");
     }
     return verdict;
 }
 
+/* The first of an engine's paths that is wanted; PREFERENCES if none is. */
+static size_t best_of(const struct zc_facts *facts, const struct verdict *verdicts, bool nccl)
+{
+    size_t at = 0;
+
+    while (at < PREFERENCES && (is_nccl(preference[at]) != nccl ||
+                                zc_path_collective(preference[at]) != facts->collective ||
+                                !verdicts[at].possible || !verdicts[at].wanted))
+        at++;
+    return at;
+}
+
+/* Between the engines: ours, unless it cannot, or measurements on this machine speak for NCCL. The
+ * other one's verdict then says so. */
+static size_t best(const struct zc_facts *facts, struct verdict *verdicts)
+{
+    const size_t ce = best_of(facts, verdicts, false), nccl = best_of(facts, verdicts, true);
+    const struct zc_tuned_row *row = NULL;
+    bool prefers_nccl;
+
+    if (ce == PREFERENCES || nccl == PREFERENCES)
+        return ce == PREFERENCES ? nccl : ce;
+    prefers_nccl = zc_tuned_prefers_nccl(facts->tuned, facts->rank_count, facts->policy,
+                                         facts->in_place, facts->bytes, &row);
+    if (row == NULL)
+        because(&verdicts[nccl], "possible; nothing was measured here that speaks for it "
+                                 "(`zerocta tune` measures)");
+    else
+        because(&verdicts[prefers_nccl ? ce : nccl],
+                "possible, but the slower one when it was measured here: at %" PRIu64
+                " bytes a rank ce took %.1f us, nccl %.1f",
+                row->bytes, row->ce_us, row->nccl_us);
+    return prefers_nccl ? nccl : ce;
+}
+
+static void add_path(zcta_report *report, enum zc_path path, const struct verdict *verdict)
+{
+    struct zcta_report_path *added = &report->paths[report->path_count++];
+
+    snprintf(added->path, sizeof added->path, "%s/%s", zc_path_engine(path), zc_path_name(path));
+    added->sms = verdict->sms;
+    added->possible = verdict->possible;
+    snprintf(added->reason, sizeof added->reason, "%s", verdict->reason);
+}
+
 struct zc_choice zc_select(const struct zc_facts *facts, zcta_report *report)
 {
+    struct verdict verdicts[PREFERENCES];
     struct zc_choice choice = {0};
+    size_t chosen;
 
     memset(report, 0, sizeof *report);
     report->policy = facts->policy;
+    for (size_t i = 0; i < PREFERENCES; i++)
+        verdicts[i] = judge(facts, preference[i]);
+    chosen = best(facts, verdicts);
+    if (chosen < PREFERENCES)
+        choice = (struct zc_choice){.found = true, .path = preference[chosen]};
     report->chosen = UINT32_MAX;
-    for (size_t i = 0; i < sizeof preference / sizeof preference[0]; i++) {
-        const enum zc_algorithm algorithm = preference[i];
-        struct verdict verdict;
-        struct zcta_report_path *path;
-
-        if (zc_algorithm_collective(algorithm) != facts->collective)
+    for (size_t i = 0; i < PREFERENCES; i++) {
+        if (zc_path_collective(preference[i]) != facts->collective)
             continue;
-        verdict = judge(facts, algorithm);
-        path = add_path(report, "ce", zc_algorithm_name(algorithm));
-        path->sms = verdict.sms;
-        path->possible = verdict.possible;
-        if (!choice.found && verdict.possible && verdict.wanted) {
-            choice = (struct zc_choice){.found = true, .algorithm = algorithm};
-            report->chosen = report->path_count - 1;
-        } else if (verdict.possible && verdict.wanted) {
-            because(&verdict, "possible, but %s is faster at this size",
-                    report->paths[report->chosen].path);
-        }
-        snprintf(path->reason, sizeof path->reason, "%s", verdict.reason);
+        if (i == chosen)
+            report->chosen = report->path_count;
+        else if (i > chosen && is_nccl(preference[i]) == is_nccl(preference[chosen]) &&
+                 verdicts[i].possible && verdicts[i].wanted)
+            because(&verdicts[i], "possible, but %s/%s is %s", zc_path_engine(choice.path),
+                    zc_path_name(choice.path),
+                    is_nccl(choice.path) ? "what the policy wants" : "faster at this size");
+        add_path(report, preference[i], &verdicts[i]);
     }
-    add_nccl(facts, report);
     if (!choice.found)
         report->chosen = report->path_count;
     return choice;
 }
 
-struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_algorithm algorithm,
-                                    uint32_t rank)
+struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path path, uint32_t rank)
 {
     return (struct zc_request){.collective = facts->collective,
-                               .algorithm = algorithm,
+                               .algorithm = is_nccl(path) ? ZC_ALGORITHMS : (enum zc_algorithm)path,
                                .rank_count = facts->rank_count,
                                .rank = rank,
                                .bytes = facts->bytes,

@@ -31,7 +31,7 @@ enum {
 
 /* ---- State ---- */
 
-enum item_kind { COPY, OPS, RECORD, AWAIT, END };
+enum item_kind { COPY, OPS, RECORD, AWAIT, CALL, END };
 
 struct item {
     enum item_kind kind;
@@ -43,6 +43,8 @@ struct item {
     uint64_t generation;
     unsigned op_count;
     union zc_cu_mem_op ops[OPS_MOST];
+    void (*function)(void *data);
+    void *data;
 };
 
 struct zc_cu_stream_opaque {
@@ -101,6 +103,8 @@ EXPORT fake_cuda_fail_fn fake_cuda_fail;
 EXPORT fake_cuda_calls_fn fake_cuda_calls;
 EXPORT fake_cuda_failed_fn fake_cuda_failed;
 EXPORT fake_cuda_alive_fn fake_cuda_alive;
+EXPORT fake_cuda_enqueue_fn fake_cuda_enqueue;
+EXPORT fake_cuda_current_fn fake_cuda_current;
 
 void fake_cuda_fail(uint64_t after, int error)
 {
@@ -206,6 +210,9 @@ static void run_item(const struct item *item)
             pthread_cond_wait(&moved, &lock);
         pthread_mutex_unlock(&lock);
         break;
+    case CALL:
+        item->function(item->data);
+        break;
     case END:
         break;
     }
@@ -295,6 +302,16 @@ static int enqueue(zc_cu_stream handle, const struct item *given)
     pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
     return 0;
+}
+
+int fake_cuda_enqueue(void *stream, void (*function)(void *data), void *data)
+{
+    return enqueue(stream, &(struct item){.kind = CALL, .function = function, .data = data});
+}
+
+int fake_cuda_current(void)
+{
+    return depth == 0 ? -1 : (int)((char *)stack[depth - 1] - contexts);
 }
 
 static int synchronize(zc_cu_stream handle)

@@ -19,5 +19,9 @@ typedef const char *fake_cuda_failed_fn(void);
 /* Allocations, mappings, reservations, streams, events, pinned memory and retained contexts that
  * are alive in this process. */
 typedef int64_t fake_cuda_alive_fn(void);
+/* For the made-up NCCL: runs function(data) in the stream, and says which GPU is current to the
+ * calling thread, -1 for none. */
+typedef int fake_cuda_enqueue_fn(void *stream, void (*function)(void *data), void *data);
+typedef int fake_cuda_current_fn(void);
 
 #endif

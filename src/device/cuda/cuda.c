@@ -219,8 +219,10 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .local_copy_needs_sm = true,
         .gpu = device->ordinal,
         .unit = device->unit,
+        .driver_version = device->driver->version,
         .graph_slots = true,
     };
+    device->driver->cuDeviceGetName(caps->model, (int)sizeof caps->model, device->gpu);
 }
 
 const struct zc_device_ops zc_device_cuda = {
@@ -239,6 +241,9 @@ const struct zc_device_ops zc_device_cuda = {
     .detach = zc_cuda_detach,
     .bind = zc_cuda_bind,
     .submit = zc_cuda_submit,
+    .enter = zc_cuda_enter,
+    .leave = zc_cuda_leave,
+    .is_capturing = zc_cuda_is_capturing,
     .wake = zc_cuda_wake,
     .drain = zc_cuda_drain,
 };

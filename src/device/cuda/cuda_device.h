@@ -63,6 +63,7 @@ void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard);
 zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program);
 zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *program,
                            zcta_stream stream);
+zcta_status zc_cuda_is_capturing(struct zc_device *device, zcta_stream stream, bool *capturing);
 void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard);
 void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard);
 

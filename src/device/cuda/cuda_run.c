@@ -229,9 +229,9 @@ static zc_cu_pointer word_of(const struct emission *e, const struct zc_op *op)
     return (uintptr_t)op->flag.word + (e->captured ? e->program->guard->graph_offset : 0);
 }
 
-static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
+/* For the watchdog, where no signal tells that the program has begun. */
+static zcta_status mark_begun(struct emission *e, uint32_t lane)
 {
-    const uint32_t count = e->captured ? 1 : zc_op_number(op);
     zcta_status status = ZCTA_OK;
 
     if (!e->captured && !e->begun)
@@ -239,6 +239,14 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
             add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
                        zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, begun)), e->ticket);
     e->begun = true;
+    return status;
+}
+
+static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
+{
+    const uint32_t count = e->captured ? 1 : zc_op_number(op);
+    zcta_status status = mark_begun(e, lane);
+
     if (status == ZCTA_OK)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
@@ -290,6 +298,17 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
     return op->kind == ZC_OP_WAIT ? emit_wait(e, lane, op) : emit_signal(e, lane, op);
 }
 
+static zcta_status emit_call(struct emission *e, uint32_t lane, const struct zc_op *op)
+{
+    zcta_status status = mark_begun(e, lane);
+
+    if (!e->captured)
+        e->team->runs[e->ticket % ZC_CUDA_RUNS].calls = true;
+    if (status == ZCTA_OK)
+        status = flush(e, lane);
+    return status == ZCTA_OK ? op->call.enqueue(op->call.data, e->streams[lane]) : status;
+}
+
 /* Ops of a lane other than 0: such lanes fork nothing. */
 static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
@@ -297,6 +316,8 @@ static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op
 
     if (op->kind == ZC_OP_WAIT || op->kind == ZC_OP_SIGNAL)
         return emit_flags(e, lane, op);
+    if (op->kind == ZC_OP_CALL)
+        return emit_call(e, lane, op);
     status = flush(e, lane);
     if (status != ZCTA_OK)
         return status;
@@ -358,12 +379,19 @@ zcta_status zc_cuda_look(struct zc_cuda_team *team, struct zc_cuda_marks *marks)
     return status;
 }
 
+static bool failed(const struct zc_guard *guard)
+{
+    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
+}
+
 /* Waits until at most `left` programs are under way. What is stuck is let go by the watchdog; a GPU
- * that is broken itself says so when asked. */
+ * that is broken itself says so when asked; what another library does not let go once the team has
+ * failed is waited for as long as a wait may last. */
 static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
 {
     const struct zc_guard *guard = team->guard;
     const struct timespec nap = {.tv_nsec = 20000};
+    uint64_t deadline = 0;
     struct zc_cuda_marks marks;
     zcta_status status = ZCTA_OK;
 
@@ -371,6 +399,12 @@ static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
            zc_guard_submitted(guard) -
                    atomic_load_explicit(&guard->finished, memory_order_acquire) >
                left) {
+        if (deadline == 0 && failed(guard))
+            deadline = zc_deadline_in(guard->timeout_ns);
+        else if (deadline != 0 && zc_time_left_ns(deadline) == 0)
+            return zc_fail(team->device->diag, ZCTA_ERR_TIMEOUT, "drain", 0,
+                           "work that was enqueued before its team failed does not end; its stream "
+                           "is lost, end the process");
         status = zc_cuda_look(team, &marks);
         if (status == ZCTA_OK && zc_guard_submitted(guard) - marks.finished > left)
             nanosleep(&nap, NULL);
@@ -473,6 +507,18 @@ zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *pr
         return status;
     status = submit(team, program, (zc_cu_stream)stream);
     zc_cuda_leave(device);
+    return status;
+}
+
+zcta_status zc_cuda_is_capturing(struct zc_device *device, zcta_stream stream, bool *capturing)
+{
+    int state = ZC_CU_STREAM_CAPTURE_NONE;
+    const zcta_status status =
+        zc_cuda_status(device->driver, device->diag,
+                       device->driver->cuStreamIsCapturing((zc_cu_stream)stream, &state),
+                       "cuStreamIsCapturing", "asking whether a stream is being captured");
+
+    *capturing = state != ZC_CU_STREAM_CAPTURE_NONE;
     return status;
 }
 

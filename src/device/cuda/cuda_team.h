@@ -23,6 +23,7 @@ enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for th
 struct zc_cuda_run {
     zc_cu_pointer word; /* in a peer's pad; 0: look at the mark */
     uint32_t value;
+    bool calls; /* another library does its waiting */
 };
 
 struct zc_cuda_team {

@@ -99,16 +99,17 @@ static bool is_late(struct zc_cuda_team *team)
     return zc_time_left_ns(team->deadline) == 0;
 }
 
-/* Looks after one team. Returns the peer that is missing, or ZCTA_NO_RANK. */
-static uint32_t tend(struct zc_cuda_team *team)
+/* Looks after one team. True if it waits in vain; *missing is the peer, or ZCTA_NO_RANK. */
+static bool tend(struct zc_cuda_team *team, uint32_t *missing)
 {
-    uint32_t missing = ZCTA_NO_RANK;
-
-    if (failed(team->guard))
+    if (failed(team->guard)) {
         let_go(team);
-    else if (is_late(team))
-        missing = find_missing(team);
-    return missing;
+        return false;
+    }
+    if (!is_late(team))
+        return false;
+    *missing = find_missing(team);
+    return *missing != ZCTA_NO_RANK || team->runs[team->watched % ZC_CUDA_RUNS].calls;
 }
 
 static void *watch(void *data)
@@ -122,9 +123,9 @@ static void *watch(void *data)
         struct timespec until;
 
         for (struct zc_cuda_team *team = device->teams; team != NULL; team = team->next) {
-            const uint32_t missing = tend(team);
+            uint32_t missing;
 
-            if (missing != ZCTA_NO_RANK) {
+            if (tend(team, &missing)) {
                 /* Failing the team wakes this thread, which takes the lock. */
                 pthread_mutex_unlock(&device->lock);
                 team->guard->on_missing(team->guard->data, missing);

@@ -74,6 +74,24 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
     };
 }
 
+static zcta_status host_enter(struct zc_device *device)
+{
+    (void)device;
+    return ZCTA_OK;
+}
+
+static void host_leave(struct zc_device *device)
+{
+    (void)device;
+}
+
+static zcta_status host_is_capturing(struct zc_device *device, zcta_stream stream, bool *capturing)
+{
+    (void)device, (void)stream;
+    *capturing = false;
+    return ZCTA_OK;
+}
+
 const struct zc_device_ops zc_device_host = {
     .kind = ZCTA_DEVICE_HOST,
     .open = host_open,
@@ -90,6 +108,9 @@ const struct zc_device_ops zc_device_host = {
     .detach = zc_host_detach,
     .bind = zc_host_bind,
     .submit = zc_host_submit,
+    .enter = host_enter,
+    .leave = host_leave,
+    .is_capturing = host_is_capturing,
     .wake = zc_host_wake,
     .drain = zc_host_drain,
 };

@@ -115,6 +115,24 @@ static zcta_status sim_bind(struct zc_device *device, struct zc_program *program
     return ZCTA_OK;
 }
 
+static zcta_status sim_enter(struct zc_device *device)
+{
+    (void)device;
+    return ZCTA_OK;
+}
+
+static void sim_leave(struct zc_device *device)
+{
+    (void)device;
+}
+
+static zcta_status sim_is_capturing(struct zc_device *device, zcta_stream stream, bool *capturing)
+{
+    (void)device, (void)stream;
+    *capturing = false;
+    return ZCTA_OK;
+}
+
 const struct zc_device_ops zc_device_sim = {
     .kind = ZCTA_DEVICE_AUTO,
     .open = sim_open,
@@ -131,6 +149,9 @@ const struct zc_device_ops zc_device_sim = {
     .detach = sim_detach,
     .bind = sim_bind,
     .submit = zc_sim_submit,
+    .enter = sim_enter,
+    .leave = sim_leave,
+    .is_capturing = sim_is_capturing,
     .wake = zc_sim_wake,
     .drain = zc_sim_drain,
 };

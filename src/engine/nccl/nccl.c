@@ -1,0 +1,330 @@
+/* The nccl engine: allgathers by NCCL, in the order and under the watch of the team's programs.
+ *
+ * A team has up to two communicators, each made on its first use: one with CTA policy ZERO for
+ * calls that shall take no SM, one with policy DEFAULT for the others. Nothing is inherited from
+ * anywhere.
+ *
+ * NCCL picks its way from facts that it does not compare between ranks, one of them whether `send`
+ * lies in a window, which our callers may do as they like, each rank for itself. So NCCL only sees
+ * calls in place: where the caller's is not, the own share is copied into the output first. What
+ * remains is the output's window, which all ranks have in common. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/engine.h"
+#include "engine/nccl/nccl_comm.h"
+#include "engine/nccl/nccl_log.h"
+#include "engine/program.h"
+
+enum { KERNELS, NO_SM, COMMS };
+
+struct zc_engine {
+    struct zc_group group;
+    struct zc_guard *guard;
+    struct zc_nccl nccl; /* loaded as long as the engine is there */
+    struct zc_nccl_comm *_Atomic comms[COMMS];
+    enum zc_evidence evidence; /* of the communicator without SMs; SURE: not looked for yet */
+};
+
+struct zc_prepared {
+    struct zc_engine *engine;
+    const void *send; /* where the own share comes from */
+    void *share;      /* where it goes in the output; the same where the call is in place */
+    void *recv;
+    size_t bytes;
+    struct zc_region window;
+    bool no_sm, strict;
+    bool ready; /* communicator and window are there */
+    /* The call in the caller's stream, and in a lane of its own beside it. */
+    struct zc_program *program, *aside;
+};
+
+/* ---- Opening ---- */
+
+static zcta_status nccl_open(const struct zc_group *group, struct zc_guard *guard,
+                             struct zc_engine **engine)
+{
+    struct zc_engine *made = calloc(1, sizeof *made);
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    made->group = *group;
+    made->guard = guard;
+    status = zc_nccl_load(group->diag, &made->nccl);
+    if (status != ZCTA_OK) {
+        free(made);
+        return status;
+    }
+    *engine = made;
+    return ZCTA_OK;
+}
+
+static void nccl_close(struct zc_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    for (int i = 0; i < COMMS; i++)
+        zc_nccl_comm_close(engine->comms[i]);
+    zc_nccl_unload(&engine->nccl);
+    free(engine);
+}
+
+static void nccl_abort(struct zc_engine *engine)
+{
+    for (int i = 0; i < COMMS; i++) {
+        struct zc_nccl_comm *comm = atomic_load_explicit(&engine->comms[i], memory_order_acquire);
+
+        if (comm != NULL)
+            zc_nccl_comm_abort(comm);
+    }
+}
+
+static void nccl_forget(struct zc_engine *engine, const void *base)
+{
+    for (int i = 0; i < COMMS; i++)
+        if (engine->comms[i] != NULL)
+            zc_nccl_comm_deregister(engine->comms[i], base);
+}
+
+/* ---- Preparing ---- */
+
+/* The op of a program: what the device calls between its marks. */
+static zcta_status enqueue(void *data, zcta_stream stream)
+{
+    const struct zc_prepared *prepared = data;
+
+    return zc_nccl_comm_all_gather(prepared->engine->comms[prepared->no_sm ? NO_SM : KERNELS],
+                                   prepared->share, prepared->recv, prepared->bytes, stream);
+}
+
+/* The own share to its place, and the call, on lane `lane`. */
+static void fill_program(const struct zc_prepared *prepared, uint32_t lane,
+                         struct zc_program *program)
+{
+    uint32_t count = 0;
+
+    if (prepared->share != prepared->send)
+        program->ops[count++] = (struct zc_op){
+            .kind = ZC_OP_COPY,
+            .copy = {.to = prepared->share, .from = prepared->send, .bytes = prepared->bytes}};
+    if (lane > 0) {
+        program->ops[count++] = (struct zc_op){.kind = ZC_OP_FORK, .peer = lane};
+        program->ops[count++] = (struct zc_op){.kind = ZC_OP_JOIN, .peer = lane};
+        program->lane_begin[lane] = count;
+    }
+    program->ops[count++] =
+        (struct zc_op){.kind = ZC_OP_CALL, .call = {.enqueue = enqueue, .data = (void *)prepared}};
+    program->lane_begin[lane + 1] = count;
+}
+
+static zcta_status make_program(struct zc_engine *engine, const struct zc_prepared *prepared,
+                                uint32_t lane, struct zc_program **program)
+{
+    enum { OPS_MOST = 4 };
+    struct zc_program *made = calloc(1, sizeof *made);
+    zcta_status status = ZCTA_ERR_NO_MEMORY;
+
+    if (made == NULL)
+        return status;
+    made->guard = engine->guard;
+    made->lane_count = lane + 1;
+    made->lane_begin = calloc(made->lane_count + 1, sizeof *made->lane_begin);
+    made->ops = calloc(OPS_MOST, sizeof *made->ops);
+    if (made->lane_begin == NULL || made->ops == NULL)
+        goto fail;
+    fill_program(prepared, lane, made);
+    status = engine->group.ops->bind(engine->group.device, made);
+    if (status != ZCTA_OK)
+        goto fail;
+    *program = made;
+    return ZCTA_OK;
+fail:
+    zc_program_destroy(made);
+    return status;
+}
+
+static void nccl_release(struct zc_engine *engine, struct zc_prepared *prepared)
+{
+    (void)engine;
+    if (prepared == NULL)
+        return;
+    zc_program_destroy(prepared->program);
+    zc_program_destroy(prepared->aside);
+    free(prepared);
+}
+
+static zcta_status nccl_prepare(struct zc_engine *engine, const struct zc_call *call,
+                                struct zc_prepared **prepared)
+{
+    struct zc_prepared *made = calloc(1, sizeof *made);
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
+    made->engine = engine;
+    made->send = call->send;
+    made->recv = call->recv[engine->group.self];
+    made->share = (char *)made->recv + engine->group.self * call->request.bytes;
+    made->bytes = call->request.bytes;
+    made->window = call->window;
+    made->no_sm = call->no_sm;
+    made->strict = call->strict;
+    status = make_program(engine, made, 0, &made->program);
+    if (status == ZCTA_OK && made->no_sm && engine->nccl.version < ZC_NCCL_HAS_NULL_STREAM)
+        status = make_program(engine, made, 1, &made->aside);
+    if (status != ZCTA_OK) {
+        zc_fail(engine->group.diag, status, "prepare", 0, "cannot prepare a call of NCCL: %s",
+                zcta_status_text(status));
+        nccl_release(engine, made);
+        return status;
+    }
+    *prepared = made;
+    return ZCTA_OK;
+}
+
+/* ---- The first run ---- */
+
+static zcta_status refuse_capture(const struct zc_engine *engine, zcta_stream stream)
+{
+    bool capturing = false;
+    const zcta_status status =
+        engine->group.ops->is_capturing(engine->group.device, stream, &capturing);
+
+    if (status == ZCTA_OK && capturing)
+        return zc_fail(engine->group.diag, ZCTA_ERR_UNSUPPORTED, "NCCL", 0,
+                       "the stream is being captured, and the first run of a call by NCCL sets "
+                       "things up, which cannot be; run it once outside");
+    return status;
+}
+
+static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
+                              zcta_stream stream)
+{
+    const int which = prepared->no_sm ? NO_SM : KERNELS;
+    struct zc_nccl_comm *comm = engine->comms[which];
+    zcta_status status = refuse_capture(engine, stream);
+
+    if (status == ZCTA_OK && comm == NULL) {
+        status =
+            zc_nccl_comm_open(&engine->group, engine->guard,
+                              which == NO_SM ? ZC_NCCL_POLICY_ZERO : ZC_NCCL_POLICY_DEFAULT, &comm);
+        if (status == ZCTA_OK)
+            atomic_store_explicit(&engine->comms[which], comm, memory_order_release);
+    }
+    if (status == ZCTA_OK && engine->nccl.version >= ZC_NCCL_HAS_WINDOWS)
+        status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
+    prepared->ready = status == ZCTA_OK;
+    return status;
+}
+
+/* ---- Evidence ---- */
+
+static enum zc_evidence read_log(const struct zc_engine *engine, size_t mark)
+{
+    char line[40];
+
+    if (!zc_nccl_log_is_ours())
+        return ZC_EVIDENCE_MISSING;
+    snprintf(line, sizeof line, "Init CE, rank %" PRIu32 " ", engine->group.self);
+    return zc_nccl_log_count(mark, line) > 0 ? ZC_EVIDENCE_PROVED : ZC_EVIDENCE_AGAINST;
+}
+
+/* What NCCL says on any rank counts on all: paths must not differ. */
+static zcta_status weigh_evidence(struct zc_engine *engine, size_t mark)
+{
+    const struct zc_group *group = &engine->group;
+    const uint64_t mine = read_log(engine, mark);
+    uint64_t *all = calloc(group->count, sizeof *all), worst = mine;
+    zcta_status status;
+
+    if (all == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    status = zc_group_exchange(group, "NCCL", "did not tell which way NCCL took", ZC_TOPIC_NCCL,
+                               &mine, all, sizeof mine);
+    for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++)
+        worst = all[i] > worst ? all[i] : worst;
+    free(all);
+    if (status != ZCTA_OK)
+        return status;
+    engine->evidence = (enum zc_evidence)worst;
+    if (worst == ZC_EVIDENCE_AGAINST)
+        zc_log(group->diag, ZC_LOG_WARN,
+               "AllGather [NCCL, Fallback]: CTA policy ZERO, but NCCL's log tells of no copy "
+               "engines: it took kernels");
+    else
+        zc_log(group->diag, ZC_LOG_INFO, "AllGather [NCCL, Copy Engine]: %s",
+               worst == ZC_EVIDENCE_PROVED
+                   ? "proved by NCCL's log"
+                   : "not proved, because NCCL's log goes elsewhere: let zerocta be the first to "
+                     "use NCCL in this process, and leave NCCL_DEBUG unset");
+    return ZCTA_OK;
+}
+
+static zcta_status check_strict(const struct zc_engine *engine, const struct zc_prepared *prepared)
+{
+    if (!prepared->strict || engine->evidence != ZC_EVIDENCE_AGAINST)
+        return ZCTA_OK;
+    return zc_fail(engine->group.diag, ZCTA_ERR_POLICY, "NCCL", 0,
+                   "policy ZERO: NCCL was asked for its copy engines and took kernels, as its log "
+                   "shows; use engine ce, or policy EFFICIENCY");
+}
+
+static enum zc_evidence nccl_evidence(const struct zc_engine *engine,
+                                      const struct zc_prepared *prepared)
+{
+    return prepared->no_sm ? engine->evidence : ZC_EVIDENCE_SURE;
+}
+
+/* ---- Running ---- */
+
+/* Before 2.29.7 the copy engines refuse the NULL stream, so there the call goes beside it. */
+static const struct zc_program *program_for(const struct zc_prepared *prepared, zcta_stream stream)
+{
+    return stream == NULL && prepared->aside != NULL ? prepared->aside : prepared->program;
+}
+
+static zcta_status nccl_run(struct zc_engine *engine, struct zc_prepared *prepared,
+                            zcta_stream stream)
+{
+    const bool look = prepared->no_sm && engine->evidence == ZC_EVIDENCE_SURE;
+    size_t mark = 0;
+    zcta_status status = check_strict(engine, prepared);
+
+    if (status == ZCTA_OK && !prepared->ready)
+        status = make_ready(engine, prepared, stream);
+    if (status == ZCTA_OK && look)
+        mark = zc_nccl_log_mark();
+    if (status == ZCTA_OK)
+        status =
+            engine->group.ops->submit(engine->group.device, program_for(prepared, stream), stream);
+    if (status == ZCTA_OK && look) {
+        status = weigh_evidence(engine, mark);
+        if (status == ZCTA_OK)
+            status = check_strict(engine, prepared);
+    }
+    return status;
+}
+
+/* NCCL meets anew in every call. */
+static zcta_status nccl_say_ready(struct zc_engine *engine, struct zc_prepared *prepared,
+                                  zcta_stream stream)
+{
+    (void)engine, (void)prepared, (void)stream;
+    return ZCTA_OK;
+}
+
+const struct zc_engine_ops zc_engine_nccl = {
+    .name = "nccl",
+    .open = nccl_open,
+    .close = nccl_close,
+    .prepare = nccl_prepare,
+    .run = nccl_run,
+    .evidence = nccl_evidence,
+    .say_ready = nccl_say_ready,
+    .release = nccl_release,
+    .forget = nccl_forget,
+    .abort = nccl_abort,
+};

@@ -1,0 +1,544 @@
+/* Communicators and their threads.
+ *
+ * The communicator is made by its own thread, because a making that hangs cannot be ended from
+ * outside: it is left to that thread. All later calls are made by the team's thread, which holds
+ * `use` meanwhile; the communicator's thread watches how long they take, and aborts. NCCL lets an
+ * abort come from another thread: it is what ends a call that waits for a dead rank. */
+#include "engine/nccl/nccl_comm.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/nccl/nccl_log.h"
+
+enum { LOOK_MS = 100, ABORT_PATIENCE_S = 1 };
+
+struct window {
+    struct window *next;
+    const void *base;
+    void *handle;
+};
+
+struct zc_nccl_comm {
+    struct zc_nccl nccl; /* a reference of its own: the thread may outlive the team */
+    const struct zc_group *group;
+    struct zc_guard *guard;
+    int rank, rank_count, policy;
+    struct window *windows;
+    uint32_t window_count;
+
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    struct zc_nccl_id id;
+    int made;       /* NCCL's result of making it; IN_PROGRESS at first */
+    uint64_t since; /* when the team's thread went into NCCL; 0: it is not there */
+    bool aborting;  /* asked for; done once `handle` is NULL */
+    bool ending;    /* the thread shall end */
+    bool abandoned; /* nobody else has the communicator any more: the thread frees it */
+    /* Held by whoever calls NCCL with the handle. An abort waits for it, but not for ever. */
+    pthread_mutex_t use;
+    zc_nccl_handle handle;
+};
+
+/* ---- The thread ---- */
+
+/* Both locks guard it, so that either is enough to read it. */
+static void forget_handle(struct zc_nccl_comm *comm)
+{
+    pthread_mutex_lock(&comm->lock);
+    comm->handle = NULL;
+    pthread_mutex_unlock(&comm->lock);
+}
+
+/* A call that is stuck in NCCL holds `use`; only the abort lets it go. */
+static void abort_now(struct zc_nccl_comm *comm)
+{
+    struct timespec until;
+    bool held;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ABORT_PATIENCE_S;
+    held = pthread_mutex_clocklock(&comm->use, CLOCK_MONOTONIC, &until) == 0;
+    if (comm->handle != NULL)
+        comm->nccl.ncclCommAbort(comm->handle);
+    forget_handle(comm);
+    if (held)
+        pthread_mutex_unlock(&comm->use);
+}
+
+/* What NCCL found out by itself, a broken connection say, ends the team. */
+static void look_for_errors(struct zc_nccl_comm *comm)
+{
+    int result = ZC_NCCL_SUCCESS;
+    char why[300];
+
+    if (pthread_mutex_trylock(&comm->use) != 0)
+        return;
+    if (comm->handle == NULL ||
+        comm->nccl.ncclCommGetAsyncError(comm->handle, &result) != ZC_NCCL_SUCCESS)
+        result = ZC_NCCL_SUCCESS;
+    pthread_mutex_unlock(&comm->use);
+    if (result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS)
+        return;
+    snprintf(why, sizeof why, "NCCL reports %.100s (error %d): %.150s",
+             comm->nccl.ncclGetErrorString(result), result, comm->nccl.ncclGetLastError(NULL));
+    comm->guard->on_broken(comm->guard->data, why);
+}
+
+static void look_for_delay(struct zc_nccl_comm *comm, uint64_t since)
+{
+    char why[160];
+
+    if (since == 0 || zc_now_ns() - since < comm->group->timeout_ns)
+        return;
+    snprintf(why, sizeof why,
+             "a call of NCCL's has not come back within %.3g s: a rank is missing there, and NCCL "
+             "does not say which",
+             (double)comm->group->timeout_ns / 1e9);
+    comm->guard->on_broken(comm->guard->data, why);
+}
+
+static struct timespec moment(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                             .tv_nsec = (long)(ns % 1000000000u)};
+}
+
+static void free_comm(struct zc_nccl_comm *comm)
+{
+    while (comm->windows != NULL) {
+        struct window *next = comm->windows->next;
+
+        free(comm->windows);
+        comm->windows = next;
+    }
+    zc_nccl_unload(&comm->nccl);
+    pthread_cond_destroy(&comm->changed);
+    pthread_mutex_destroy(&comm->use);
+    pthread_mutex_destroy(&comm->lock);
+    free(comm);
+}
+
+static void make_handle(struct zc_nccl_comm *comm)
+{
+    struct zc_nccl_config config = zc_nccl_config(comm->nccl.version, comm->policy);
+    zc_nccl_handle handle = NULL;
+    const int result =
+        comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank, &config);
+
+    pthread_mutex_lock(&comm->lock);
+    comm->handle = result == ZC_NCCL_SUCCESS ? handle : NULL;
+    comm->made = result;
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+/* Until the end is asked for. The lock is held here, but not where NCCL or the team is called. */
+static void serve(struct zc_nccl_comm *comm)
+{
+    pthread_mutex_lock(&comm->lock);
+    while (!comm->ending) {
+        const struct timespec until = moment(zc_deadline_in(LOOK_MS * UINT64_C(1000000)));
+        const uint64_t since = comm->since;
+
+        if (comm->aborting && comm->handle != NULL) {
+            pthread_mutex_unlock(&comm->lock);
+            abort_now(comm);
+        } else if (pthread_cond_timedwait(&comm->changed, &comm->lock, &until) != 0) {
+            pthread_mutex_unlock(&comm->lock);
+            look_for_errors(comm);
+            look_for_delay(comm, since);
+        } else {
+            continue;
+        }
+        pthread_mutex_lock(&comm->lock);
+    }
+    pthread_mutex_unlock(&comm->lock);
+}
+
+static void *run_thread(void *data)
+{
+    struct zc_nccl_comm *comm = data;
+    bool abandoned;
+
+    if (comm->group->ops->enter(comm->group->device) == ZCTA_OK)
+        make_handle(comm);
+    serve(comm);
+    pthread_mutex_lock(&comm->lock);
+    abandoned = comm->abandoned;
+    if (abandoned || comm->aborting) {
+        pthread_mutex_unlock(&comm->lock);
+        abort_now(comm);
+        pthread_mutex_lock(&comm->lock);
+        abandoned = comm->abandoned;
+    }
+    pthread_mutex_unlock(&comm->lock);
+    if (abandoned)
+        free_comm(comm);
+    return NULL;
+}
+
+static zcta_status start_thread(struct zc_nccl_comm *comm)
+{
+    sigset_t all, before;
+    int error;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&comm->thread, NULL, run_thread, comm);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        return zc_fail(comm->group->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
+                       "cannot start a thread for NCCL: %s", strerror(error));
+    return ZCTA_OK;
+}
+
+/* ---- Making ---- */
+
+/* What all ranks must have alike for NCCL to choose alike. */
+struct offer {
+    uint64_t status, version, policy;
+    struct zc_nccl_id id; /* rank 0's counts */
+};
+
+static zcta_status compare(const struct zc_group *group, const struct offer *offers)
+{
+    const size_t stride = sizeof *offers / sizeof(uint64_t);
+    char mine[16], theirs[16];
+    uint32_t common, odd;
+
+    for (uint32_t i = 0; i < group->count; i++)
+        if (offers[i].status != ZCTA_OK)
+            return zc_fail_rank(group->diag, (zcta_status)offers[i].status, group->ranks[i], "NCCL",
+                                0,
+                                "rank %" PRIu32 " cannot use NCCL: %s (its own message says why)",
+                                group->ranks[i], zcta_status_text((zcta_status)offers[i].status));
+    odd = zc_group_odd_one(&offers[0].version, stride, group->count, &common);
+    if (offers[odd].version != offers[common].version)
+        return zc_fail_rank(
+            group->diag, ZCTA_ERR_MISMATCH, group->ranks[odd], "NCCL", 0,
+            "rank %" PRIu32 " has NCCL %s, rank %" PRIu32 " has %s; install one version everywhere",
+            group->ranks[odd], zc_nccl_version_text((int)offers[odd].version, mine),
+            group->ranks[common], zc_nccl_version_text((int)offers[common].version, theirs));
+    odd = zc_group_odd_one(&offers[0].policy, stride, group->count, &common);
+    if (offers[odd].policy != offers[common].policy)
+        return zc_fail_rank(group->diag, ZCTA_ERR_MISMATCH, group->ranks[odd], "NCCL", 0,
+                            "rank %" PRIu32 " wants CTA policy %" PRIu64 " of NCCL, rank %" PRIu32
+                            " wants %" PRIu64,
+                            group->ranks[odd], offers[odd].policy, group->ranks[common],
+                            offers[common].policy);
+    return ZCTA_OK;
+}
+
+/* Everybody's version and policy, and the identity that rank 0 made. */
+static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nccl_id *id)
+{
+    const struct zc_group *group = comm->group;
+    struct offer mine = {.status = (uint64_t)own,
+                         .version = (uint64_t)comm->nccl.version,
+                         .policy = (uint64_t)comm->policy};
+    struct offer *offers = calloc(group->count, sizeof *offers);
+    zcta_status status;
+
+    if (offers == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    if (own == ZCTA_OK && group->self == 0)
+        own = zc_nccl_status(&comm->nccl, group->diag, NULL, comm->nccl.ncclGetUniqueId(&mine.id),
+                             "ncclGetUniqueId", "naming a communicator");
+    mine.status = (uint64_t)own;
+    status = zc_group_exchange(group, "NCCL", "did not come to make NCCL's communicator",
+                               ZC_TOPIC_NCCL, &mine, offers, sizeof mine);
+    if (status == ZCTA_OK)
+        status = own != ZCTA_OK ? own : compare(group, offers);
+    *id = offers[0].id;
+    free(offers);
+    return status;
+}
+
+/* NCCL tells in its log which policy it took: not ours if its environment says otherwise. */
+static zcta_status check_policy(const struct zc_nccl_comm *comm, size_t mark)
+{
+    static const char line[] = "CTA policy flags set to ";
+    char ours[sizeof line + 12];
+
+    if (comm->nccl.version < ZC_NCCL_HAS_POLICIES || !zc_nccl_log_is_ours())
+        return ZCTA_OK;
+    snprintf(ours, sizeof ours, "%s%d", line, comm->policy);
+    if (zc_nccl_log_count(mark, line) > 0 && zc_nccl_log_count(mark, ours) == 0) {
+        zc_log(comm->group->diag, ZC_LOG_WARN,
+               "NCCL took another CTA policy than %d for a communicator; NCCL_CTA_POLICY in the "
+               "environment overrides the team's",
+               comm->policy);
+        if (comm->policy == ZC_NCCL_POLICY_ZERO)
+            return zc_fail(comm->group->diag, ZCTA_ERR_POLICY, "NCCL", 0,
+                           "NCCL took another CTA policy than ZERO for this team's communicator");
+    }
+    return ZCTA_OK;
+}
+
+/* Waits for the thread to make it, in the team's time. */
+static zcta_status await_handle(struct zc_nccl_comm *comm)
+{
+    const uint64_t deadline = zc_deadline_in(comm->group->timeout_ns);
+    int made;
+
+    pthread_mutex_lock(&comm->lock);
+    while (comm->made == ZC_NCCL_IN_PROGRESS && zc_time_left_ns(deadline) > 0 &&
+           atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
+        const struct timespec until = moment(zc_deadline_in(LOOK_MS * UINT64_C(1000000)));
+
+        pthread_cond_timedwait(&comm->changed, &comm->lock, &until);
+    }
+    made = comm->made;
+    pthread_mutex_unlock(&comm->lock);
+    if (made == ZC_NCCL_IN_PROGRESS)
+        return zc_fail(comm->group->diag, ZCTA_ERR_TIMEOUT, "ncclCommInitRankConfig", 0,
+                       "NCCL has not made a communicator within %.3g s: a rank is missing there, "
+                       "and NCCL does not say which",
+                       (double)comm->group->timeout_ns / 1e9);
+    return zc_nccl_status(&comm->nccl, comm->group->diag, NULL, made, "ncclCommInitRankConfig",
+                          "making a communicator");
+}
+
+static void init_locks(struct zc_nccl_comm *comm)
+{
+    pthread_condattr_t attributes;
+
+    pthread_mutex_init(&comm->lock, NULL);
+    pthread_mutex_init(&comm->use, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&comm->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *guard, int policy,
+                              struct zc_nccl_comm **comm)
+{
+    struct zc_nccl_comm *made = calloc(1, sizeof *made);
+    zcta_status status;
+    size_t mark;
+
+    if (made == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    init_locks(made);
+    made->group = group;
+    made->guard = guard;
+    made->rank = (int)group->self;
+    made->rank_count = (int)group->count;
+    made->policy = policy;
+    made->made = ZC_NCCL_IN_PROGRESS;
+    status = meet(made, zc_nccl_load(group->diag, &made->nccl), &made->id);
+    mark = zc_nccl_log_mark();
+    if (status == ZCTA_OK)
+        status = start_thread(made);
+    if (status != ZCTA_OK) {
+        free_comm(made);
+        return status;
+    }
+    status = await_handle(made);
+    if (status == ZCTA_OK)
+        status = check_policy(made, mark);
+    status = zc_group_confirm(group, "NCCL", "did not make NCCL's communicator", status);
+    if (status != ZCTA_OK) {
+        zc_nccl_comm_abort(made);
+        zc_nccl_comm_close(made);
+        return status;
+    }
+    *comm = made;
+    return ZCTA_OK;
+}
+
+/* ---- The team's thread in NCCL ---- */
+
+/* Returns whether there still is a communicator to call; then it is held until leave_nccl(). */
+static bool enter_nccl(struct zc_nccl_comm *comm)
+{
+    bool there;
+
+    pthread_mutex_lock(&comm->use);
+    pthread_mutex_lock(&comm->lock);
+    there = comm->handle != NULL && !comm->aborting;
+    comm->since = there ? zc_now_ns() : 0;
+    pthread_mutex_unlock(&comm->lock);
+    if (!there)
+        pthread_mutex_unlock(&comm->use);
+    return there;
+}
+
+static void leave_nccl(struct zc_nccl_comm *comm)
+{
+    pthread_mutex_lock(&comm->lock);
+    comm->since = 0;
+    pthread_mutex_unlock(&comm->lock);
+    pthread_mutex_unlock(&comm->use);
+}
+
+static zcta_status fail_aborted(const struct zc_nccl_comm *comm)
+{
+    return zc_fail(comm->group->diag, ZCTA_ERR_PEER, "NCCL", 0,
+                   "the communicator has been aborted because its team has failed");
+}
+
+zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
+                                    size_t bytes, zcta_stream stream)
+{
+    int result;
+
+    if (!enter_nccl(comm))
+        return fail_aborted(comm);
+    result = comm->nccl.ncclAllGather(send, recv, bytes, ZC_NCCL_INT8, comm->handle, stream);
+    leave_nccl(comm);
+    return zc_nccl_status(&comm->nccl, comm->group->diag, NULL, result, "ncclAllGather",
+                          "enqueueing an allgather");
+}
+
+/* ---- Windows ---- */
+
+static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t bytes)
+{
+    struct window *window = calloc(1, sizeof *window);
+    int result;
+
+    if (window == NULL)
+        return zc_fail(comm->group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    if (!enter_nccl(comm)) {
+        free(window);
+        return fail_aborted(comm);
+    }
+    result = comm->nccl.ncclCommWindowRegister(comm->handle, base, bytes, &window->handle,
+                                               ZC_NCCL_WINDOW_SYMMETRIC);
+    leave_nccl(comm);
+    if (result != ZC_NCCL_SUCCESS) {
+        free(window);
+        return zc_nccl_status(&comm->nccl, comm->group->diag, NULL, result,
+                              "ncclCommWindowRegister", "making a window known to NCCL");
+    }
+    window->base = base;
+    window->next = comm->windows;
+    comm->windows = window;
+    comm->window_count++;
+    return ZCTA_OK;
+}
+
+zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t bytes)
+{
+    const struct zc_group *group = comm->group;
+    zcta_status status;
+
+    for (const struct window *window = comm->windows; window != NULL; window = window->next)
+        if (window->base == base)
+            return ZCTA_OK;
+    status = group->ops->enter(group->device);
+    if (status == ZCTA_OK) {
+        status = add_window(comm, base, bytes);
+        group->ops->leave(group->device);
+    }
+    return zc_group_confirm(group, "NCCL", "did not make the window known to NCCL", status);
+}
+
+static struct window *take_window(struct zc_nccl_comm *comm, const void *base)
+{
+    for (struct window **at = &comm->windows; *at != NULL; at = &(*at)->next)
+        if ((*at)->base == base) {
+            struct window *taken = *at;
+
+            *at = taken->next;
+            comm->window_count--;
+            return taken;
+        }
+    return NULL;
+}
+
+void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
+{
+    const struct zc_group *group = comm->group;
+    struct window *window = take_window(comm, base);
+
+    if (window == NULL)
+        return;
+    /* NCCL gives no handle where it makes nothing of the window. */
+    if (window->handle != NULL && group->ops->enter(group->device) == ZCTA_OK) {
+        if (enter_nccl(comm)) {
+            comm->nccl.ncclCommWindowDeregister(comm->handle, window->handle);
+            leave_nccl(comm);
+        }
+        group->ops->leave(group->device);
+    }
+    free(window);
+}
+
+uint32_t zc_nccl_comm_window_count(const struct zc_nccl_comm *comm)
+{
+    return comm->window_count;
+}
+
+/* ---- Ending ---- */
+
+void zc_nccl_comm_abort(struct zc_nccl_comm *comm)
+{
+    pthread_mutex_lock(&comm->lock);
+    comm->aborting = true;
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+/* The thread shall end. It is waited for unless NCCL keeps it; then it frees what it uses. */
+static void end_thread(struct zc_nccl_comm *comm)
+{
+    const struct timespec until = moment(zc_deadline_in(comm->group->timeout_ns));
+    pthread_t thread = comm->thread;
+    bool stuck;
+
+    pthread_mutex_lock(&comm->lock);
+    comm->ending = true;
+    stuck = comm->made == ZC_NCCL_IN_PROGRESS;
+    comm->abandoned = stuck;
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+    if (!stuck && pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
+        free_comm(comm);
+        return;
+    }
+    if (!stuck) {
+        pthread_mutex_lock(&comm->lock);
+        comm->abandoned = true;
+        pthread_mutex_unlock(&comm->lock);
+    }
+    pthread_detach(thread);
+}
+
+static void destroy_handle(struct zc_nccl_comm *comm)
+{
+    const struct zc_group *group = comm->group;
+
+    if (group->ops->enter(group->device) != ZCTA_OK)
+        return;
+    if (enter_nccl(comm)) {
+        comm->nccl.ncclCommDestroy(comm->handle);
+        forget_handle(comm);
+        leave_nccl(comm);
+    }
+    group->ops->leave(group->device);
+}
+
+void zc_nccl_comm_close(struct zc_nccl_comm *comm)
+{
+    if (comm == NULL)
+        return;
+    if (atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
+        while (comm->windows != NULL)
+            zc_nccl_comm_deregister(comm, comm->windows->base);
+        destroy_handle(comm);
+    } else {
+        zc_nccl_comm_abort(comm);
+    }
+    end_thread(comm);
+}

@@ -1,0 +1,41 @@
+/* One NCCL communicator of a team, with windows registered in it.
+ *
+ * NCCL waits for other ranks with no deadline. A thread of the communicator's own sets one: it
+ * makes the communicator, so that the caller need not wait for that for ever; it watches how long
+ * the team's thread is inside NCCL, and looks for errors that NCCL found later; and it aborts the
+ * communicator when the team has failed, so that NCCL's kernels end. A making that never ends is
+ * left to the thread, which frees what it uses if NCCL ever returns. */
+#ifndef ZC_NCCL_COMM_H
+#define ZC_NCCL_COMM_H
+
+#include "engine/nccl/nccl_library.h"
+#include "engine/symmetric.h"
+
+struct zc_nccl_comm;
+
+/* Makes the communicator with this CTA policy. Collective. `group` and `guard` outlive it.
+ * Errors: ERR_MISMATCH (another version or policy on a rank, which is named), ERR_TIMEOUT,
+ * ERR_PEER, ERR_DEVICE (NCCL's words), ERR_POLICY (NCCL took another policy), ERR_NO_MEMORY. */
+zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *guard, int policy,
+                              struct zc_nccl_comm **comm);
+
+/* Deregisters what is registered and destroys the communicator, or aborts it if its team has
+ * failed. Collective in the first case. NULL is fine. */
+void zc_nccl_comm_close(struct zc_nccl_comm *comm);
+
+/* Ends all that waits in NCCL, some time after the return. From any thread. */
+void zc_nccl_comm_abort(struct zc_nccl_comm *comm);
+
+/* Makes [base, base + bytes) known as a symmetric window; nothing if it is. Collective.
+ * Errors: as open. */
+zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t bytes);
+/* Takes the window back, if it is one. Collective. */
+void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base);
+uint32_t zc_nccl_comm_window_count(const struct zc_nccl_comm *comm);
+
+/* Enqueues an allgather. The device is current. Errors: ERR_DEVICE (NCCL's words), ERR_PEER (the
+ * team has failed). */
+zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
+                                    size_t bytes, zcta_stream stream);
+
+#endif

@@ -1,0 +1,217 @@
+/* Loading NCCL. */
+#include "engine/nccl/nccl_library.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/nccl/nccl_log.h"
+
+/* ---- Versions ---- */
+
+const char *zc_nccl_version_text(int version, char text[16])
+{
+    snprintf(text, 16, "%d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+    return text;
+}
+
+const char *zc_nccl_lacks(int version, char text[160])
+{
+    static const struct {
+        int since;
+        const char *what;
+    } rows[] = {
+        {ZC_NCCL_HAS_WINDOWS, "symmetric windows (2.27)"},
+        {ZC_NCCL_HAS_COPY_ENGINES, "copy engines (2.28)"},
+        {ZC_NCCL_HAS_NULL_STREAM, "copy engines on the NULL stream (2.29.7)"},
+        {ZC_NCCL_HAS_ZERO_NETWORK, "copy engines over several nodes (2.30.6)"},
+    };
+    size_t at = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (version < rows[i].since)
+            at += (size_t)snprintf(text + at, 160 - at, "%s%s", at == 0 ? "" : ", ", rows[i].what);
+    return text;
+}
+
+struct zc_nccl_config zc_nccl_config(int version, int policy)
+{
+    struct zc_nccl_config config = {.magic = (unsigned)ZC_NCCL_CONFIG_MAGIC,
+                                    .blocking = 1,
+                                    .cga_cluster_size = ZC_NCCL_CONFIG_UNSET,
+                                    .min_ctas = ZC_NCCL_CONFIG_UNSET,
+                                    .max_ctas = ZC_NCCL_CONFIG_UNSET,
+                                    .split_share = ZC_NCCL_CONFIG_UNSET,
+                                    .traffic_class = ZC_NCCL_CONFIG_UNSET,
+                                    .collnet = ZC_NCCL_CONFIG_UNSET,
+                                    .cta_policy = policy,
+                                    .shrink_share = ZC_NCCL_CONFIG_UNSET,
+                                    .nvls_ctas = ZC_NCCL_CONFIG_UNSET,
+                                    .channels_per_net_peer = ZC_NCCL_CONFIG_UNSET,
+                                    .nvlink_centric = ZC_NCCL_CONFIG_UNSET};
+
+    if (version >= 22800) {
+        config.version = 22800;
+        config.size = sizeof config;
+    } else if (version >= ZC_NCCL_HAS_POLICIES) {
+        config.version = 22700;
+        config.size = offsetof(struct zc_nccl_config, channels_per_net_peer);
+    } else {
+        config.version = 21800;
+        config.size = offsetof(struct zc_nccl_config, traffic_class);
+    }
+    return config;
+}
+
+/* ---- Loading ---- */
+
+static const struct {
+    const char *name;
+    int since;
+    size_t offset;
+} functions[] = {
+#define ROW(result, name, parameters, since) {#name, since, offsetof(struct zc_nccl, name)},
+    ZC_NCCL_FUNCTIONS(ROW)
+#undef ROW
+};
+
+static const char *library_name(void)
+{
+    const char *name = getenv("ZEROCTA_NCCL_LIBRARY");
+
+    return name == NULL || name[0] == '\0' ? "libnccl.so.2" : name;
+}
+
+static zcta_status find_functions(struct zc_diag *diag, struct zc_nccl *nccl)
+{
+    char text[16];
+
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        void *function = dlsym(nccl->library, functions[i].name);
+
+        if (function == NULL && functions[i].since <= nccl->version)
+            return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlsym", 0,
+                           "%.100s says it is NCCL %s, but has no %s", library_name(),
+                           zc_nccl_version_text(nccl->version, text), functions[i].name);
+        /* ISO C has no cast from an object pointer to a function pointer; POSIX wants this copy to
+         * work. */
+        memcpy((char *)nccl + functions[i].offset, &function, sizeof function);
+    }
+    return ZCTA_OK;
+}
+
+static zcta_status check_version(struct zc_diag *diag, struct zc_nccl *nccl)
+{
+    void *function = dlsym(nccl->library, "ncclGetVersion");
+    char text[16];
+
+    memcpy(&nccl->ncclGetVersion, &function, sizeof function);
+    if (nccl->ncclGetVersion == NULL || nccl->ncclGetVersion(&nccl->version) != ZC_NCCL_SUCCESS)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "ncclGetVersion", 0,
+                       "%.100s does not tell a version; it is not NCCL", library_name());
+    if (nccl->version < ZC_NCCL_OLDEST)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "ncclGetVersion", nccl->version,
+                       "NCCL is version %s; 2.19 is the oldest that works",
+                       zc_nccl_version_text(nccl->version, text));
+    return ZCTA_OK;
+}
+
+zcta_status zc_nccl_load(struct zc_diag *diag, struct zc_nccl *nccl)
+{
+    zcta_status status;
+
+    memset(nccl, 0, sizeof *nccl);
+    if (strcmp(library_name(), "none") == 0)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlopen", 0,
+                       "NCCL is switched off by ZEROCTA_NCCL_LIBRARY=none");
+    /* Multicast can put GPUs that others share out of service: only who asks gets it. */
+    setenv("NCCL_NVLS_ENABLE", "0", 0);
+    nccl->library = dlopen(library_name(), RTLD_NOW | RTLD_LOCAL);
+    if (nccl->library == NULL)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlopen", 0,
+                       "there is no NCCL here (%.200s); install it, or say where it is with "
+                       "ZEROCTA_NCCL_LIBRARY",
+                       dlerror());
+    status = check_version(diag, nccl);
+    if (status == ZCTA_OK)
+        status = find_functions(diag, nccl);
+    if (status == ZCTA_OK)
+        zc_nccl_log_take(nccl);
+    else
+        zc_nccl_unload(nccl);
+    return status;
+}
+
+void zc_nccl_unload(struct zc_nccl *nccl)
+{
+    if (nccl->library != NULL)
+        dlclose(nccl->library);
+    nccl->library = NULL;
+    nccl->version = 0;
+}
+
+bool zc_nccl_is_at_hand(void)
+{
+    const char *told = getenv("ZEROCTA_NCCL_LIBRARY");
+    void *loaded;
+
+    if (told != NULL && told[0] != '\0')
+        return strcmp(told, "none") != 0;
+    loaded = dlopen(library_name(), RTLD_NOW | RTLD_NOLOAD);
+    if (loaded != NULL)
+        dlclose(loaded);
+    return loaded != NULL;
+}
+
+/* ---- Facts ---- */
+
+/* NCCL reads a number, newer versions a name too. */
+static int forced_policy(void)
+{
+    static const char *const names[] = {"DEFAULT", "EFFICIENCY", "ZERO"};
+    const char *text = getenv("NCCL_CTA_POLICY");
+
+    if (text == NULL || text[0] == '\0')
+        return -1;
+    for (int i = 0; i <= ZC_NCCL_POLICY_ZERO; i++)
+        if (strcmp(text, names[i]) == 0)
+            return i;
+    return (int)strtol(text, NULL, 0);
+}
+
+/* Without these NCCL has no symmetric memory, and so no copy engines. */
+static const char *switched_off(void)
+{
+    static const struct {
+        const char *variable, *value;
+    } rows[] = {{"NCCL_WIN_ENABLE", "0"}, {"NCCL_CUMEM_ENABLE", "0"}, {"NCCL_P2P_DISABLE", "1"}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *text = getenv(rows[i].variable);
+
+        if (text != NULL && strcmp(text, rows[i].value) == 0)
+            return rows[i].variable;
+    }
+    return NULL;
+}
+
+void zc_nccl_read_facts(const struct zc_nccl *nccl, struct zc_nccl_facts *facts)
+{
+    *facts = (struct zc_nccl_facts){
+        .version = nccl->version, .forced_policy = forced_policy(), .switch_off = switched_off()};
+}
+
+zcta_status zc_nccl_status(const struct zc_nccl *nccl, struct zc_diag *diag, zc_nccl_handle comm,
+                           int result, const char *what, const char *doing)
+{
+    const char *more;
+
+    if (result == ZC_NCCL_SUCCESS)
+        return ZCTA_OK;
+    more = nccl->ncclGetLastError(comm);
+    return zc_fail(diag, ZCTA_ERR_DEVICE, what, result, "%s: NCCL says %.100s (error %d)%s%.200s",
+                   doing, nccl->ncclGetErrorString(result), result,
+                   more == NULL || more[0] == '\0' ? "" : ": ", more == NULL ? "" : more);
+}

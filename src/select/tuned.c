@@ -1,0 +1,139 @@
+/* The file of measurements, and the choice it makes. */
+#include "select/tuned.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char first_line[] = "zerocta tune 1";
+
+/* ---- Where ---- */
+
+bool zc_tuned_path(const char *gpu, char *path, size_t bytes)
+{
+    const char *told = getenv("ZEROCTA_TUNE_FILE");
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int length;
+
+    if (told != NULL && told[0] != '\0')
+        length = snprintf(path, bytes, "%s", told);
+    else if (cache != NULL && cache[0] == '/')
+        length = snprintf(path, bytes, "%s/zerocta/tune-%s.txt", cache, gpu);
+    else if (home != NULL && home[0] == '/')
+        length = snprintf(path, bytes, "%s/.cache/zerocta/tune-%s.txt", home, gpu);
+    else
+        return false;
+    if (length < 0 || (size_t)length >= bytes)
+        return false;
+    if (told == NULL || told[0] == '\0')
+        for (char *at = strrchr(path, '/') + 1; *at != '\0'; at++)
+            if (*at == ' ')
+                *at = '-';
+    return true;
+}
+
+/* ---- Form ---- */
+
+static bool is_comment(const char *text)
+{
+    return text[0] == '#' || text[0] == '\n' || text[0] == '\0';
+}
+
+static bool read_row(const char *text, struct zc_tuned_row *row)
+{
+    unsigned policy, in_place;
+    int end = 0;
+
+    if (sscanf(text, "%" SCNu32 " %u %u %" SCNu64 " %lf %lf %n", &row->rank_count, &policy,
+               &in_place, &row->bytes, &row->ce_us, &row->nccl_us, &end) != 6 ||
+        text[end] != '\0')
+        return false;
+    row->policy = (zcta_policy)policy;
+    row->in_place = in_place == 1;
+    return row->rank_count > 0 && policy >= ZCTA_POLICY_DEFAULT && policy <= ZCTA_POLICY_ZERO &&
+           in_place <= 1 && row->ce_us > 0 && row->nccl_us > 0;
+}
+
+static bool read_line(const char *text, uint32_t line, struct zc_tuned *tuned)
+{
+    struct zc_tuned_key *key = &tuned->key;
+
+    if (line == 1)
+        return strncmp(text, first_line, sizeof first_line - 1) == 0;
+    if (sscanf(text, "gpu %63[^\n]", key->gpu) == 1 ||
+        sscanf(text, "driver %d", &key->driver_version) == 1 ||
+        sscanf(text, "nccl %d", &key->nccl_version) == 1 || is_comment(text))
+        return true;
+    return tuned->row_count < ZC_TUNED_ROWS_MOST &&
+           read_row(text, &tuned->rows[tuned->row_count]) && tuned->row_count++ < UINT32_MAX;
+}
+
+bool zc_tuned_read(FILE *in, struct zc_tuned *tuned, char *why, size_t bytes)
+{
+    char text[256];
+    uint32_t line = 0;
+
+    memset(tuned, 0, sizeof *tuned);
+    while (fgets(text, sizeof text, in) != NULL)
+        if (!read_line(text, ++line, tuned)) {
+            snprintf(why, bytes, "line %" PRIu32 " is not of the form that zerocta tune writes",
+                     line);
+            return false;
+        }
+    if (line == 0)
+        snprintf(why, bytes, "the file is empty");
+    return line > 0;
+}
+
+bool zc_tuned_write(FILE *out, const struct zc_tuned *tuned)
+{
+    fprintf(out, "%s\ngpu %s\ndriver %d\nnccl %d\n", first_line, tuned->key.gpu,
+            tuned->key.driver_version, tuned->key.nccl_version);
+    fprintf(out, "# ranks, policy (1 DEFAULT, 2 EFFICIENCY, 3 ZERO), in place, bytes a rank,\n"
+                 "# us a call by ce, by nccl\n");
+    for (uint32_t i = 0; i < tuned->row_count; i++) {
+        const struct zc_tuned_row *row = &tuned->rows[i];
+
+        fprintf(out, "%" PRIu32 " %d %d %" PRIu64 " %.3f %.3f\n", row->rank_count, (int)row->policy,
+                row->in_place, row->bytes, row->ce_us, row->nccl_us);
+    }
+    return fflush(out) == 0 && ferror(out) == 0;
+}
+
+/* ---- Choice ---- */
+
+/* How far apart two sizes are, as a ratio of at least 1. */
+static double distance(uint64_t a, uint64_t b)
+{
+    const double x = (double)(a > 0 ? a : 1), y = (double)(b > 0 ? b : 1);
+
+    return x > y ? x / y : y / x;
+}
+
+bool zc_tuned_prefers_nccl(const struct zc_tuned *tuned, uint32_t rank_count, zcta_policy policy,
+                           bool in_place, uint64_t bytes, const struct zc_tuned_row **row)
+{
+    *row = NULL;
+    for (uint32_t i = 0; tuned != NULL && i < tuned->row_count; i++) {
+        const struct zc_tuned_row *at = &tuned->rows[i];
+
+        if (at->rank_count != rank_count || at->policy != policy || at->in_place != in_place)
+            continue;
+        if (*row == NULL || distance(at->bytes, bytes) < distance((*row)->bytes, bytes))
+            *row = at;
+    }
+    return *row != NULL && (*row)->nccl_us < (*row)->ce_us;
+}
+
+uint64_t zc_tuned_digest(const struct zc_tuned *tuned)
+{
+    unsigned char hash[16];
+    uint64_t digest;
+
+    if (tuned == NULL)
+        return 0;
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)tuned, sizeof *tuned, NULL, 0);
+    memcpy(&digest, hash, sizeof digest);
+    return digest | 1;
+}

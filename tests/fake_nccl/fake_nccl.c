@@ -1,0 +1,481 @@
+/* The fake NCCL: what it is for stands in its header. */
+#include "fake_nccl.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/nccl/nccl_api.h"
+#include "fake_cuda/fake_cuda.h"
+
+enum {
+    UNHANDLED = 1,
+    INTERNAL = 3,
+    INVALID_ARGUMENT = 4,
+    INVALID_USAGE = 5,
+    RANKS_MOST = 16,
+    ROOMS = 256,
+    OPS = 2,
+    STORY = 4096,
+};
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* Every OPS-th gather, as its ranks meet in it: the counts go on from one to the next. Nobody ends
+ * one before all have left it, so nobody is two ahead. */
+struct op {
+    const void *send[RANKS_MOST];
+    uint64_t entered, left;
+};
+
+/* What the ranks of a communicator share. */
+struct room {
+    int count, arrived;
+    struct op ops[OPS];
+};
+
+struct range {
+    struct range *next;
+    const char *base;
+    size_t bytes;
+};
+
+struct ncclComm {
+    struct room *room;
+    int rank, policy, gpu;
+    uint64_t gathers;
+    bool aborted, copy_engines;
+    struct range *windows;
+};
+
+/* One lock for everything but the bytes. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct room rooms[ROOMS];
+static int room_count, version, alive, async_result;
+static const char *tripped;
+static int trip_hangs;
+static char stories[RANKS_MOST][STORY];
+static FILE *log_file;
+static bool log_open, logs_info;
+static fake_cuda_enqueue_fn *enqueue;
+static fake_cuda_current_fn *current_gpu;
+
+/* ---- What tests say and ask ---- */
+
+EXPORT fake_nccl_be_fn fake_nccl_be;
+EXPORT fake_nccl_trip_fn fake_nccl_trip;
+EXPORT fake_nccl_break_fn fake_nccl_break;
+EXPORT fake_nccl_story_fn fake_nccl_story;
+EXPORT fake_nccl_begin_fn fake_nccl_begin;
+EXPORT fake_nccl_alive_fn fake_nccl_alive;
+
+static void find(void *cuda, const char *name, void *function)
+{
+    void *found = dlsym(cuda, name);
+
+    memcpy(function, &found, sizeof found);
+}
+
+static void start(void)
+{
+    const char *text = getenv("FAKE_NCCL_VERSION");
+    void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
+
+    version = text != NULL ? atoi(text) : 22803; /* NOLINT(cert-err34-c): a test's own */
+    if (cuda == NULL)
+        return;
+    find(cuda, "fake_cuda_enqueue", &enqueue);
+    find(cuda, "fake_cuda_current", &current_gpu);
+}
+
+void fake_nccl_be(int as)
+{
+    pthread_once(&once, start);
+    pthread_mutex_lock(&lock);
+    version = as;
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_nccl_trip(const char *function, int hang)
+{
+    pthread_mutex_lock(&lock);
+    tripped = function;
+    trip_hangs = hang;
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_nccl_break(int result)
+{
+    pthread_mutex_lock(&lock);
+    async_result = result;
+    pthread_mutex_unlock(&lock);
+}
+
+const char *fake_nccl_story(int rank)
+{
+    return stories[rank];
+}
+
+void fake_nccl_begin(void)
+{
+    pthread_mutex_lock(&lock);
+    memset(stories, 0, sizeof stories);
+    tripped = NULL;
+    async_result = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+int fake_nccl_alive(void)
+{
+    int count;
+
+    pthread_mutex_lock(&lock);
+    count = alive;
+    pthread_mutex_unlock(&lock);
+    return count;
+}
+
+/* Under the lock. */
+__attribute__((format(printf, 2, 3))) static void tell(int rank, const char *format, ...)
+{
+    const size_t at = strlen(stories[rank]);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(stories[rank] + at, STORY - at, format, args);
+    va_end(args);
+}
+
+/* Under the lock. 0, or how this call shall end. */
+static int trip(const char *function, const struct ncclComm *comm)
+{
+    if (tripped == NULL || strcmp(tripped, function) != 0)
+        return 0;
+    tripped = NULL;
+    if (!trip_hangs)
+        return INTERNAL;
+    while (comm == NULL || !comm->aborted)
+        pthread_cond_wait(&moved, &lock);
+    return INTERNAL;
+}
+
+/* ---- Its log ---- */
+
+/* Where it goes is read from the environment when there is first something to say. Under the
+ * lock. */
+static void open_log(void)
+{
+    const char *level = getenv("NCCL_DEBUG"), *path = getenv("NCCL_DEBUG_FILE");
+
+    log_open = true;
+    logs_info = level != NULL && strcmp(level, "INFO") == 0;
+    log_file = path != NULL ? fopen(path, "we") : stdout;
+    if (log_file != NULL)
+        setvbuf(log_file, NULL, _IOLBF, 4096);
+}
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+    va_list args;
+
+    if (!log_open)
+        open_log();
+    if (!logs_info || log_file == NULL)
+        return;
+    fprintf(log_file, "host:%d:%d [0] NCCL INFO ", (int)getpid(), (int)gettid());
+    va_start(args, format);
+    vfprintf(log_file, format, args);
+    va_end(args);
+    fputc('\n', log_file);
+}
+
+/* ---- NCCL ---- */
+
+#define DECLARE(result, name, parameters, since)                                                   \
+    EXPORT result name parameters; /* NOLINT(bugprone-macro-parentheses) */
+ZC_NCCL_FUNCTIONS(DECLARE)
+#undef DECLARE
+
+int ncclGetVersion(int *told)
+{
+    pthread_once(&once, start);
+    pthread_mutex_lock(&lock);
+    *told = version;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+const char *ncclGetErrorString(int result)
+{
+    return result == INTERNAL        ? "internal error"
+           : result == INVALID_USAGE ? "invalid usage"
+                                     : "another error";
+}
+
+const char *ncclGetLastError(zc_nccl_handle comm)
+{
+    (void)comm;
+    return "made to fail by a test";
+}
+
+int ncclGetUniqueId(struct zc_nccl_id *id)
+{
+    int result;
+
+    pthread_mutex_lock(&lock);
+    result = trip(__func__, NULL);
+    memset(id, 0, sizeof *id);
+    snprintf(id->bytes, sizeof id->bytes, "%d", room_count);
+    if (result == 0 && room_count++ == ROOMS - 1)
+        result = UNHANDLED;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int ncclCommCount(zc_nccl_handle comm, int *count)
+{
+    (void)count;
+    pthread_mutex_lock(&lock);
+    if (comm == NULL)
+        say("CommCount : comm argument is NULL");
+    pthread_mutex_unlock(&lock);
+    return INVALID_ARGUMENT;
+}
+
+/* What this version knows of a configuration. */
+static int policy_of(const struct zc_nccl_config *config)
+{
+    const char *forced = getenv("NCCL_CTA_POLICY");
+    int policy = 0;
+
+    if (version >= 22700 && config->size > offsetof(struct zc_nccl_config, cta_policy) &&
+        config->cta_policy != ZC_NCCL_CONFIG_UNSET)
+        policy = config->cta_policy;
+    if (forced != NULL)
+        policy = atoi(forced); /* NOLINT(cert-err34-c): a test's own */
+    if (version >= 22700)
+        say("Comm config CTA policy flags set to %d", policy);
+    return policy;
+}
+
+int ncclCommInitRankConfig(zc_nccl_handle *made, int rank_count, struct zc_nccl_id id, int rank,
+                           struct zc_nccl_config *config)
+{
+    struct ncclComm *comm = calloc(1, sizeof *comm);
+    struct room *room;
+    int result;
+
+    pthread_mutex_lock(&lock);
+    if (comm == NULL || config->magic != (unsigned)ZC_NCCL_CONFIG_MAGIC ||
+        (int)config->version > version || config->blocking != 1 || current_gpu() != rank) {
+        result = INVALID_ARGUMENT;
+        goto out;
+    }
+    *comm = (struct ncclComm){.rank = rank, .gpu = current_gpu(), .policy = policy_of(config)};
+    comm->room = room = &rooms[atoi(id.bytes)]; /* NOLINT(cert-err34-c): of ncclGetUniqueId() */
+    room->count = rank_count;
+    result = trip(__func__, comm);
+    if (result != 0)
+        goto out;
+    room->arrived++;
+    pthread_cond_broadcast(&moved);
+    while (room->arrived < rank_count)
+        pthread_cond_wait(&moved, &lock);
+    tell(rank, "init:%d ", comm->policy);
+    alive++;
+    *made = comm;
+out:
+    pthread_mutex_unlock(&lock);
+    if (result != 0)
+        free(comm);
+    return result;
+}
+
+static void end_comm(struct ncclComm *comm, const char *how)
+{
+    pthread_mutex_lock(&lock);
+    tell(comm->rank, "%s ", how);
+    comm->aborted = true; /* whoever still waits in it goes on */
+    alive--;
+    pthread_cond_broadcast(&moved);
+    pthread_mutex_unlock(&lock);
+    /* Its memory stays: a stream may still look at it. Tests end soon. */
+}
+
+int ncclCommDestroy(zc_nccl_handle comm)
+{
+    end_comm(comm, comm->windows == NULL ? "destroy" : "destroy-with-windows");
+    return 0;
+}
+
+int ncclCommAbort(zc_nccl_handle comm)
+{
+    end_comm(comm, "abort");
+    return 0;
+}
+
+int ncclCommGetAsyncError(zc_nccl_handle comm, int *result)
+{
+    (void)comm;
+    pthread_mutex_lock(&lock);
+    *result = async_result;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+int ncclMemAlloc(void **memory, size_t bytes)
+{
+    (void)memory, (void)bytes;
+    return INVALID_USAGE;
+}
+
+int ncclMemFree(void *memory)
+{
+    (void)memory;
+    return INVALID_USAGE;
+}
+
+int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void **window, int flags)
+{
+    struct range *range = calloc(1, sizeof *range);
+    int result;
+
+    pthread_mutex_lock(&lock);
+    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC || current_gpu() != comm->gpu
+                 ? INVALID_ARGUMENT
+                 : trip(__func__, comm);
+    if (result == 0) {
+        *range = (struct range){.next = comm->windows, .base = base, .bytes = bytes};
+        comm->windows = range;
+        *window = range;
+        tell(comm->rank, "register ");
+        say("Inserted window %p into address map", base);
+    } else {
+        free(range);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int ncclCommWindowDeregister(zc_nccl_handle comm, void *window)
+{
+    int result = INVALID_ARGUMENT;
+
+    pthread_mutex_lock(&lock);
+    for (struct range **at = &comm->windows; *at != NULL; at = &(*at)->next)
+        if (*at == window) {
+            *at = (*at)->next;
+            free(window);
+            tell(comm->rank, "deregister ");
+            result = 0;
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+static bool in_window(const struct ncclComm *comm, const void *at, size_t bytes)
+{
+    for (const struct range *range = comm->windows; range != NULL; range = range->next)
+        if ((const char *)at >= range->base &&
+            (const char *)at + bytes <= range->base + range->bytes)
+            return true;
+    return false;
+}
+
+/* One rank's part of a gather, as its stream runs it. */
+struct job {
+    struct ncclComm *comm;
+    uint64_t number;
+    const void *send;
+    char *recv;
+    size_t bytes;
+};
+
+/* Counts up and waits until all have; false: aborted. Under the lock. */
+static bool meet(const struct job *job, uint64_t *counter)
+{
+    const struct ncclComm *comm = job->comm;
+    const uint64_t all = (job->number / OPS + 1) * (uint64_t)comm->room->count;
+
+    ++*counter;
+    pthread_cond_broadcast(&moved);
+    while (*counter < all && !comm->aborted)
+        pthread_cond_wait(&moved, &lock);
+    return !comm->aborted;
+}
+
+static void run_gather(void *data)
+{
+    struct job *job = data;
+    const struct ncclComm *comm = job->comm;
+    struct op *op = &comm->room->ops[job->number % OPS];
+    bool met;
+
+    pthread_mutex_lock(&lock);
+    op->send[comm->rank] = job->send;
+    met = meet(job, &op->entered);
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < comm->room->count && met; i++)
+        if (job->recv + (size_t)i * job->bytes != op->send[i])
+            memcpy(job->recv + (size_t)i * job->bytes, op->send[i], job->bytes);
+    pthread_mutex_lock(&lock);
+    if (met)
+        meet(job, &op->left);
+    pthread_mutex_unlock(&lock);
+    free(job);
+}
+
+/* Which way NCCL of this version takes, and what it says of it. Under the lock. */
+static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
+{
+    const bool takes = comm->policy == ZC_NCCL_POLICY_ZERO && version >= 22800 &&
+                       getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
+                       in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
+                       (version >= 22902 || in_window(comm, job->send, job->bytes));
+
+    if (takes && !comm->copy_engines)
+        say("Init CE, rank %d baseUCSymReadyPtr 0x1, baseUCSymComplPtr 0x2, seq num 0", comm->rank);
+    comm->copy_engines |= takes;
+    return takes;
+}
+
+int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
+                  void *stream)
+{
+    struct job *job = calloc(1, sizeof *job);
+    bool takes;
+    int result;
+
+    pthread_mutex_lock(&lock);
+    result = job == NULL || type != ZC_NCCL_INT8 || current_gpu() != comm->gpu
+                 ? INVALID_ARGUMENT
+                 : trip(__func__, comm);
+    if (result != 0)
+        goto out;
+    *job = (struct job){.comm = comm, .send = send, .recv = recv, .bytes = count};
+    takes = takes_copy_engines(comm, job);
+    if (takes && stream == NULL && version < 22907) {
+        result = INVALID_USAGE;
+        goto out;
+    }
+    job->number = comm->gathers++;
+    tell(comm->rank, "gather:%s ", takes ? "ce" : "sm");
+out:
+    pthread_mutex_unlock(&lock);
+    if (result == 0 && enqueue(stream, run_gather, job) != 0)
+        result = UNHANDLED;
+    if (result != 0)
+        free(job);
+    return result;
+}

@@ -1,0 +1,649 @@
+/* The nccl engine on the made-up NCCL: results, policies, versions, order, refusals, failures. */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "device/cuda/cuda_driver.h"
+#include "fake_nccl.h"
+#include "support_ranks.h"
+
+enum { RANKS = 4, SHARE = 5000, MIB = 1 << 20 };
+
+static struct {
+    fake_nccl_be_fn *be;
+    fake_nccl_trip_fn *trip;
+    fake_nccl_break_fn *break_off;
+    fake_nccl_story_fn *story;
+    fake_nccl_begin_fn *begin;
+    fake_nccl_alive_fn *alive;
+} fake;
+static struct zc_cuda_driver driver;
+
+static void find(void *library, const char *name, void *member)
+{
+    void *function = dlsym(library, name);
+
+    assert_non_null(function);
+    memcpy(member, &function, sizeof function);
+}
+
+static int load_fake(void **state)
+{
+    static struct zc_diag diag;
+    void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+
+    (void)state;
+    assert_non_null(library);
+    find(library, "fake_nccl_be", &fake.be);
+    find(library, "fake_nccl_trip", &fake.trip);
+    find(library, "fake_nccl_break", &fake.break_off);
+    find(library, "fake_nccl_story", &fake.story);
+    find(library, "fake_nccl_begin", &fake.begin);
+    find(library, "fake_nccl_alive", &fake.alive);
+    zc_diag_init(&diag);
+    return zc_cuda_driver_load(&diag, &driver) == ZCTA_OK ? 0 : -1;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    fake.be(22803);
+    fake.begin();
+    return 0;
+}
+
+static const struct ranks_options on_gpus = {.device = ZCTA_DEVICE_CUDA};
+
+static void run(rank_fn *function)
+{
+    run_as_threads_with(RANKS, &on_gpus, function, NULL);
+    assert_int_equal(fake.alive(), 0);
+}
+
+/* ---- What a rank does ---- */
+
+static zcta_team *team_with(zcta_context *context, zcta_policy policy, const char *name)
+{
+    const zcta_team_params params = {
+        .size = sizeof params, .policy = policy, .engine = ZCTA_ENGINE_NCCL, .name = name};
+    const uint32_t ranks[RANKS] = {0, 1, 2, 3};
+    zcta_team *team = NULL;
+
+    EXPECT_OK(context, zcta_team_get(context, ranks, RANKS, &params, &team));
+    return team;
+}
+
+static zcta_window *window_of(zcta_context *context, size_t bytes)
+{
+    zcta_window *window = NULL;
+
+    EXPECT_OK(context, zcta_window_alloc(zcta_world(context), bytes, &window));
+    return window;
+}
+
+static void enter_gpu(zcta_context *context)
+{
+    zc_cu_context gpu = NULL;
+
+    EXPECT(driver.cuDevicePrimaryCtxRetain(&gpu, zcta_context_gpu(context)) == 0);
+    EXPECT(driver.cuCtxPushCurrent(gpu) == 0);
+}
+
+static void leave_gpu(zcta_context *context)
+{
+    zc_cu_context gpu = NULL;
+
+    driver.cuCtxPopCurrent(&gpu);
+    driver.cuDevicePrimaryCtxRelease(zcta_context_gpu(context));
+}
+
+/* Gathers and checks every byte. `send` NULL: in place. */
+static void gather(zcta_context *context, zcta_team *team, zcta_window *recv, zcta_window *send,
+                   uint32_t call, const zcta_call_params *params)
+{
+    const uint32_t rank = zcta_team_rank(team);
+    unsigned char *out = zcta_window_base(recv);
+    unsigned char *own = send == NULL ? out + rank * SHARE : zcta_window_base(send);
+
+    memset(out, 0xee, (size_t)RANKS * SHARE);
+    model_fill(own, call, rank, SHARE);
+    EXPECT_OK(context, zcta_all_gather(team, own, out, SHARE, NULL, params));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+}
+
+static uint64_t count_calls(zcta_team *team, const char *path, uint64_t *fallbacks)
+{
+    zcta_path_counter counters[16];
+    uint32_t count = 16;
+
+    EXPECT(zcta_team_counters(team, counters, &count) == ZCTA_OK && count <= 16);
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(counters[i].path, path) == 0) {
+            if (fallbacks != NULL)
+                *fallbacks = counters[i].fallbacks;
+            return counters[i].calls;
+        }
+    EXPECT(!"there is such a path");
+    return 0;
+}
+
+/* ---- Results and policies ---- */
+
+/* Two teams side by side: each communicator has its own team's policy, in its own time. */
+static void two_teams(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB);
+    uint64_t fallbacks = 99;
+
+    (void)data;
+    enter_gpu(context);
+    for (uint32_t call = 0; call < 20; call++) {
+        gather(context, zero, recv, NULL, call, NULL);
+        gather(context, fast, recv, NULL, call + 100, NULL);
+    }
+    leave_gpu(context);
+    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", &fallbacks) == 20 && fallbacks == 0);
+    EXPECT(count_calls(zero, "all_gather/nccl/kernels", NULL) == 0);
+    EXPECT(count_calls(fast, "all_gather/nccl/kernels", &fallbacks) == 20 && fallbacks == 0);
+    EXPECT(count_calls(fast, "all_gather/nccl/copy-engine", NULL) == 0);
+}
+
+static void a_policy_belongs_to_its_team(void **state)
+{
+    (void)state;
+    run(two_teams);
+    for (int rank = 0; rank < RANKS; rank++) {
+        const char *story = fake.story(rank);
+
+        assert_non_null(strstr(story, "init:2 register gather:ce init:0 register gather:sm "));
+        assert_null(strstr(story, "init:1"));
+        assert_null(strstr(story, "abort"));
+        assert_null(strstr(story, "destroy-with-windows"));
+        assert_string_equal(story + strlen(story) - strlen("deregister destroy "),
+                            "deregister destroy ");
+    }
+    /* All ranks end their teams in the same order. */
+    for (int rank = 1; rank < RANKS; rank++)
+        assert_string_equal(fake.story(rank), fake.story(0));
+}
+
+/* One call of another policy than its team's gets a communicator of its own. */
+static void one_call(zcta_context *context, void *data)
+{
+    const zcta_call_params zero = {.size = sizeof zero, .policy = ZCTA_POLICY_ZERO};
+    const zcta_call_params by_nccl = {.size = sizeof by_nccl, .engine = ZCTA_ENGINE_NCCL};
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB), *send = window_of(context, MIB);
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, fast, recv, NULL, 1, &zero);
+    gather(context, fast, recv, send, 2, NULL);
+    EXPECT(count_calls(fast, "all_gather/nccl/copy-engine", NULL) == 1);
+    EXPECT(count_calls(fast, "all_gather/nccl/kernels", NULL) == 1);
+    /* The world leaves it to us, unless a call asks for NCCL. */
+    gather(context, zcta_world(context), recv, NULL, 3, NULL);
+    gather(context, zcta_world(context), recv, NULL, 4, &by_nccl);
+    EXPECT(count_calls(zcta_world(context), "all_gather/ce/direct-push", NULL) == 1);
+    EXPECT(count_calls(zcta_world(context), "all_gather/nccl/kernels", NULL) == 1);
+    leave_gpu(context);
+}
+
+static void a_call_has_its_own_policy_and_engine(void **state)
+{
+    (void)state;
+    run(one_call);
+    assert_non_null(strstr(fake.story(0), "init:2 register gather:ce init:0 "));
+}
+
+/* Out of place the own share takes SMs: refused, a reported fall-back, or plainly done. */
+static void out_of_place(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *thrifty = team_with(context, ZCTA_POLICY_EFFICIENCY, "thrifty");
+    zcta_window *recv = window_of(context, MIB), *send = window_of(context, MIB);
+    uint64_t fallbacks = 0;
+
+    (void)data;
+    expect_error(
+        context,
+        zcta_all_gather(zero, zcta_window_base(send), zcta_window_base(recv), SHARE, NULL, NULL),
+        ZCTA_ERR_POLICY, "own share");
+    enter_gpu(context);
+    gather(context, thrifty, recv, send, 1, NULL);
+    leave_gpu(context);
+    EXPECT(count_calls(thrifty, "all_gather/nccl/copy-engine", &fallbacks) == 1 && fallbacks == 1);
+}
+
+static void out_of_place_is_refused_or_reported(void **state)
+{
+    (void)state;
+    run(out_of_place);
+}
+
+/* ---- Versions ---- */
+
+static void refused(zcta_context *context, void *data)
+{
+    const char *why = data;
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    char *out = zcta_window_base(recv);
+    zcta_report report;
+
+    expect_error(context,
+                 zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_POLICY, why);
+    EXPECT_OK(context, zcta_explain_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE,
+                                               NULL, &report));
+    EXPECT(report.chosen == report.path_count);
+}
+
+static void falls_back(zcta_context *context, void *data)
+{
+    zcta_team *thrifty = team_with(context, ZCTA_POLICY_EFFICIENCY, "thrifty");
+    zcta_window *recv = window_of(context, MIB);
+    uint64_t fallbacks = 0;
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, thrifty, recv, NULL, 1, NULL);
+    leave_gpu(context);
+    EXPECT(count_calls(thrifty, "all_gather/nccl/kernels", &fallbacks) == 1 && fallbacks == 1);
+}
+
+static void versions_without_copy_engines(void **state)
+{
+    static const struct {
+        int version;
+        const char *story;
+    } cases[] = {{21903, "init:0 gather:sm destroy "},
+                 {22707, "init:0 register gather:sm deregister destroy "}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fake.be(cases[i].version);
+        fake.begin();
+        run_as_threads_with(RANKS, &on_gpus, refused, "has no copy engines; 2.28");
+        assert_string_equal(fake.story(0), "");
+        run(falls_back);
+        assert_string_equal(fake.story(0), cases[i].story);
+    }
+}
+
+static void versions_with_copy_engines(void **state)
+{
+    static const int versions[] = {22800, 22809, 22902, 22907, 23006, 23203};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++) {
+        fake.be(versions[i]);
+        fake.begin();
+        run(two_teams);
+        assert_non_null(strstr(fake.story(0), "gather:ce"));
+    }
+}
+
+static void unsupported(zcta_context *context, void *data)
+{
+    zcta_team *team = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB);
+    char *out = zcta_window_base(recv);
+
+    expect_error(context,
+                 zcta_all_gather(team, out + zcta_team_rank(team) * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_UNSUPPORTED, data);
+}
+
+static void a_version_that_is_too_old(void **state)
+{
+    (void)state;
+    fake.be(21805);
+    run_as_threads_with(RANKS, &on_gpus, unsupported, "NCCL is version 2.18.5; 2.19 is the oldest");
+}
+
+static void no_nccl(void **state)
+{
+    (void)state;
+    setenv("ZEROCTA_NCCL_LIBRARY", "none", 1);
+    run_as_threads_with(RANKS, &on_gpus, unsupported, "switched off by ZEROCTA_NCCL_LIBRARY");
+    setenv("ZEROCTA_NCCL_LIBRARY", "/nowhere/libnccl.so", 1);
+    run_as_threads_with(RANKS, &on_gpus, unsupported, "there is no NCCL here");
+    unsetenv("ZEROCTA_NCCL_LIBRARY");
+}
+
+/* ---- What the environment overrides ---- */
+
+static void environment_overrides(void **state)
+{
+    (void)state;
+    setenv("NCCL_CTA_POLICY", "1", 1);
+    run_as_threads_with(RANKS, &on_gpus, refused, "NCCL_CTA_POLICY=1 in the environment");
+    run(falls_back);
+    unsetenv("NCCL_CTA_POLICY");
+    setenv("NCCL_WIN_ENABLE", "0", 1);
+    run_as_threads_with(RANKS, &on_gpus, refused, "NCCL_WIN_ENABLE");
+    unsetenv("NCCL_WIN_ENABLE");
+}
+
+/* ---- Evidence ---- */
+
+/* All is as it should be, and NCCL takes kernels nevertheless. */
+static void betrayed(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    char *out = zcta_window_base(recv), *own = out + zcta_team_rank(zero) * SHARE;
+
+    (void)data;
+    for (int i = 0; i < 2; i++)
+        expect_error(context, zcta_all_gather(zero, own, out, SHARE, NULL, NULL), ZCTA_ERR_POLICY,
+                     "took kernels, as its log shows");
+    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 0);
+    enter_gpu(context);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    leave_gpu(context);
+}
+
+static void betrayed_thriftily(zcta_context *context, void *data)
+{
+    zcta_team *thrifty = team_with(context, ZCTA_POLICY_EFFICIENCY, "thrifty");
+    zcta_window *recv = window_of(context, MIB);
+    uint64_t fallbacks = 0;
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, thrifty, recv, NULL, 1, NULL);
+    leave_gpu(context);
+    EXPECT(count_calls(thrifty, "all_gather/nccl/kernels", &fallbacks) == 1 && fallbacks == 1);
+    EXPECT(count_calls(thrifty, "all_gather/nccl/copy-engine", NULL) == 0);
+}
+
+static void evidence_counts(void **state)
+{
+    (void)state;
+    setenv("FAKE_NCCL_NO_COPY_ENGINES", "1", 1);
+    run(betrayed);
+    assert_non_null(strstr(fake.story(0), "gather:sm"));
+    run(betrayed_thriftily);
+    unsetenv("FAKE_NCCL_NO_COPY_ENGINES");
+}
+
+/* ---- Windows ---- */
+
+/* A window that goes is taken back from every communicator first; the next one is new. */
+static void windows_come_and_go(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+
+    (void)data;
+    enter_gpu(context);
+    for (uint32_t i = 0; i < 3; i++) {
+        zcta_window *recv = window_of(context, MIB);
+
+        gather(context, zero, recv, NULL, i, NULL);
+        gather(context, fast, recv, NULL, i + 10, NULL);
+        EXPECT_OK(context, zcta_window_free(&recv));
+    }
+    leave_gpu(context);
+}
+
+static void windows_are_registered_as_long_as_they_live(void **state)
+{
+    (void)state;
+    run(windows_come_and_go);
+    for (int rank = 0; rank < RANKS; rank++)
+        assert_non_null(strstr(fake.story(rank),
+                               "init:2 register gather:ce init:0 register gather:sm "
+                               "deregister deregister register gather:ce register gather:sm "
+                               "deregister deregister register gather:ce register gather:sm "
+                               "deregister deregister destroy destroy "));
+}
+
+/* A plan settles all before; a team given back ends its communicator. */
+static void plans_and_teams(zcta_context *context, void *data)
+{
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    const uint32_t rank = zcta_team_rank(zero);
+    zcta_plan *plan = NULL;
+
+    (void)data;
+    enter_gpu(context);
+    EXPECT_OK(context, zcta_plan_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, &plan));
+    for (uint32_t call = 0; call < 3; call++) {
+        memset(out, 0xee, (size_t)RANKS * SHARE);
+        model_fill(out + rank * SHARE, call, rank, SHARE);
+        EXPECT_OK(context, zcta_plan_run(plan, NULL));
+        EXPECT_OK(context, zcta_release(plan, NULL));
+        EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+        EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+        EXPECT_OK(context, zcta_barrier(zero, NULL));
+        EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    }
+    EXPECT_OK(context, zcta_plan_free(&plan));
+    leave_gpu(context);
+    EXPECT_OK(context, zcta_team_destroy(&zero));
+    EXPECT(strstr(fake.story((int)rank), "deregister destroy ") != NULL);
+}
+
+static void plans_run_and_teams_end(void **state)
+{
+    (void)state;
+    run(plans_and_teams);
+}
+
+/* ---- Graphs ---- */
+
+static void captured(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    const uint32_t rank = zcta_team_rank(zero);
+    zc_cu_stream stream = NULL;
+    zc_cu_graph graph = NULL;
+
+    (void)data;
+    enter_gpu(context);
+    EXPECT(driver.cuStreamCreate(&stream, ZC_CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(driver.cuStreamBeginCapture(stream, 0) == 0);
+    expect_error(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, stream, NULL),
+                 ZCTA_ERR_UNSUPPORTED, "run it once outside");
+    EXPECT(driver.cuStreamEndCapture(stream, &graph) == 0);
+    driver.cuGraphDestroy(graph);
+    /* Nothing was set up by that, and nothing is broken. */
+    gather(context, zero, recv, NULL, 1, NULL);
+    driver.cuStreamDestroy(stream);
+    leave_gpu(context);
+}
+
+static void the_first_run_is_not_captured(void **state)
+{
+    (void)state;
+    run(captured);
+}
+
+/* ---- Failure ---- */
+
+/* Rank 1's call fails: all ranks learn of it, in NCCL's words, and go on without that team. */
+static void fails_in(zcta_context *context, void *data)
+{
+    const char *function = data;
+    const bool everywhere = strcmp(function, "ncclGetUniqueId") == 0;
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    const uint32_t rank = zcta_team_rank(zero);
+    zcta_status status;
+    zcta_error error;
+
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    enter_gpu(context);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    if (rank == 0)
+        fake.trip(function, 0);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    status = zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL);
+    if (status == ZCTA_OK)
+        status = await_failure(zero);
+    EXPECT(status != ZCTA_OK);
+    EXPECT(zcta_last_error(context, &error) == ZCTA_OK && error.rank < RANKS);
+    EXPECT(everywhere || strstr(error.message, "rank") != NULL ||
+           strstr(error.message, "NCCL says internal error (error 3): made to fail by a test") !=
+               NULL);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    /* The others go on. */
+    gather(context, zcta_world(context), recv, NULL, 7, NULL);
+    leave_gpu(context);
+}
+
+static void a_failing_call_fails_the_team_alone(void **state)
+{
+    static const char *const functions[] = {"ncclGetUniqueId", "ncclCommWindowRegister",
+                                            "ncclAllGather"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        fake.begin();
+        run_as_threads_with(RANKS, &on_gpus, fails_in, (void *)functions[i]);
+        assert_int_equal(fake.alive(), 0);
+    }
+}
+
+/* NCCL finds out by itself that something is broken. */
+static void broken(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    zcta_error error;
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, zero, recv, NULL, 1, NULL);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    fake.break_off(3);
+    EXPECT(await_failure(zero) != ZCTA_OK);
+    EXPECT(zcta_team_status(zero) != ZCTA_OK && zcta_last_error(context, &error) == ZCTA_OK);
+    EXPECT(strstr(error.message, "NCCL reports internal error (error 3)") != NULL);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    gather(context, zcta_world(context), recv, NULL, 7, NULL);
+    leave_gpu(context);
+}
+
+static void an_error_found_later_fails_the_team(void **state)
+{
+    (void)state;
+    run(broken);
+    assert_non_null(strstr(fake.story(0), "abort"));
+}
+
+/* A rank that does not come: the others' gathers, waiting in NCCL, are ended. */
+static void absent(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    const uint32_t rank = zcta_team_rank(zero);
+    zcta_error error;
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, zero, recv, NULL, 1, NULL);
+    if (rank != 3) {
+        EXPECT_OK(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL));
+        EXPECT(driver.cuStreamSynchronize(NULL) == 0); /* drains */
+        EXPECT(await_failure(zero) == ZCTA_ERR_TIMEOUT);
+        EXPECT(zcta_last_error(context, &error) == ZCTA_OK);
+        EXPECT(strstr(error.message, "that NCCL performs has not finished within") != NULL);
+    } else {
+        EXPECT(await_failure(zero) == ZCTA_ERR_TIMEOUT);
+    }
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    leave_gpu(context);
+}
+
+static void a_rank_that_does_not_come(void **state)
+{
+    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                        .timeout_ns = UINT64_C(1500000000)};
+
+    (void)state;
+    run_as_threads_with(RANKS, &hasty, absent, NULL);
+    assert_int_equal(fake.alive(), 0);
+    assert_non_null(strstr(fake.story(0), "abort"));
+}
+
+/* A call of NCCL's that hangs, in setting up and in running. */
+static void hangs_in(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    const uint32_t rank = zcta_team_rank(zero);
+    zcta_status status;
+
+    if (rank == 0)
+        fake.trip(data, 1);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    enter_gpu(context);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    status = zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL);
+    if (status == ZCTA_OK)
+        status = await_failure(zero);
+    EXPECT(status != ZCTA_OK);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    leave_gpu(context);
+}
+
+static void a_call_that_hangs(void **state)
+{
+    static const char *const functions[] = {"ncclCommWindowRegister", "ncclAllGather",
+                                            "ncclCommInitRankConfig"};
+    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                        .timeout_ns = UINT64_C(1500000000),
+                                        .may_fail_to_finalize = true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        fake.begin();
+        run_as_threads_with(RANKS, &hasty, hangs_in, (void *)functions[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_policy_belongs_to_its_team, begin),
+        cmocka_unit_test_setup(a_call_has_its_own_policy_and_engine, begin),
+        cmocka_unit_test_setup(out_of_place_is_refused_or_reported, begin),
+        cmocka_unit_test_setup(versions_without_copy_engines, begin),
+        cmocka_unit_test_setup(versions_with_copy_engines, begin),
+        cmocka_unit_test_setup(a_version_that_is_too_old, begin),
+        cmocka_unit_test_setup(no_nccl, begin),
+        cmocka_unit_test_setup(environment_overrides, begin),
+        cmocka_unit_test_setup(evidence_counts, begin),
+        cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),
+        cmocka_unit_test_setup(plans_run_and_teams_end, begin),
+        cmocka_unit_test_setup(the_first_run_is_not_captured, begin),
+        cmocka_unit_test_setup(a_failing_call_fails_the_team_alone, begin),
+        cmocka_unit_test_setup(an_error_found_later_fails_the_team, begin),
+        cmocka_unit_test_setup(a_rank_that_does_not_come, begin),
+        cmocka_unit_test_setup(a_call_that_hangs, begin),
+    };
+
+    return cmocka_run_group_tests(tests, load_fake, NULL);
+}
