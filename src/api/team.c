@@ -103,8 +103,8 @@ static void on_missing(void *data, uint32_t peer)
 
     if (rank == ZCTA_NO_RANK)
         snprintf(failure.message, sizeof failure.message,
-                 "a collective of team %s that NCCL performs has not finished within %.3g s; NCCL "
-                 "does not tell which rank it waits for",
+                 "a collective of team %s that NCCL performs has not finished within %.3g s, though "
+                 "all ranks have begun it",
                  zc_team_title(team), seconds);
     else
         snprintf(failure.message, sizeof failure.message,

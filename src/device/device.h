@@ -78,12 +78,14 @@ struct zc_guard {
     /* This rank's own pad: its slots, what has been awaited on each, and, `graph_offset` bytes
      * behind, the same slots once more for captured programs (0: no such slots). */
     void *pad;
+    void *const *pads; /* every rank's, as mapped here */
+    uint32_t self;     /* pads[self] == pad */
     size_t pad_bytes, pad_head_bytes, slot_bytes, graph_offset;
     uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
     /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`.
-     * ZCTA_NO_RANK: the work of another library is late, and who it waits for is not known. */
+     * ZCTA_NO_RANK: the work of another library is late, though all ranks have begun it. */
     void (*on_missing)(void *data, uint32_t peer);
     /* Another library's work has broken off: `why` is a sentence. From any thread. */
     void (*on_broken)(void *data, const char *why);

@@ -67,6 +67,8 @@ static zcta_status attach(struct zc_engine *engine, size_t pad_bytes)
     zcta_status status;
 
     guard->pad = engine->pads[engine->group.self];
+    guard->pads = engine->pads;
+    guard->self = engine->group.self;
     guard->pad_bytes = pad_bytes;
     guard->pad_head_bytes = engine->caps.pad_head_bytes;
     guard->slot_bytes = engine->caps.slot_bytes;

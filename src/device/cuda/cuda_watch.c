@@ -99,6 +99,27 @@ static bool is_late(struct zc_cuda_team *team)
     return zc_time_left_ns(team->deadline) == 0;
 }
 
+/* Where another library waits, no slot tells for whom; but all ranks submit the same programs, so
+ * whoever has not begun this one is missing. ZCTA_NO_RANK if all have. */
+static uint32_t find_absent(const struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+    const struct zc_cuda_driver *driver = team->device->driver;
+
+    for (uint32_t i = 0; i < guard->rank_count; i++) {
+        struct zc_cuda_marks marks;
+
+        if (i == guard->self ||
+            driver->cuMemcpyDtoHAsync(&marks, (uintptr_t)guard->pads[i], sizeof marks,
+                                      team->device->stream) != ZC_CU_SUCCESS ||
+            driver->cuStreamSynchronize(team->device->stream) != ZC_CU_SUCCESS)
+            continue;
+        if ((int32_t)(marks.begun - team->watched) < 0)
+            return i;
+    }
+    return ZCTA_NO_RANK;
+}
+
 /* Looks after one team. True if it waits in vain; *missing is the peer, or ZCTA_NO_RANK. */
 static bool tend(struct zc_cuda_team *team, uint32_t *missing)
 {
@@ -108,8 +129,12 @@ static bool tend(struct zc_cuda_team *team, uint32_t *missing)
     }
     if (!is_late(team))
         return false;
+    if (team->runs[team->watched % ZC_CUDA_RUNS].calls) {
+        *missing = find_absent(team);
+        return true;
+    }
     *missing = find_missing(team);
-    return *missing != ZCTA_NO_RANK || team->runs[team->watched % ZC_CUDA_RUNS].calls;
+    return *missing != ZCTA_NO_RANK;
 }
 
 static void *watch(void *data)

@@ -47,6 +47,22 @@ struct zc_nccl_comm {
     zc_nccl_handle handle;
 };
 
+/* NCCL's error ends the team at once, so that all ranks learn of it in NCCL's own words, before
+ * they hear in some round that this rank could not go on. */
+static zcta_status check(const struct zc_nccl_comm *comm, int result, const char *what,
+                         const char *doing)
+{
+    const zcta_status status =
+        zc_nccl_status(&comm->nccl, comm->group->diag, NULL, result, what, doing);
+    zcta_error error;
+
+    if (status == ZCTA_OK)
+        return status;
+    zc_diag_last(comm->group->diag, &error);
+    comm->guard->on_broken(comm->guard->data, error.message);
+    return status;
+}
+
 /* ---- The thread ---- */
 
 /* Both locks guard it, so that either is enough to read it. */
@@ -250,8 +266,8 @@ static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nc
     if (offers == NULL)
         return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     if (own == ZCTA_OK && group->self == 0)
-        own = zc_nccl_status(&comm->nccl, group->diag, NULL, comm->nccl.ncclGetUniqueId(&mine.id),
-                             "ncclGetUniqueId", "naming a communicator");
+        own = check(comm, comm->nccl.ncclGetUniqueId(&mine.id), "ncclGetUniqueId",
+                    "naming a communicator");
     mine.status = (uint64_t)own;
     status = zc_group_exchange(group, "NCCL", "did not come to make NCCL's communicator",
                                ZC_TOPIC_NCCL, &mine, offers, sizeof mine);
@@ -303,8 +319,7 @@ static zcta_status await_handle(struct zc_nccl_comm *comm)
                        "NCCL has not made a communicator within %.3g s: a rank is missing there, "
                        "and NCCL does not say which",
                        (double)comm->group->timeout_ns / 1e9);
-    return zc_nccl_status(&comm->nccl, comm->group->diag, NULL, made, "ncclCommInitRankConfig",
-                          "making a communicator");
+    return check(comm, made, "ncclCommInitRankConfig", "making a communicator");
 }
 
 static void init_locks(struct zc_nccl_comm *comm)
@@ -396,8 +411,7 @@ zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send,
         return fail_aborted(comm);
     result = comm->nccl.ncclAllGather(send, recv, bytes, ZC_NCCL_INT8, comm->handle, stream);
     leave_nccl(comm);
-    return zc_nccl_status(&comm->nccl, comm->group->diag, NULL, result, "ncclAllGather",
-                          "enqueueing an allgather");
+    return check(comm, result, "ncclAllGather", "enqueueing an allgather");
 }
 
 /* ---- Windows ---- */
@@ -418,8 +432,7 @@ static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t byte
     leave_nccl(comm);
     if (result != ZC_NCCL_SUCCESS) {
         free(window);
-        return zc_nccl_status(&comm->nccl, comm->group->diag, NULL, result,
-                              "ncclCommWindowRegister", "making a window known to NCCL");
+        return check(comm, result, "ncclCommWindowRegister", "making a window known to NCCL");
     }
     window->base = base;
     window->next = comm->windows;
