@@ -158,8 +158,9 @@ static const char *telling_reason(const struct zc_facts *facts, const zcta_repor
 static zcta_status fail_choice(zcta_team *team, const struct zc_facts *facts,
                                const zcta_report *report)
 {
-    const bool no_nccl = facts->engine == ZCTA_ENGINE_NCCL &&
-                         (facts->nccl == NULL || facts->nccl->version == 0 || facts->shared_gpu);
+    const bool no_nccl =
+        facts->engine == ZCTA_ENGINE_NCCL && (facts->caps->unit == 0 || facts->nccl == NULL ||
+                                              facts->nccl->version == 0 || facts->shared_gpu);
 
     return zc_fail(team->group.diag, no_nccl ? ZCTA_ERR_UNSUPPORTED : ZCTA_ERR_POLICY,
                    zc_collective_name(facts->collective), 0, "no path can run: %s",
@@ -547,7 +548,8 @@ static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
                        (int)params.engine);
     key->policy = params.policy;
     key->engine = params.engine;
-    if (key->engine == ZCTA_ENGINE_NCCL && team->nccl_facts == NULL)
+    if (key->engine == ZCTA_ENGINE_NCCL && team->nccl_facts == NULL &&
+        team->context->caps.unit != 0)
         team->nccl_facts = zc_know_nccl(team->context);
     return ZCTA_OK;
 }

@@ -90,7 +90,7 @@ zcta_status zc_team_round(zcta_team *team, zcta_status status)
     zc_diag_last(&team->context->diag, &failure);
     failure.status = status;
     zc_team_fail(team, &failure, true);
-    return status;
+    return zc_team_check(team);
 }
 
 /* A wait has outlasted the team's timeout. */
@@ -102,10 +102,11 @@ static void on_missing(void *data, uint32_t peer)
     zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
 
     if (rank == ZCTA_NO_RANK)
-        snprintf(failure.message, sizeof failure.message,
-                 "a collective of team %s that NCCL performs has not finished within %.3g s, though "
-                 "all ranks have begun it",
-                 zc_team_title(team), seconds);
+        snprintf(
+            failure.message, sizeof failure.message,
+            "a collective of team %s that NCCL performs has not finished within %.3g s, though "
+            "all ranks have begun it",
+            zc_team_title(team), seconds);
     else
         snprintf(failure.message, sizeof failure.message,
                  "rank %" PRIu32 " (pid %" PRId64
@@ -362,10 +363,10 @@ static zcta_status tell_facts(zcta_team *team)
     struct rank_facts mine = {.unit = team->context->caps.unit}, *all = NULL;
     zcta_status status;
 
-    if (team->engine_choice == ZCTA_ENGINE_NCCL)
-        team->nccl_facts = zc_know_nccl(team->context);
     if (mine.unit == 0)
         return ZCTA_OK;
+    if (team->engine_choice == ZCTA_ENGINE_NCCL)
+        team->nccl_facts = zc_know_nccl(team->context);
     mine.tuned = automatic ? zc_tuned_digest(zc_know_tuned(team->context)) : 0;
     all = calloc(team->group.count, sizeof *all);
     if (all == NULL)

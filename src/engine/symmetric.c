@@ -26,6 +26,7 @@ static struct zc_exchange exchange_of(const struct zc_group *group, const char *
                                 .tag = group->tag + topic * UINT64_C(0x9e3779b97f4a7c15),
                                 .fd = -1,
                                 .deadline = zc_deadline_in(group->timeout_ns),
+                                .over = group->over,
                                 .call = call,
                                 .what = what};
 }

@@ -15,7 +15,9 @@ struct zc_group {
     struct zc_diag *diag;
     const uint32_t *ranks; /* world ranks in the team's order; outlives the group */
     uint32_t count, self;
-    uint64_t tag; /* identifies the team on the mesh */
+    uint64_t tag;                 /* identifies the team on the mesh */
+    const _Atomic uint32_t *over; /* not 0: no round is waited for any more. NULL: all are, to the
+                                     deadline */
     uint64_t timeout_ns;
 };
 

@@ -20,6 +20,9 @@
 /* How often a peer is tried again that has no room for its message: nothing tells when it has. */
 #define RESEND_NS UINT64_C(2000000)
 
+/* Nobody who says that a round is over wakes those who wait in it. */
+#define OVER_LOOK_NS UINT64_C(20000000)
+
 /* What is still to be done with one rank of the round. */
 enum step { STEP_SEND, STEP_RECEIVE, STEP_DONE };
 
@@ -219,10 +222,14 @@ static void wait_for_change(struct zc_mesh *mesh, uint64_t until)
 }
 
 /* What the round waits for next, with the lock held. */
-enum verdict { WAIT, GONE, LATE };
+enum verdict { WAIT, GONE, LATE, OVER };
 
 static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_t *gone)
 {
+    const _Atomic uint32_t *over = round->exchange->over;
+
+    if (over != NULL && atomic_load_explicit(over, memory_order_acquire) != 0)
+        return OVER;
     *gone = find_gone(round, ZC_PEER_LOST);
     if (*gone != ZCTA_NO_RANK)
         return GONE;
@@ -237,6 +244,14 @@ static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+/* When to look again though nobody says that anything has changed. */
+static uint64_t next_look(const struct round *round)
+{
+    if (round->unsent > 0)
+        return zc_deadline_in(RESEND_NS);
+    return round->exchange->over != NULL ? zc_deadline_in(OVER_LOOK_NS) : UINT64_MAX;
 }
 
 /* One step forward, called and left with the lock held, which is given up meanwhile. */
@@ -287,13 +302,15 @@ static zcta_status finish(struct round *round)
             continue;
         verdict = judge(round, &blame_at, &gone);
         if (verdict == WAIT)
-            wait_for_change(mesh,
-                            earlier(earlier(round->exchange->deadline, blame_at),
-                                    round->unsent > 0 ? zc_deadline_in(RESEND_NS) : UINT64_MAX));
+            wait_for_change(
+                mesh, earlier(earlier(round->exchange->deadline, blame_at), next_look(round)));
     }
     pthread_mutex_unlock(&mesh->lock);
     if (status != ZCTA_OK || verdict == WAIT)
         return status != ZCTA_OK ? status : round->failure;
+    if (verdict == OVER)
+        return zc_fail(mesh->diag, ZCTA_ERR_PEER, round->exchange->call, 0,
+                       "the team failed while its ranks were to meet");
     return verdict == GONE ? fail_gone(round, gone) : fail_late(round);
 }
 

@@ -8,6 +8,7 @@
 #ifndef ZC_RENDEZVOUS_H
 #define ZC_RENDEZVOUS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -88,11 +89,13 @@ struct zc_exchange {
     int *fds;     /* NULL: none wanted. else count entries, -1 where none came (and for
                      the caller itself); the caller owns what is in it on success */
     uint64_t deadline;
-    const char *call; /* for messages: "zcta_window_alloc" */
-    const char *what; /* for messages: "did not join team world" */
+    const _Atomic uint32_t *over; /* not 0: nobody waits any more. NULL: there is no such word */
+    const char *call;             /* for messages: "zcta_window_alloc" */
+    const char *what;             /* for messages: "did not join team world" */
 };
 
-/* Errors: ERR_TIMEOUT, ERR_PEER (each names the rank in the last error), ERR_MISMATCH (a peer sent
+/* Errors: ERR_TIMEOUT, ERR_PEER (each names the rank in the last error, but for the ERR_PEER of a
+ * round that is over), ERR_MISMATCH (a peer sent
  * another number of bytes under this tag), ERR_SYSTEM, ERR_NO_MEMORY. On error no fd is kept. */
 zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exchange);
 

@@ -13,7 +13,7 @@ check "takes direct-push" is "$(choice)" ce/direct-push
 check "which the list shows as chosen" is "$(verdict_of ce/direct-push)" chosen
 check "the scratch window cannot hold it" is "$(verdict_of ce/scratch-pull)" "cannot run"
 check "and the reason is given" says out "do not fit into the scratch"
-check "NCCL has its reason too" is "$(verdict_of nccl)" "cannot run"
+check "NCCL has its reason too" is "$(verdict_of nccl/kernels)" "cannot run"
 check "the call is repeated in words" says out "8 ranks x 8388608 bytes (64M in all), out of place"
 
 explain -n 8 --bytes 1K --in-place

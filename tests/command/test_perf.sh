@@ -126,7 +126,7 @@ check "which names the missing variable" says err "RANK"
 
 perf -n 2 -e 1K --engine nccl
 check "an engine that is not there: status 1" is "$status" 1
-check "its reason is given" says err "nccl cannot run"
+check "its reason is given" says err "nccl/kernels cannot run: NCCL moves GPU memory"
 perf -n 2 -e 1K --device cuda
 check "a device that is not there: status 1" is "$status" 1
 check "said once, not once a rank" is "$(lines err)" 1

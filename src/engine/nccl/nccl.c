@@ -52,6 +52,8 @@ static zcta_status nccl_open(const struct zc_group *group, struct zc_guard *guar
     if (made == NULL)
         return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     made->group = *group;
+    /* A rank that hears of a failure before it calls does not come to meet the others. */
+    made->group.over = &guard->failed;
     made->guard = guard;
     status = zc_nccl_load(group->diag, &made->nccl);
     if (status != ZCTA_OK) {
