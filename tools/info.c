@@ -1,6 +1,5 @@
 /* zerocta info: what this build and this machine have, what is missing, and why. Reads and probes;
  * starts no rank and opens no GPU. */
-#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
@@ -21,6 +20,7 @@
 
 #include "collective.h"
 #include "commands.h"
+#include "engine/nccl/nccl_library.h"
 #include "info.h"
 #include "machine.h"
 #include "options.h"
@@ -70,14 +70,30 @@ static void print_host(const struct zc_machine *machine)
 
 static void print_nccl(void)
 {
-    void *nccl = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+    struct zc_nccl_facts facts;
+    char version[16], lacks[160];
+    struct zc_nccl nccl;
+    struct zc_diag diag;
+    zcta_error error;
 
-    zc_info_say("nccl", "no: not an engine in this version; %s",
-                nccl != NULL
-                    ? "`zerocta perf --peer nccl` can compare with this machine's libnccl.so.2"
-                    : "and this machine has no libnccl.so.2");
-    if (nccl != NULL)
-        dlclose(nccl);
+    zc_diag_init(&diag);
+    if (zc_nccl_load(&diag, &nccl) != ZCTA_OK) {
+        zc_diag_last(&diag, &error);
+        zc_info_say("nccl", "no: %s", error.message);
+        goto out;
+    }
+    zc_nccl_lacks(nccl.version, lacks);
+    zc_info_say("nccl", "%s: engine nccl%s%s", zc_nccl_version_text(nccl.version, version),
+                lacks[0] == '\0' ? "" : "; it lacks ", lacks);
+    zc_nccl_read_facts(&nccl, &facts);
+    if (facts.forced_policy >= 0)
+        zc_info_say("", "NCCL_CTA_POLICY=%d in the environment overrides every team's policy",
+                    facts.forced_policy);
+    if (facts.switch_off != NULL)
+        zc_info_say("", "%s in the environment keeps it from its copy engines", facts.switch_off);
+    zc_nccl_unload(&nccl);
+out:
+    zc_diag_destroy(&diag);
 }
 
 static void print_libraries(void)
@@ -193,6 +209,11 @@ static void print_environment(void)
         {"SLURM_PROCID", false},
         {"SLURM_NTASKS", false},
         {"CUDA_VISIBLE_DEVICES", false},
+        {"ZEROCTA_SIGNALS", false},
+        {"ZEROCTA_NCCL_LIBRARY", false},
+        {"ZEROCTA_TUNE_FILE", false},
+        {"NCCL_CTA_POLICY", false},
+        {"NCCL_NVLS_ENABLE", false},
     };
     bool any = false;
 
@@ -220,13 +241,14 @@ int zc_command_info(int argc, char **argv)
     printf("zerocta %u.%u.%u\n\ndevices\n", version >> 16, version >> 8 & 255u, version & 255u);
     print_host(&machine);
     zc_info_print_gpus();
-    printf("\nlibraries\n");
-    print_libraries();
     printf("\nmachine\n");
     print_topology(&machine);
     printf("\nlimits\n");
     print_limits();
     printf("\nenvironment\n");
     print_environment();
+    /* Last, because loading NCCL sets some of its environment. */
+    printf("\nlibraries\n");
+    print_libraries();
     return ZC_EXIT_OK;
 }

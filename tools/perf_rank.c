@@ -137,8 +137,8 @@ static int open_peer(struct zc_bench *bench)
     const struct zc_peer_nccl_memory memory[2] = {
         {zcta_window_base(bench->recv), zcta_window_bytes(bench->recv)},
         {zcta_window_base(bench->send), zcta_window_bytes(bench->send)}};
-    struct zc_peer_nccl_id *ids = (struct zc_peer_nccl_id *)bench->told;
-    struct zc_peer_nccl_id id = {{0}};
+    struct zc_nccl_id *ids = (struct zc_nccl_id *)bench->told;
+    struct zc_nccl_id id = {{0}};
     bool opened;
 
     opened = zc_peer_nccl_load(&bench->nccl);

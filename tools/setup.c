@@ -34,7 +34,7 @@ struct setup {
     struct zc_gpu *gpu;
     struct zc_peer_nccl *nccl;
     uint64_t *times_ns;
-    struct zc_peer_nccl_id *ids;
+    struct zc_nccl_id *ids;
     double times_us[2][PARTS][ROUNDS_MOST]; /* ours, NCCL's */
     uint32_t rounds;
 };
@@ -165,7 +165,7 @@ static bool set_up_ours(struct setup *s)
 
 static bool set_up_nccl(struct setup *s)
 {
-    struct zc_peer_nccl_id id = {{0}};
+    struct zc_nccl_id id = {{0}};
     struct zc_peer_nccl_memory memory[WINDOWS] = {{.base = NULL}};
     uint64_t moments[PARTS];
     bool made;

@@ -17,7 +17,7 @@ for part in devices libraries machine limits environment; do
 done
 check "the host device is there, with the CPUs that may be used" is "$(entry host | cut -d: -f1,2 | cut -d' ' -f1,2)" "yes: $(nproc)"
 check "CUDA is missing, and why" says out "cuda            no: "
-check "NCCL is missing, and why" says out "nccl            no: "
+check "NCCL has a version or a reason" grep -qE '^  nccl  +([0-9]+\.[0-9]+\.[0-9]+: |no: )' "$scratch/out"
 check "libsodium has a version" grep -qE '^  libsodium  +[0-9]+\.[0-9]+' "$scratch/out"
 check "hwloc has a version or a reason" grep -qE '^  hwloc  +([0-9]+\.|no: )' "$scratch/out"
 check "jansson has a version or a reason" grep -qE '^  jansson  +([0-9]+\.|no: )' "$scratch/out"
@@ -32,6 +32,11 @@ check "a lower limit is seen" is "$(entry 'open files' | cut -d, -f1)" 64
 run env ZEROCTA_LOG=debug ZEROCTA_TOKEN=very-secret RANK=3 "$zerocta" info
 check "variables that matter are listed" is "$(entry ZEROCTA_LOG) $(entry RANK)" "debug 3"
 check "a token is not shown" is "$(grep -c very-secret "$scratch/out") $(entry ZEROCTA_TOKEN)" "0 (set)"
+
+run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" info
+check "NCCL can be switched off" says out "switched off by ZEROCTA_NCCL_LIBRARY"
+run env ZEROCTA_NCCL_LIBRARY=/nowhere/libnccl.so "$zerocta" info
+check "NCCL that is not there" says out "there is no NCCL here"
 
 run "$zerocta" info more
 check "an argument too many: status 2" is "$status" 2

@@ -126,14 +126,15 @@ zcta_status zc_nccl_load(struct zc_diag *diag, struct zc_nccl *nccl)
     if (strcmp(library_name(), "none") == 0)
         return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlopen", 0,
                        "NCCL is switched off by ZEROCTA_NCCL_LIBRARY=none");
-    /* Multicast can put GPUs that others share out of service: only who asks gets it. */
-    setenv("NCCL_NVLS_ENABLE", "0", 0);
     nccl->library = dlopen(library_name(), RTLD_NOW | RTLD_LOCAL);
     if (nccl->library == NULL)
         return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlopen", 0,
                        "there is no NCCL here (%.200s); install it, or say where it is with "
                        "ZEROCTA_NCCL_LIBRARY",
                        dlerror());
+    /* Read by NCCL when it makes its first communicator. Multicast can put GPUs that others share
+     * out of service: only who asks gets it. */
+    setenv("NCCL_NVLS_ENABLE", "0", 0);
     status = check_version(diag, nccl);
     if (status == ZCTA_OK)
         status = find_functions(diag, nccl);
