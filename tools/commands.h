@@ -8,6 +8,7 @@
     X(info, "say what this build and this machine have, and what is missing")                      \
     X(explain, "say which path a call would take, and why not the others")                         \
     X(plan, "print what each rank does in a collective")                                           \
+    X(tune, "measure which engine is faster here, for --engine auto")                              \
     X(overlap, "run GEMMs beside a collective, and see what each loses")                           \
     X(setup, "measure how long joining and making windows takes")                                  \
     X(hostage, "hold every SM and see which paths finish all the same")

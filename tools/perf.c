@@ -201,6 +201,6 @@ int zc_command_perf(int argc, char **argv)
     if (status != ZC_EXIT_OK)
         return status;
     perf.rank_count = perf.rank_count == 0 ? RANKS_DEFAULT : perf.rank_count;
-    return perf.threads ? zc_perf_threads(&perf)
+    return perf.threads ? zc_perf_threads(&perf, zc_perf_rank)
                         : zc_launch_self(line.command, (uint32_t)perf.rank_count, argc, argv);
 }

@@ -171,7 +171,10 @@ bool zc_contestant_call(const struct zc_target *target, enum zc_contestant conte
 /* After its calls: until what the others sent has arrived. Collective. */
 bool zc_contestant_settle(const struct zc_target *target, enum zc_contestant contestant);
 
+/* What a rank of a command does from joining to leaving. Returns its exit status. */
+typedef int zc_perf_rank_fn(const struct zc_perf *perf, const zcta_init_params *params);
+
 /* Runs perf->rank_count ranks as threads of this process. Returns the exit status. */
-int zc_perf_threads(const struct zc_perf *perf);
+int zc_perf_threads(const struct zc_perf *perf, zc_perf_rank_fn *rank);
 
 #endif

@@ -28,6 +28,7 @@ struct meeting {
 struct rank {
     struct meeting *meeting;
     const struct zc_perf *perf;
+    zc_perf_rank_fn *run;
     uint32_t rank;
     pthread_t thread;
     int status;
@@ -135,13 +136,13 @@ static void *rank_main(void *data)
                                      .exchange_data = self,
                                      .device = (zcta_device)self->perf->device};
 
-    self->status = zc_perf_rank(self->perf, &params);
+    self->status = self->run(self->perf, &params);
     if (self->status != ZC_EXIT_OK)
         break_meeting(self->meeting);
     return NULL;
 }
 
-int zc_perf_threads(const struct zc_perf *perf)
+int zc_perf_threads(const struct zc_perf *perf, zc_perf_rank_fn *rank)
 {
     const uint32_t rank_count = (uint32_t)perf->rank_count;
     struct rank *ranks = calloc(rank_count, sizeof *ranks);
@@ -153,15 +154,16 @@ int zc_perf_threads(const struct zc_perf *perf)
         error = open_meeting(&meeting, rank_count);
     if (error != 0) {
         free(ranks);
-        return zc_failure("perf", "cannot prepare the ranks: %s", strerror(error));
+        return zc_failure(perf->command, "cannot prepare the ranks: %s", strerror(error));
     }
     for (; started < rank_count && error == 0; started += error == 0) {
-        ranks[started] = (struct rank){.meeting = &meeting, .perf = perf, .rank = started};
+        ranks[started] =
+            (struct rank){.meeting = &meeting, .perf = perf, .run = rank, .rank = started};
         error = pthread_create(&ranks[started].thread, NULL, rank_main, &ranks[started]);
     }
     if (error != 0) {
-        status =
-            zc_failure("perf", "cannot start rank %u as a thread: %s", started, strerror(error));
+        status = zc_failure(perf->command, "cannot start rank %u as a thread: %s", started,
+                            strerror(error));
         break_meeting(&meeting);
     }
     for (uint32_t i = 0; i < started; i++) {

@@ -72,14 +72,19 @@ const struct zc_tuned *zc_know_tuned(zcta_context *context)
     struct zc_knowledge *knowledge = &context->knowledge;
 
     pthread_mutex_lock(&context->lock);
-    if (!knowledge->knows_tuned)
+    if (!knowledge->knows_tuned) {
         knowledge->tuned = learn_tuned(context);
+        knowledge->nccl_at_hand = context->ops->kind == ZCTA_DEVICE_CUDA && zc_nccl_is_at_hand();
+    }
     knowledge->knows_tuned = true;
     pthread_mutex_unlock(&context->lock);
-    if (knowledge->tuned != NULL &&
-        zc_know_nccl(context)->version != knowledge->tuned->key.nccl_version)
-        return NULL;
-    return knowledge->tuned;
+    /* Figures that come with the library are not worth loading NCCL for. */
+    if (knowledge->tuned == NULL)
+        return knowledge->nccl_at_hand && zc_know_nccl(context)->version != 0
+                   ? zc_tuned_built_in(context->caps.model)
+                   : NULL;
+    return zc_know_nccl(context)->version == knowledge->tuned->key.nccl_version ? knowledge->tuned
+                                                                                : NULL;
 }
 
 void zc_forget_all(zcta_context *context)

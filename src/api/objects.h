@@ -25,6 +25,7 @@ struct zc_attempt {
 /* What a context finds out when it is first asked. */
 struct zc_knowledge {
     bool knows_nccl, knows_tuned;
+    bool nccl_at_hand;   /* before anybody asked */
     struct zc_nccl nccl; /* loaded from then on */
     struct zc_nccl_facts facts;
     struct zc_tuned *tuned; /* NULL: nothing that counts here */

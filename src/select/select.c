@@ -256,14 +256,19 @@ static size_t best(const struct zc_facts *facts, struct verdict *verdicts)
 
     if (ce == PREFERENCES || nccl == PREFERENCES)
         return ce == PREFERENCES ? nccl : ce;
+    if (facts->policy != ZCTA_POLICY_DEFAULT && verdicts[nccl].sms && !verdicts[ce].sms) {
+        because(&verdicts[nccl], "possible, but it needs SMs, and %s/%s does not",
+                zc_path_engine(preference[ce]), zc_path_name(preference[ce]));
+        return ce;
+    }
     prefers_nccl = zc_tuned_prefers_nccl(facts->tuned, facts->rank_count, facts->policy,
                                          facts->in_place, facts->bytes, &row);
     if (row == NULL)
-        because(&verdicts[nccl], "possible; nothing was measured here that speaks for it "
-                                 "(`zerocta tune` measures)");
+        because(&verdicts[nccl],
+                "possible, but nothing was measured that speaks for it (`zerocta tune` measures)");
     else
         because(&verdicts[prefers_nccl ? ce : nccl],
-                "possible, but the slower one when it was measured here: at %" PRIu64
+                "possible, but the slower one when measured: at %" PRIu64
                 " bytes a rank ce took %.1f us, nccl %.1f",
                 row->bytes, row->ce_us, row->nccl_us);
     return prefers_nccl ? nccl : ce;

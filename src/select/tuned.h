@@ -38,6 +38,9 @@ struct zc_tuned {
  * to find it in. */
 bool zc_tuned_path(const char *gpu, char *path, size_t bytes);
 
+/* What was measured for this model of GPU before the library was made; NULL if nothing was. */
+const struct zc_tuned *zc_tuned_built_in(const char *gpu);
+
 /* Reads what zc_tuned_write() writes. False: `why` says which line and what is wrong with it. */
 bool zc_tuned_read(FILE *in, struct zc_tuned *tuned, char *why, size_t bytes);
 bool zc_tuned_write(FILE *out, const struct zc_tuned *tuned);

@@ -6,7 +6,7 @@ zerocta=$1
 run "$zerocta" --help
 check "--help: status 0" is "$status" 0
 commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' "$scratch/out")
-for command in run perf info explain plan overlap setup hostage; do
+for command in run perf info explain plan tune overlap setup hostage; do
     check "--help lists $command" grep -qx "$command" <<<"$commands"
 done
 run "$zerocta" --version
@@ -21,6 +21,7 @@ declare -A options=(
     [explain]="ranks bytes policy in-place"
     [plan]="ranks bytes rank in-place check simulate"
     [hostage]="ranks max"
+    [tune]="ranks min max factor iterations threads output"
     [overlap]="ranks min max factor gemm out-of-place policy json"
     [setup]="ranks bytes rounds device nccl"
 )

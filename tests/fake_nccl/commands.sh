@@ -47,4 +47,46 @@ run env NCCL_CTA_POLICY=2 NCCL_P2P_DISABLE=1 "$zerocta" info
 check "info: an override" says out "NCCL_CTA_POLICY=2 in the environment overrides"
 check "info: a switch" says out "NCCL_P2P_DISABLE in the environment"
 
+# Measured, kept, found again, and believed as long as nothing has changed.
+export XDG_CACHE_HOME=$scratch/cache
+kept=$XDG_CACHE_HOME/zerocta/tune-a-fake-GPU.txt
+run "$zerocta" tune -n 2 --threads -b 1K -e 4K --iterations 2
+check "tune: status 0" is "$status" 0
+check "tune: says where" says out "kept in $kept"
+check "tune: shows how far it is" says err "  8 of 8  DEFAULT, out of place"
+check "tune: a row for each case" is "$(grep -c '^2 ' "$kept")" 8
+run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune: measured anew" is "$(grep -c '^2 ' "$kept")" 4
+
+# row CE_US NCCL_US: what the file says of one case.
+row() {
+    printf 'zerocta tune 1\ngpu a fake GPU\ndriver 13000\nnccl %s\n2 1 1 512 %s %s\n' "$3" "$1" "$2" >"$kept"
+}
+given=(--engine auto --in-place -e 1K)
+row 9.5 3.5 22803
+perf
+gathers "tuned for NCCL" nccl/kernels yes
+row 3.5 9.5 22803
+perf
+gathers "tuned for ours" ce/direct-push 0
+row 9.5 3.5 22700
+perf
+gathers "tuned with another NCCL" ce/direct-push 0
+echo "nonsense" >"$kept"
+perf
+gathers "a file that is none" ce/direct-push 0
+check "a file that is none: said" says err "line 1 is not of the form"
+given=(--engine auto --in-place -e 1K --policy zero)
+row 9.5 3.5 22803
+perf
+gathers "tuned, but for another policy" ce/direct-push 0
+run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o "$scratch/none/at/all.txt"
+check "tune: makes the folders" is "$status" 0
+run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o /proc/none
+check "tune: cannot write: status 1" is "$status" 1
+check "tune: cannot write: why" says err "cannot write"
+run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune without NCCL: status 1" is "$status" 1
+check "tune without NCCL: why" says err "nothing to choose"
+
 finish

@@ -1,0 +1,355 @@
+/* zerocta tune: measures ours and NCCL's allgathers on this machine, for each policy, place and
+ * size, and keeps the figures where the library finds them. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/objects.h"
+#include "collective.h"
+#include "commands.h"
+#include "launch.h"
+#include "options.h"
+#include "perf.h"
+#include "select/tuned.h"
+
+enum { PATH_BYTES = 512 };
+
+struct settings {
+    struct zc_perf perf; /* first: what the bench and the threads read */
+    const char *file;
+};
+
+static const struct zc_option options[] = {
+    {.name = "ranks",
+     .letter = 'n',
+     .argument = "RANKS",
+     .help = "how many ranks to start, one a GPU; 2 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, perf.rank_count),
+     .min = 2,
+     .max = 64},
+    {.name = "min",
+     .letter = 'b',
+     .argument = "SIZE",
+     .help = "the smallest output, all ranks' shares together; 1K if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct settings, perf.bytes_min),
+     .min = 1,
+     .max = ZC_OUTPUT_BYTES_MAX},
+    {.name = "max",
+     .letter = 'e',
+     .argument = "SIZE",
+     .help = "no output is larger; 256M if not given",
+     .kind = ZC_OPTION_SIZE,
+     .offset = offsetof(struct settings, perf.bytes_max),
+     .min = 1,
+     .max = ZC_OUTPUT_BYTES_MAX},
+    {.name = "factor",
+     .letter = 'f',
+     .argument = "FACTOR",
+     .help = "from one size to the next; 4 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, perf.factor),
+     .min = 2,
+     .max = 1u << 20},
+    {.name = "iterations",
+     .argument = "COUNT",
+     .help = "timings a case; chosen by time if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, perf.iterations),
+     .min = 1,
+     .max = 100000},
+    {.name = "threads",
+     .help = "ranks are threads of one process",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct settings, perf.threads)},
+    {.name = "output",
+     .letter = 'o',
+     .argument = "FILE",
+     .help = "where the figures go, if not to the cache folder",
+     .kind = ZC_OPTION_TEXT,
+     .offset = offsetof(struct settings, file)},
+};
+
+static const struct zc_command_line line = {
+    .command = "tune",
+    .synopsis = "[OPTIONS]",
+    .purpose = "Measures our allgathers and NCCL's on this machine's GPUs, side by side, and keeps "
+               "the figures. Teams with engine auto take whichever was faster for their number of "
+               "ranks, policy, place and size.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .notes =
+        "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for\n"
+        "each model of GPU; what it has for other numbers of ranks stays. They count for the\n"
+        "driver and the NCCL that they were measured with. Without them engine auto is ce,\n"
+        "wherever ce reaches all ranks, but for what is known of two H200 where a program has "
+        "loaded\n"
+        "NCCL before it joins.\n",
+};
+
+/* What is measured: where SMs are allowed, both places; where not, what NCCL can do without. */
+static const struct {
+    zcta_policy policy;
+    bool in_place;
+    const char *name;
+} cases[] = {
+    {ZCTA_POLICY_DEFAULT, true, "DEFAULT, in place"},
+    {ZCTA_POLICY_EFFICIENCY, true, "EFFICIENCY, in place"},
+    {ZCTA_POLICY_ZERO, true, "ZERO, in place"},
+    {ZCTA_POLICY_DEFAULT, false, "DEFAULT, out of place"},
+};
+
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+struct tune {
+    struct zc_perf perf; /* of the measurement under way: the bench looks here */
+    struct zc_bench bench;
+    struct zc_tuned tuned;
+    uint32_t done, total; /* measurements, for the display */
+};
+
+/* ---- Measuring ---- */
+
+static uint32_t count_sizes(const struct zc_perf *perf)
+{
+    uint32_t count = 0;
+
+    for (uint64_t bytes = 0; (bytes = zc_perf_next_size(perf, bytes)) != 0;)
+        count++;
+    return count;
+}
+
+/* On a terminal one line that changes, elsewhere one a case. */
+static void show_progress(const struct tune *t, const char *name, uint64_t bytes, double ce_us,
+                          double nccl_us)
+{
+    char size[ZC_SIZE_TEXT_BYTES];
+
+    if (t->bench.rank != 0)
+        return;
+    fprintf(stderr, "%szerocta tune: %3" PRIu32 " of %" PRIu32 "  %-22s %8s  ce %.1f us, nccl ",
+            isatty(STDERR_FILENO) ? "\r\033[K" : "", t->done, t->total, name,
+            zc_size_text(bytes, size), ce_us);
+    if (nccl_us > 0)
+        fprintf(stderr, "%.1f us", nccl_us);
+    else
+        fprintf(stderr, "cannot");
+    fprintf(stderr, "%s", isatty(STDERR_FILENO) && t->done < t->total ? "" : "\n");
+}
+
+/* 0: this engine has no path for such a call. All ranks find the same. */
+static bool time_engine(struct tune *t, zcta_engine engine, uint64_t share, double *us)
+{
+    struct zc_perf_row row = {0};
+    zcta_call_params params;
+    zcta_report report;
+    char *out = zcta_window_base(t->bench.recv);
+    const char *own =
+        t->perf.in_place ? out + t->bench.rank * share : zcta_window_base(t->bench.send);
+
+    t->perf.engine = engine;
+    params = zc_perf_call_params(&t->perf);
+    *us = 0;
+    if (zcta_explain_all_gather(t->bench.world, own, out, share, &params, &report) != ZCTA_OK) {
+        zc_perf_complain(&t->bench, "no choice");
+        return false;
+    }
+    if (report.chosen >= report.path_count)
+        return true;
+    if (zc_perf_measure(&t->bench, share, &row) != ZC_EXIT_OK)
+        return false;
+    if (row.wrong_bytes != 0) {
+        zc_failure(line.command, "%" PRIu64 " wrong bytes by %s; nothing is kept", row.wrong_bytes,
+                   row.path);
+        return false;
+    }
+    *us = row.time_us;
+    return true;
+}
+
+static bool measure_case(struct tune *t, uint32_t index)
+{
+    const uint32_t ranks = t->bench.rank_count;
+    uint64_t bytes = 0;
+
+    t->perf.policy = (uint64_t)cases[index].policy - 1;
+    while ((bytes = zc_perf_next_size(&t->perf, bytes)) != 0) {
+        const uint64_t share = zc_round_output(bytes, ranks) / ranks;
+        double ce_us, nccl_us;
+
+        if (!time_engine(t, ZCTA_ENGINE_CE, share, &ce_us) ||
+            !time_engine(t, ZCTA_ENGINE_NCCL, share, &nccl_us))
+            return false;
+        t->done++;
+        show_progress(t, cases[index].name, bytes, ce_us, nccl_us);
+        if (ce_us > 0 && nccl_us > 0 && t->tuned.row_count < ZC_TUNED_ROWS_MOST)
+            t->tuned.rows[t->tuned.row_count++] =
+                (struct zc_tuned_row){.rank_count = ranks,
+                                      .policy = cases[index].policy,
+                                      .in_place = cases[index].in_place,
+                                      .bytes = share,
+                                      .ce_us = ce_us,
+                                      .nccl_us = nccl_us};
+    }
+    return true;
+}
+
+static void note_key(struct tune *t)
+{
+    zcta_context *context = t->bench.context;
+
+    memcpy(t->tuned.key.gpu, context->caps.model, sizeof t->tuned.key.gpu);
+    t->tuned.key.driver_version = context->caps.driver_version;
+    t->tuned.key.nccl_version = zc_know_nccl(context)->version;
+}
+
+/* All cases of one place, on windows of their own. */
+static int measure_place(struct tune *t, const zcta_init_params *params, bool in_place)
+{
+    int status;
+
+    t->bench = (struct zc_bench){.perf = &t->perf};
+    t->perf.in_place = in_place;
+    status = zc_bench_open(&t->bench, params);
+    if (status == ZC_EXIT_OK)
+        note_key(t);
+    for (uint32_t i = 0; i < CASES && status == ZC_EXIT_OK; i++)
+        if (cases[i].in_place == in_place && !measure_case(t, i))
+            status = ZC_EXIT_FAILED;
+    return zc_bench_close(&t->bench, status);
+}
+
+/* ---- Keeping ---- */
+
+/* Makes the folders that the path goes through, as far as they are missing. */
+static void make_folders(const char *path)
+{
+    char folder[PATH_BYTES];
+
+    for (size_t i = 1; path[i] != '\0' && i < sizeof folder; i++)
+        if (path[i] == '/') {
+            memcpy(folder, path, i);
+            folder[i] = '\0';
+            mkdir(folder, 0700);
+        }
+}
+
+/* What the file has for other numbers of ranks, if it was measured with the same. */
+static void keep_others(const char *path, struct zc_tuned *tuned, uint32_t rank_count)
+{
+    struct zc_tuned *old = malloc(sizeof *old);
+    FILE *in = fopen(path, "re");
+    char why[100];
+
+    if (old != NULL && in != NULL && zc_tuned_read(in, old, why, sizeof why) &&
+        memcmp(&old->key, &tuned->key, sizeof old->key) == 0)
+        for (uint32_t i = 0; i < old->row_count && tuned->row_count < ZC_TUNED_ROWS_MOST; i++)
+            if (old->rows[i].rank_count != rank_count)
+                tuned->rows[tuned->row_count++] = old->rows[i];
+    if (in != NULL)
+        fclose(in);
+    free(old);
+}
+
+/* Beside the file first, so that whoever reads it meanwhile reads the old one whole. */
+static int write_file(const char *path, const struct zc_tuned *tuned)
+{
+    char draft[PATH_BYTES + 8];
+    FILE *out;
+    bool written;
+
+    make_folders(path);
+    snprintf(draft, sizeof draft, "%s.new", path);
+    out = fopen(draft, "we");
+    if (out == NULL)
+        return zc_failure(line.command, "cannot write %s: %s", draft, strerror(errno));
+    written = zc_tuned_write(out, tuned);
+    if (fclose(out) != 0 || !written || rename(draft, path) != 0) {
+        const int error = errno;
+
+        unlink(draft);
+        return zc_failure(line.command, "cannot write %s: %s", path, strerror(error));
+    }
+    return ZC_EXIT_OK;
+}
+
+static int conclude(struct tune *t, const struct settings *settings, uint32_t rank_count)
+{
+    char found[PATH_BYTES];
+    const char *path = settings->file;
+    uint32_t for_nccl = 0;
+    int status;
+
+    if (t->tuned.row_count == 0)
+        return zc_failure(line.command, "NCCL can perform none of these calls here, so there is "
+                                        "nothing to choose; `zerocta explain --engine nccl` says "
+                                        "why");
+    for (uint32_t i = 0; i < t->tuned.row_count; i++)
+        for_nccl += t->tuned.rows[i].nccl_us < t->tuned.rows[i].ce_us;
+    if (path == NULL && !zc_tuned_path(t->tuned.key.gpu, found, sizeof found))
+        return zc_failure(line.command, "there is no home folder to keep the figures in; name a "
+                                        "file with --output");
+    path = path == NULL ? found : path;
+    printf("%" PRIu32 " ranks on %s: ce is faster in %" PRIu32 " of %" PRIu32
+           " cases, nccl in %" PRIu32 "\n",
+           rank_count, t->tuned.key.gpu, t->tuned.row_count - for_nccl, t->tuned.row_count,
+           for_nccl);
+    keep_others(path, &t->tuned, rank_count);
+    status = write_file(path, &t->tuned);
+    if (status == ZC_EXIT_OK)
+        printf("kept in %s\n", path);
+    return status;
+}
+
+/* ---- The command ---- */
+
+static int run_rank(const struct zc_perf *perf, const zcta_init_params *params)
+{
+    const struct settings *settings = (const struct settings *)perf;
+    struct tune *t = calloc(1, sizeof *t);
+    int status;
+
+    if (t == NULL)
+        return zc_failure(line.command, "out of memory");
+    t->perf = *perf;
+    t->total = CASES * count_sizes(perf);
+    status = measure_place(t, params, true);
+    if (status == ZC_EXIT_OK)
+        status = measure_place(t, params, false);
+    if (status == ZC_EXIT_OK && t->bench.rank == 0)
+        status = conclude(t, settings, t->bench.rank_count);
+    free(t);
+    return status;
+}
+
+int zc_command_tune(int argc, char **argv)
+{
+    struct settings settings = {.perf = {.command = line.command,
+                                         .rank_count = 2,
+                                         .bytes_min = (uint64_t)1 << 10,
+                                         .bytes_max = (uint64_t)256 << 20,
+                                         .factor = 4,
+                                         .device = ZCTA_DEVICE_CUDA,
+                                         .argc = argc,
+                                         .argv = argv}};
+    const zcta_init_params params = {.size = sizeof params, .device = ZCTA_DEVICE_CUDA};
+    int first, status;
+
+    if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
+        return status;
+    if (settings.perf.bytes_min > settings.perf.bytes_max)
+        return zc_usage_error(line.command, "the smallest size is larger than the largest");
+    if (zc_launch_is_rank())
+        return run_rank(&settings.perf, &params);
+    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);
+    if (status != ZC_EXIT_OK)
+        return status;
+    return settings.perf.threads
+               ? zc_perf_threads(&settings.perf, run_rank)
+               : zc_launch_self(line.command, (uint32_t)settings.perf.rank_count, argc, argv);
+}
