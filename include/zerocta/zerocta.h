@@ -51,7 +51,9 @@
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback.
  * Of GPUs: every signal between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow
- * no data stream writes, where the driver has them (before CUDA 13.1).
+ * no data stream writes, where the driver has them (before CUDA 13.1). Of NCCL:
+ * ZEROCTA_NCCL_LIBRARY names the library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of
+ * `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless it is set; see docs/nccl.md.
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
@@ -200,7 +202,7 @@ typedef enum zcta_policy {
 typedef enum zcta_engine {
     ZCTA_ENGINE_AUTO = 0, /* a team: chosen for each call. A call: the team's */
     ZCTA_ENGINE_CE = 1,   /* plans run on the device: copy engines on GPUs */
-    ZCTA_ENGINE_NCCL = 2, /* NCCL */
+    ZCTA_ENGINE_NCCL = 2, /* NCCL 2.19 or newer, loaded at run time */
 } zcta_engine;
 
 typedef struct zcta_team_params {
@@ -305,6 +307,7 @@ typedef struct zcta_call_params {
  * ranks. `send` is any memory of this rank that the device can read; send == recv + rank * bytes
  * means in place; any other overlap is an error. Memory is the caller's; it must stay valid and,
  * but for reading `send`, untouched until the collective has finished.
+ * By NCCL the first run sets things up with the other ranks: it cannot be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
  * Collectives of one team are ordered among themselves, also across streams.
  * `params` may be NULL.

@@ -1,0 +1,227 @@
+/* The selector, as the pure function it is: facts in, a path and reasons out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "select/select.h"
+
+enum { SHARE = 1 << 20 };
+
+static const struct zc_device_caps gpu = {.name = "cuda",
+                                          .lanes = 2,
+                                          .scratch_bytes = 65536,
+                                          .unit = 7,
+                                          .local_copy_needs_sm = true,
+                                          .model = "NVIDIA H200",
+                                          .driver_version = 13000};
+static const struct zc_nccl_facts nccl = {.version = 22803, .forced_policy = -1};
+
+static struct zc_facts usual(void)
+{
+    return (struct zc_facts){.collective = ZC_COLLECTIVE_ALL_GATHER,
+                             .caps = &gpu,
+                             .nccl = &nccl,
+                             .rank_count = 2,
+                             .bytes = SHARE,
+                             .in_place = true,
+                             .policy = ZCTA_POLICY_DEFAULT};
+}
+
+/* The chosen path's name, "" if there is none; every path has a reason either way. */
+static const char *chosen(const struct zc_facts *facts)
+{
+    static zcta_report report;
+    const struct zc_choice choice = zc_select(facts, &report);
+
+    assert_int_equal(report.path_count, 5);
+    for (uint32_t i = 0; i < report.path_count; i++)
+        assert_true(report.paths[i].reason[0] != '\0');
+    assert_int_equal(choice.found, report.chosen < report.path_count);
+    if (!choice.found)
+        return "";
+    assert_true(report.paths[report.chosen].possible);
+    /* What ZERO is for. */
+    assert_false(facts->policy == ZCTA_POLICY_ZERO && report.paths[report.chosen].sms);
+    return report.paths[report.chosen].path;
+}
+
+/* Policy, place and engine decide as the table says. */
+static void every_policy_place_and_engine(void **state)
+{
+    static const struct {
+        zcta_policy policy;
+        bool in_place;
+        zcta_engine engine;
+        const char *path;
+    } cases[] = {
+        {ZCTA_POLICY_DEFAULT, true, ZCTA_ENGINE_AUTO, "ce/direct-push"},
+        {ZCTA_POLICY_DEFAULT, false, ZCTA_ENGINE_AUTO, "ce/direct-push"},
+        {ZCTA_POLICY_EFFICIENCY, true, ZCTA_ENGINE_AUTO, "ce/direct-push"},
+        {ZCTA_POLICY_EFFICIENCY, false, ZCTA_ENGINE_AUTO, "ce/push-back"},
+        {ZCTA_POLICY_ZERO, true, ZCTA_ENGINE_AUTO, "ce/direct-push"},
+        {ZCTA_POLICY_ZERO, false, ZCTA_ENGINE_CE, "ce/push-back"},
+        {ZCTA_POLICY_DEFAULT, true, ZCTA_ENGINE_NCCL, "nccl/kernels"},
+        {ZCTA_POLICY_DEFAULT, false, ZCTA_ENGINE_NCCL, "nccl/kernels"},
+        {ZCTA_POLICY_EFFICIENCY, true, ZCTA_ENGINE_NCCL, "nccl/copy-engine"},
+        {ZCTA_POLICY_EFFICIENCY, false, ZCTA_ENGINE_NCCL, "nccl/copy-engine"},
+        {ZCTA_POLICY_ZERO, true, ZCTA_ENGINE_NCCL, "nccl/copy-engine"},
+        {ZCTA_POLICY_ZERO, false, ZCTA_ENGINE_NCCL, ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct zc_facts facts = usual();
+
+        facts.policy = cases[i].policy;
+        facts.in_place = cases[i].in_place;
+        facts.engine = cases[i].engine;
+        assert_string_equal(chosen(&facts), cases[i].path);
+    }
+}
+
+/* Two ranks on one GPU copy within it, and NCCL refuses them. */
+static void a_shared_gpu_has_nothing_without_sms(void **state)
+{
+    struct zc_facts facts = usual();
+
+    (void)state;
+    facts.shared_gpu = true;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_string_equal(chosen(&facts), "");
+    facts.policy = ZCTA_POLICY_DEFAULT;
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_string_equal(chosen(&facts), "");
+}
+
+/* Measurements decide between the engines, of the nearest size, for as many ranks, and never for
+ * SMs where the policy has them avoided. */
+static void measurements_decide(void **state)
+{
+    static const struct zc_tuned tuned = {
+        .row_count = 5,
+        .rows = {{2, ZCTA_POLICY_DEFAULT, true, 1024, 10, 5},
+                 {2, ZCTA_POLICY_DEFAULT, true, 1 << 24, 50, 60},
+                 {2, ZCTA_POLICY_DEFAULT, false, 1024, 10, 20},
+                 {2, ZCTA_POLICY_EFFICIENCY, false, 1024, 10, 5},
+                 {2, ZCTA_POLICY_EFFICIENCY, true, 1024, 10, 5}},
+    };
+    struct zc_facts facts = usual();
+
+    (void)state;
+    facts.tuned = &tuned;
+    facts.bytes = 100;
+    assert_string_equal(chosen(&facts), "nccl/kernels");
+    facts.bytes = 100000;
+    assert_string_equal(chosen(&facts), "nccl/kernels");
+    facts.bytes = 1000000;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+    facts.bytes = 1024;
+    facts.rank_count = 3;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+    facts.rank_count = 2;
+    facts.engine = ZCTA_ENGINE_CE;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+    facts.engine = ZCTA_ENGINE_AUTO;
+    facts.policy = ZCTA_POLICY_EFFICIENCY;
+    assert_string_equal(chosen(&facts), "nccl/copy-engine");
+    facts.in_place = false;
+    assert_string_equal(chosen(&facts), "ce/push-back");
+    /* Nothing to choose where NCCL is not there. */
+    facts = usual();
+    facts.tuned = &tuned;
+    facts.bytes = 1024;
+    facts.nccl = NULL;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+}
+
+/* The figures that come with the library. */
+static void two_h200(void **state)
+{
+    struct zc_facts facts = usual();
+
+    (void)state;
+    assert_null(zc_tuned_built_in("another"));
+    facts.tuned = zc_tuned_built_in(gpu.model);
+    assert_non_null(facts.tuned);
+    facts.bytes = 2 << 20;
+    assert_string_equal(chosen(&facts), "nccl/kernels");
+    facts.bytes = 8 << 20;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+}
+
+/* ---- The file ---- */
+
+static bool read_text(const char *text, struct zc_tuned *tuned, char why[100])
+{
+    FILE *in = fmemopen((void *)text, strlen(text), "r");
+    bool read;
+
+    assert_non_null(in);
+    read = zc_tuned_read(in, tuned, why, 100);
+    fclose(in);
+    return read;
+}
+
+static void what_is_written_is_read(void **state)
+{
+    const struct zc_tuned *tuned = zc_tuned_built_in("NVIDIA H200");
+    static struct zc_tuned again;
+    char text[4096] = "", why[100];
+    FILE *out = fmemopen(text, sizeof text, "w");
+
+    (void)state;
+    assert_non_null(out);
+    assert_true(zc_tuned_write(out, tuned));
+    fclose(out);
+    assert_true(read_text(text, &again, why));
+    assert_int_equal(zc_tuned_digest(&again), zc_tuned_digest(tuned));
+    again.rows[3].ce_us += 1;
+    assert_int_not_equal(zc_tuned_digest(&again), zc_tuned_digest(tuned));
+    assert_int_equal(zc_tuned_digest(NULL), 0);
+}
+
+static void nonsense_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *why;
+    } cases[] = {
+        {"\n", "line 1 "},
+        {"zerocta tune 2\n", "line 1 "},
+        {"zerocta tune 1\nwhat\n", "line 2 "},
+        {"zerocta tune 1\n2 1 1 512 1.0\n", "line 2 "},
+        {"zerocta tune 1\n2 1 1 512 1.0 2.0 3.0\n", "line 2 "},
+        {"zerocta tune 1\n0 1 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 1\n2 4 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 1\n2 0 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 1\n2 1 2 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 1\n2 1 1 512 -1.0 2.0\n", "line 2 "},
+        {"zerocta tune 1\n2 1 1 512 nan 2.0\n", "line 2 "},
+    };
+    static struct zc_tuned tuned;
+    char why[100];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        why[0] = '\0';
+        assert_false(read_text(cases[i].text, &tuned, why));
+        assert_int_equal(strncmp(why, cases[i].why, strlen(cases[i].why)), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_policy_place_and_engine),
+        cmocka_unit_test(a_shared_gpu_has_nothing_without_sms),
+        cmocka_unit_test(measurements_decide),
+        cmocka_unit_test(two_h200),
+        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(nonsense_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
