@@ -1,6 +1,7 @@
 /* The file of measurements, and the choice it makes. */
 #include "select/tuned.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -65,19 +66,57 @@ static bool is_comment(const char *text)
     return text[0] == '#' || text[0] == '\n' || text[0] == '\0';
 }
 
+/* The next number of a row, up to `most`; advances *at. */
+static bool read_number(const char **at, uint64_t most, uint64_t *value)
+{
+    char *end = NULL;
+
+    errno = 0;
+    *value = strtoull(*at, &end, 10);
+    if (end == *at || errno != 0 || **at == '-' || *value > most)
+        return false;
+    *at = end + strspn(end, " ");
+    return true;
+}
+
+static bool read_time(const char **at, double *us)
+{
+    char *end = NULL;
+
+    *us = strtod(*at, &end);
+    if (end == *at || !(*us > 0 && *us < 1e12))
+        return false;
+    *at = end + strspn(end, " \n");
+    return true;
+}
+
 static bool read_row(const char *text, struct zc_tuned_row *row)
 {
-    unsigned policy, in_place;
-    int end = 0;
+    uint64_t ranks, policy, in_place;
 
-    if (sscanf(text, "%" SCNu32 " %u %u %" SCNu64 " %lf %lf %n", &row->rank_count, &policy,
-               &in_place, &row->bytes, &row->ce_us, &row->nccl_us, &end) != 6 ||
-        text[end] != '\0')
+    if (!read_number(&text, UINT32_MAX, &ranks) || ranks == 0 ||
+        !read_number(&text, ZCTA_POLICY_ZERO, &policy) || policy == ZCTA_POLICY_UNSET ||
+        !read_number(&text, 1, &in_place) || !read_number(&text, UINT64_MAX, &row->bytes) ||
+        !read_time(&text, &row->ce_us) || !read_time(&text, &row->nccl_us) || *text != '\0')
         return false;
+    row->rank_count = (uint32_t)ranks;
     row->policy = (zcta_policy)policy;
     row->in_place = in_place == 1;
-    return row->rank_count > 0 && policy >= ZCTA_POLICY_DEFAULT && policy <= ZCTA_POLICY_ZERO &&
-           in_place <= 1 && row->ce_us > 0 && row->nccl_us > 0;
+    return true;
+}
+
+/* "NAME NUMBER" */
+static bool read_version(const char *text, const char *name, int *version)
+{
+    uint64_t value;
+
+    if (strncmp(text, name, strlen(name)) != 0)
+        return false;
+    text += strlen(name);
+    if (!read_number(&text, INT32_MAX, &value))
+        return false;
+    *version = (int)value;
+    return true;
 }
 
 static bool read_line(const char *text, uint32_t line, struct zc_tuned *tuned)
@@ -86,12 +125,17 @@ static bool read_line(const char *text, uint32_t line, struct zc_tuned *tuned)
 
     if (line == 1)
         return strncmp(text, first_line, sizeof first_line - 1) == 0;
-    if (sscanf(text, "gpu %63[^\n]", key->gpu) == 1 ||
-        sscanf(text, "driver %d", &key->driver_version) == 1 ||
-        sscanf(text, "nccl %d", &key->nccl_version) == 1 || is_comment(text))
+    if (strncmp(text, "gpu ", 4) == 0) {
+        snprintf(key->gpu, sizeof key->gpu, "%.*s", (int)strcspn(text + 4, "\n"), text + 4);
         return true;
-    return tuned->row_count < ZC_TUNED_ROWS_MOST &&
-           read_row(text, &tuned->rows[tuned->row_count]) && tuned->row_count++ < UINT32_MAX;
+    }
+    if (is_comment(text) || read_version(text, "driver ", &key->driver_version) ||
+        read_version(text, "nccl ", &key->nccl_version))
+        return true;
+    if (tuned->row_count == ZC_TUNED_ROWS_MOST || !read_row(text, &tuned->rows[tuned->row_count]))
+        return false;
+    tuned->row_count++;
+    return true;
 }
 
 bool zc_tuned_read(FILE *in, struct zc_tuned *tuned, char *why, size_t bytes)
