@@ -231,7 +231,7 @@ static void make_folders(const char *path)
 {
     char folder[PATH_BYTES];
 
-    for (size_t i = 1; path[i] != '\0' && i < sizeof folder; i++)
+    for (size_t i = 1; i < sizeof folder && path[i] != '\0'; i++)
         if (path[i] == '/') {
             memcpy(folder, path, i);
             folder[i] = '\0';
