@@ -8,10 +8,10 @@
 #include "commands.h"
 #include "engine/predict.h"
 #include "options.h"
-#include "rendezvous/rendezvous.h"
 #include "select/select.h"
 
-#define NO_RANK UINT64_MAX
+#define NO_RANK    UINT64_MAX
+#define RANKS_MOST 8192u /* nobody starts these ranks, so there may be more of them */
 
 /* Calls that follow each other directly in a check: the second must not disturb the first, nor the
  * third one the half of the scratch window that the first used. */
@@ -21,6 +21,7 @@ struct settings {
     uint64_t rank_count, bytes, rank;
     uint64_t algorithm; /* index into algorithm_choices */
     bool in_place, check, simulate, print;
+    uint64_t node_ranks, chunks;
 };
 
 #define CHOICE(name, text, make, collective) text,
@@ -35,7 +36,7 @@ static const struct zc_option options[] = {
      .kind = ZC_OPTION_NUMBER,
      .offset = offsetof(struct settings, rank_count),
      .min = 1,
-     .max = ZC_MAX_RANKS},
+     .max = RANKS_MOST},
     {.name = "bytes",
      .argument = "SIZE",
      .help = "the whole output, all ranks' shares together; 1M if not given",
@@ -47,7 +48,7 @@ static const struct zc_option options[] = {
      .help = "print the plan of this rank only",
      .kind = ZC_OPTION_NUMBER,
      .offset = offsetof(struct settings, rank),
-     .max = ZC_MAX_RANKS - 1},
+     .max = RANKS_MOST - 1},
     {.name = "in-place",
      .help = "each rank's share lies in its output already",
      .kind = ZC_OPTION_FLAG,
@@ -59,6 +60,20 @@ static const struct zc_option options[] = {
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct settings, algorithm),
      .choices = algorithm_choices},
+    {.name = "node-ranks",
+     .argument = "RANKS",
+     .help = "the ranks are on nodes of so many, with a network between; not given: all are on one",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, node_ranks),
+     .min = 1,
+     .max = RANKS_MOST},
+    {.name = "chunks",
+     .argument = "COUNT",
+     .help = "over several nodes: how many chunks a share goes in; 4 if not given",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, chunks),
+     .min = 1,
+     .max = ZC_MAX_LANES},
     {.name = "check",
      .help = "have the verifier judge all ranks' plans, of three calls in a row; prints no plan",
      .kind = ZC_OPTION_FLAG,
@@ -86,7 +101,8 @@ static const struct zc_command_line line = {
     .notes =
         "A line is a step: its lane; copy FROM TO BYTES, where a place is rank:buffer+offset;\n"
         "signal or wait with the other rank and the channel; fork or join with the other "
-        "lane.\n"
+        "lane;\n"
+        "exchange FIRST-ROW BYTES, an allgather over the network between nodes.\n"
         "Plans are those of the host device; with --simulate those of GPUs, which have two "
         "lanes.\n"
         "Exit status: 0, 1 if --check finds a defect, 2 for a wrong option or value.",
@@ -126,6 +142,16 @@ static bool make_request(const struct settings *settings, struct zc_request *req
     else if (!settings->simulate)
         algorithm = (enum zc_algorithm)zc_select(&facts, &report).path;
     *exit_status = ZC_EXIT_USAGE;
+    if (settings->node_ranks != 0) {
+        if (settings->rank_count % settings->node_ranks != 0) {
+            zc_usage_error(line.command,
+                           "%" PRIu64 " ranks do not fill nodes of %" PRIu64 " (--node-ranks)",
+                           settings->rank_count, settings->node_ranks);
+            return false;
+        }
+        algorithm = settings->algorithm == 0 ? ZC_ALGORITHM_BY_NODES : algorithm;
+        caps.lanes = (uint32_t)settings->chunks;
+    }
     if (zc_algorithm_collective(algorithm) != facts.collective) {
         zc_usage_error(line.command, "--algorithm %s is no algorithm of %s",
                        algorithm_choices[settings->algorithm],
@@ -140,6 +166,13 @@ static bool make_request(const struct settings *settings, struct zc_request *req
         return false;
     }
     *request = zc_select_request(&facts, (enum zc_path)algorithm, 0);
+    request->node_ranks = (uint32_t)settings->node_ranks;
+    request->chunks = (uint32_t)settings->chunks;
+    if (algorithm != ZC_ALGORITHM_BY_NODES && zc_request_nodes(request) > 1) {
+        zc_usage_error(line.command, "--algorithm %s does not go from node to node",
+                       zc_algorithm_name(algorithm));
+        return false;
+    }
     return true;
 }
 
@@ -251,7 +284,8 @@ static int simulate(const struct zc_request *request)
 
 int zc_command_plan(int argc, char **argv)
 {
-    struct settings settings = {.rank_count = 8, .bytes = (uint64_t)1 << 20, .rank = NO_RANK};
+    struct settings settings = {
+        .rank_count = 8, .bytes = (uint64_t)1 << 20, .rank = NO_RANK, .chunks = 4};
     struct zc_request request;
     bool one;
     int first, status;

@@ -16,7 +16,7 @@
 
 /* ---- Programs ---- */
 
-enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN, ZC_OP_CALL };
+enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN, ZC_OP_EXCHANGE };
 
 struct zc_op {
     enum zc_op_kind kind;
@@ -25,7 +25,9 @@ struct zc_op {
         struct {
             void *to;
             const void *from;
-            size_t bytes;
+            size_t bytes;  /* of a row */
+            size_t stride; /* from one row to the next, on both sides */
+            uint32_t rows;
             bool streamed; /* part of an output larger than the device's stream_bytes */
         } copy;
         struct {
@@ -35,12 +37,18 @@ struct zc_op {
             _Atomic uint32_t *note;  /* SIGNAL: gets the count before this one; NULL: nobody's */
             bool by_write;           /* the device's own: how it sends this signal */
         } flag;
-        struct {
-            /* Enqueues another library's work on the lane's stream, GPU current. It may end by
-             * failing the team only: nobody can let its waits go but that library. */
-            zcta_status (*enqueue)(void *data, zcta_stream stream);
+        /* An allgather over the network: this rank's row lies in place, the other rows come into
+         * theirs. */
+        struct zc_op_exchange {
+            /* Enqueues it on the lane's stream, as another library's work, the device current. Only
+             * that library can let its waits go. NULL: the device's own affair (the simulation). */
+            zcta_status (*enqueue)(const struct zc_op_exchange *exchange, zcta_stream stream);
             void *data;
-        } call;
+            void *base; /* the first row */
+            size_t bytes, stride;
+            uint32_t rows, own; /* own: this rank's row */
+            uint32_t distance;  /* in ranks, from one row's rank to the next one's */
+        } exchange;
     };
 };
 

@@ -74,6 +74,8 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
         op.copy.from = address(plan, binding, &step->from, step->bytes);
         op.copy.to = address(plan, binding, &step->to, step->bytes);
         op.copy.bytes = step->bytes;
+        op.copy.rows = step->rows;
+        op.copy.stride = step->stride;
         op.copy.streamed = binding->stream_bytes != 0 && step->to.buffer == ZC_RECV &&
                            zc_plan_buffer_bytes(&plan->request, ZC_RECV) >= binding->stream_bytes;
         break;
@@ -89,6 +91,18 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
         op.flag.word = slot(plan, binding, self, step->peer, step->channel);
         op.flag.pad = binding->pads[self];
         op.flag.count = counter(binding, binding->seen, ranks, step);
+        break;
+    case ZC_STEP_EXCHANGE:
+        op.kind = ZC_OP_EXCHANGE;
+        op.exchange =
+            (struct zc_op_exchange){.enqueue = binding->exchange,
+                                    .data = binding->exchange_data,
+                                    .base = address(plan, binding, &step->to, step->bytes),
+                                    .bytes = step->bytes,
+                                    .stride = step->stride,
+                                    .rows = step->rows,
+                                    .own = self / zc_request_node_ranks(&plan->request),
+                                    .distance = zc_request_node_ranks(&plan->request)};
         break;
     case ZC_STEP_FORK:
         op.kind = ZC_OP_FORK;

@@ -53,6 +53,16 @@ bool zc_algorithm_says_ready(enum zc_algorithm algorithm)
     return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
 }
 
+uint32_t zc_request_node_ranks(const struct zc_request *request)
+{
+    return request->node_ranks == 0 ? request->rank_count : request->node_ranks;
+}
+
+uint32_t zc_request_nodes(const struct zc_request *request)
+{
+    return request->rank_count / zc_request_node_ranks(request);
+}
+
 static const char *request_defect(const struct zc_request *request)
 {
     if (request->collective >= ZC_COLLECTIVES || request->algorithm >= ZC_ALGORITHMS)
@@ -63,6 +73,11 @@ static const char *request_defect(const struct zc_request *request)
         return "the rank is not below the number of ranks";
     if (request->bytes > (uint64_t)INT64_MAX / request->rank_count)
         return "the output is larger than 63 bits can count";
+    if (request->rank_count % zc_request_node_ranks(request) != 0)
+        return "the nodes are not equally large";
+    if (request->algorithm != ZC_ALGORITHM_BY_NODES && zc_request_nodes(request) > 1 &&
+        request->collective == ZC_COLLECTIVE_ALL_GATHER)
+        return "the algorithm does not go from node to node";
     if (request->lanes == 0 || request->lanes > ZC_MAX_LANES)
         return "the number of lanes is out of range";
     if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 2)
@@ -152,8 +167,35 @@ struct zc_place zc_at(uint32_t rank, enum zc_buffer buffer, uint64_t offset)
 void zc_plan_copy(struct zc_plan *plan, uint32_t lane, struct zc_place from, struct zc_place to,
                   uint64_t bytes)
 {
-    append(plan, &(struct zc_step){
-                     .kind = ZC_STEP_COPY, .lane = lane, .from = from, .to = to, .bytes = bytes});
+    zc_plan_copy_rows(plan, lane, from, to, bytes, 1, 0);
+}
+
+void zc_plan_copy_rows(struct zc_plan *plan, uint32_t lane, struct zc_place from,
+                       struct zc_place to, uint64_t bytes, uint32_t rows, uint64_t stride)
+{
+    append(plan, &(struct zc_step){.kind = ZC_STEP_COPY,
+                                   .lane = lane,
+                                   .from = from,
+                                   .to = to,
+                                   .bytes = bytes,
+                                   .rows = rows,
+                                   .stride = rows == 1 ? 0 : stride});
+}
+
+void zc_plan_exchange(struct zc_plan *plan, uint32_t lane, struct zc_place to, uint64_t bytes,
+                      uint64_t stride)
+{
+    const struct zc_request *request = &plan->request;
+    struct zc_place from = to;
+
+    from.offset += request->rank / zc_request_node_ranks(request) * stride;
+    append(plan, &(struct zc_step){.kind = ZC_STEP_EXCHANGE,
+                                   .lane = lane,
+                                   .from = from,
+                                   .to = to,
+                                   .bytes = bytes,
+                                   .rows = zc_request_nodes(request),
+                                   .stride = stride});
 }
 
 void zc_plan_signal(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel)
@@ -182,31 +224,59 @@ void zc_plan_join(struct zc_plan *plan, uint32_t lane)
 
 /* ---- Well formed in itself ---- */
 
+/* `place` is the first of `rows` rows. */
 static const char *place_defect(const struct zc_request *request, const struct zc_place *place,
-                                uint64_t bytes)
+                                uint64_t bytes, uint32_t rows, uint64_t stride)
 {
+    uint64_t room;
+
     if (place->rank >= request->rank_count)
         return "names a rank outside the team";
     if (place->buffer >= ZC_BUFFERS)
         return "names no buffer";
     if (place->buffer == ZC_SEND && place->rank != request->rank)
         return "touches another rank's send buffer, which has no address here";
-    if (place->offset > zc_plan_buffer_bytes(request, place->buffer) ||
-        bytes > zc_plan_buffer_bytes(request, place->buffer) - place->offset)
+    room = zc_plan_buffer_bytes(request, place->buffer);
+    if (place->offset > room || bytes > room - place->offset)
         return "reaches past the end of a buffer";
+    room -= place->offset + bytes;
+    if (rows > 1 && (stride == 0 || stride < bytes || rows - 1 > room / stride))
+        return "has rows that overlap or reach past the end of a buffer";
     return NULL;
 }
 
 static const char *copy_defect(const struct zc_request *request, const struct zc_step *step)
 {
-    const char *defect = place_defect(request, &step->from, step->bytes);
+    const char *defect = place_defect(request, &step->from, step->bytes, step->rows, step->stride);
 
     if (defect == NULL)
-        defect = place_defect(request, &step->to, step->bytes);
+        defect = place_defect(request, &step->to, step->bytes, step->rows, step->stride);
     if (defect == NULL && step->to.buffer == ZC_SEND)
         defect = "writes to the send buffer";
-    if (defect == NULL && step->bytes == 0)
+    if (defect == NULL && (step->bytes == 0 || step->rows == 0))
         defect = "copies nothing";
+    if (defect == NULL && step->to.rank / zc_request_node_ranks(request) !=
+                              step->from.rank / zc_request_node_ranks(request))
+        defect = "copies from node to node";
+    if (defect == NULL && step->to.rank / zc_request_node_ranks(request) !=
+                              request->rank / zc_request_node_ranks(request))
+        defect = "copies within another node";
+    return defect;
+}
+
+static const char *exchange_defect(const struct zc_request *request, const struct zc_step *step)
+{
+    const uint32_t node = request->rank / zc_request_node_ranks(request);
+    const char *defect = place_defect(request, &step->to, step->bytes, step->rows, step->stride);
+
+    if (defect == NULL && step->rows != zc_request_nodes(request))
+        defect = "has not a row for each node";
+    if (defect == NULL && step->bytes == 0)
+        defect = "exchanges nothing";
+    if (defect == NULL && (step->to.rank != request->rank || step->to.buffer != ZC_RECV ||
+                           step->from.rank != request->rank || step->from.buffer != ZC_RECV ||
+                           step->from.offset != step->to.offset + node * step->stride))
+        defect = "exchanges something else than its own row in its own output";
     return defect;
 }
 
@@ -233,9 +303,13 @@ static const char *step_defect(const struct zc_plan *plan, const struct zc_step 
     switch (step->kind) {
     case ZC_STEP_COPY:
         return copy_defect(request, step);
+    case ZC_STEP_EXCHANGE:
+        return exchange_defect(request, step);
     case ZC_STEP_SIGNAL:
     case ZC_STEP_WAIT:
-        if (step->peer >= request->rank_count || step->peer == request->rank)
+        if (step->peer >= request->rank_count || step->peer == request->rank ||
+            step->peer / zc_request_node_ranks(request) !=
+                request->rank / zc_request_node_ranks(request))
             return "signals or awaits a rank that is no peer";
         return step->channel < ZC_CHANNELS ? NULL : "names no channel";
     case ZC_STEP_FORK:

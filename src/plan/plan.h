@@ -8,6 +8,11 @@
  * order. Lanes run side by side. Lane 0 is the caller's stream; another lane begins where lane 0
  * forks it and has ended where lane 0 joins it, once each per plan.
  *
+ * Nodes are equally many consecutive ranks that reach each other's memory; between nodes there is a
+ * network. EXCHANGE is an allgather over it, among the ranks of equal position in their nodes: a
+ * rank's own row is in its place, `from`; the rows of the others come into theirs, in `to`. It ends
+ * when all of them have come to it.
+ *
  * Signals are counted, not named: on a channel between two ranks the k-th wait is satisfied by the
  * k-th signal, over the whole life of a team. Nothing toggles and nothing is reset. */
 #ifndef ZC_PLAN_H
@@ -29,7 +34,8 @@
     X(SIGNAL, "signal")                                                                            \
     X(WAIT, "wait")                                                                                \
     X(FORK, "fork")                                                                                \
-    X(JOIN, "join")
+    X(JOIN, "join")                                                                                \
+    X(EXCHANGE, "exchange")
 
 #define ZC_BUFFER_LIST(X)                                                                          \
     X(SEND, "send")       /* the caller's input; only its own rank can address it */               \
@@ -52,6 +58,7 @@
     X(DIRECT_PUSH, "direct-push", zc_plan_direct_push, ALL_GATHER)                                 \
     X(PUSH_BACK, "push-back", zc_plan_push_back, ALL_GATHER)                                       \
     X(SCRATCH_PULL, "scratch-pull", zc_plan_scratch_pull, ALL_GATHER)                              \
+    X(BY_NODES, "by-nodes", zc_plan_by_nodes, ALL_GATHER)                                          \
     X(FLAGS, "flags", zc_plan_flags, BARRIER)                                                      \
     X(EARLY_READY, "early-ready", zc_plan_early_ready, RELEASE)
 
@@ -84,8 +91,10 @@ struct zc_step {
     uint32_t lane;
     uint32_t peer; /* SIGNAL: to whom. WAIT: from whom. FORK, JOIN: the other lane */
     enum zc_channel channel;
-    struct zc_place from, to; /* COPY */
-    uint64_t bytes;           /* COPY */
+    struct zc_place from, to; /* COPY, EXCHANGE */
+    uint64_t bytes;           /* COPY, EXCHANGE: of a row */
+    uint32_t rows;            /* COPY, EXCHANGE */
+    uint64_t stride;          /* from one row to the next, in `from` and in `to` */
 };
 
 /* Everything a plan is made from. */
@@ -100,6 +109,8 @@ struct zc_request {
     uint64_t scratch_bytes; /* size of one half */
     uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */
     uint64_t block_bytes; /* copy in blocks of this size, every peer's before the next; 0: whole */
+    uint32_t node_ranks;  /* how many ranks make a node; 0: all are on one */
+    uint32_t chunks;      /* of a share, so that both levels run at once; 0: 1 */
 };
 
 struct zc_plan {
@@ -123,6 +134,9 @@ void zc_plan_destroy(struct zc_plan *plan);
 /* Size of a buffer as the plan may address it. */
 uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer buffer);
 
+uint32_t zc_request_node_ranks(const struct zc_request *request);
+uint32_t zc_request_nodes(const struct zc_request *request);
+
 /* NULL if the plan is well formed in itself (lanes, ranks, bounds), else the reason, in `text`. */
 const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes);
 
@@ -131,6 +145,12 @@ const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes)
 struct zc_place zc_at(uint32_t rank, enum zc_buffer buffer, uint64_t offset);
 void zc_plan_copy(struct zc_plan *plan, uint32_t lane, struct zc_place from, struct zc_place to,
                   uint64_t bytes);
+/* `rows` pieces of `bytes` bytes, each `stride` behind the one before, on both sides. */
+void zc_plan_copy_rows(struct zc_plan *plan, uint32_t lane, struct zc_place from,
+                       struct zc_place to, uint64_t bytes, uint32_t rows, uint64_t stride);
+/* `to` is the place of the first node's row in this rank's own buffer. */
+void zc_plan_exchange(struct zc_plan *plan, uint32_t lane, struct zc_place to, uint64_t bytes,
+                      uint64_t stride);
 void zc_plan_signal(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
 void zc_plan_wait(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
 void zc_plan_fork(struct zc_plan *plan, uint32_t lane);
@@ -139,6 +159,7 @@ void zc_plan_join(struct zc_plan *plan, uint32_t lane);
 void zc_plan_direct_push(struct zc_plan *plan);
 void zc_plan_push_back(struct zc_plan *plan);
 void zc_plan_scratch_pull(struct zc_plan *plan);
+void zc_plan_by_nodes(struct zc_plan *plan);
 void zc_plan_flags(struct zc_plan *plan);
 void zc_plan_early_ready(struct zc_plan *plan);
 

@@ -147,3 +147,66 @@ void zc_plan_scratch_pull(struct zc_plan *plan)
                      zc_at(rank, ZC_RECV, peer * request->bytes), request->bytes);
     }
 }
+
+/* This rank's rows of one chunk, its own and those that came over the network, go to every other
+ * rank of its node. */
+static void push_rows(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint64_t bytes)
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
+    const uint32_t first = request->rank - position;
+    const uint64_t at = position * request->bytes + offset;
+
+    for (uint32_t step = 1; step < size; step++) {
+        const uint32_t peer = first + (position + step) % size;
+
+        zc_plan_copy_rows(plan, lane, zc_at(request->rank, ZC_RECV, at), zc_at(peer, ZC_RECV, at),
+                          bytes, zc_request_nodes(request), size * request->bytes);
+    }
+}
+
+/* To or from every other rank of the node. */
+static void with_node(struct zc_plan *plan, enum zc_channel channel,
+                      void (*step)(struct zc_plan *, uint32_t, uint32_t, enum zc_channel))
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
+
+    for (uint32_t i = 1; i < size; i++)
+        step(plan, 0, request->rank - position + (position + i) % size, channel);
+}
+
+/* Over several nodes: each rank exchanges its share with the ranks of its position on the other
+ * nodes, so that every network card works, and pushes what it then has to the ranks of its own
+ * node. In chunks: while one is pushed, on a lane of its own, the next is under way on the network.
+ */
+void zc_plan_by_nodes(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
+    const uint32_t most = request->chunks < request->lanes ? request->chunks : request->lanes;
+    const uint32_t chunks = most == 0 ? 1 : most;
+    const uint64_t chunk = (request->bytes + chunks - 1) / chunks;
+    uint32_t lane = 0;
+
+    with_node(plan, ZC_CHANNEL_READY, zc_plan_signal);
+    if (!request->in_place)
+        copy_own(plan, 0, 0, request->bytes);
+    for (uint64_t offset = 0; offset < request->bytes; offset += chunk) {
+        const uint64_t left = request->bytes - offset, bytes = left < chunk ? left : chunk;
+
+        if (zc_request_nodes(request) > 1)
+            zc_plan_exchange(plan, 0,
+                             zc_at(request->rank, ZC_RECV, position * request->bytes + offset),
+                             bytes, size * request->bytes);
+        if (offset == 0)
+            with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
+        if (left > chunk && size > 1)
+            zc_plan_fork(plan, ++lane);
+        push_rows(plan, left > chunk ? lane : 0, offset, bytes);
+    }
+    for (uint32_t i = 1; i <= lane; i++)
+        zc_plan_join(plan, i);
+    with_node(plan, ZC_CHANNEL_DONE, zc_plan_signal);
+    with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
+}

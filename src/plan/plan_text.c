@@ -5,8 +5,9 @@
  *     0 signal 1 ready
  *     1 copy 0:send+0 0:recv+0 64
  *
- * The header is the request, lanes being those of the device and those of the plan. A step line is
- * its lane, its kind, and its operands. */
+ * The header is the request, lanes being those of the device and those of the plan; over several
+ * nodes it ends in "nodes of 8 chunks 4". A step line is its lane, its kind, and its operands; a
+ * copy of several rows ends in "rows 3 stride 512", and an exchange is told by its first row. */
 #include "plan/plan.h"
 
 #include <inttypes.h>
@@ -32,6 +33,13 @@ static void print_step(const struct zc_step *step, FILE *out)
         fprintf(out, " %" PRIu32 ":%s+%" PRIu64 " %" PRIu32 ":%s+%" PRIu64 " %" PRIu64,
                 step->from.rank, buffer_names[step->from.buffer], step->from.offset, step->to.rank,
                 buffer_names[step->to.buffer], step->to.offset, step->bytes);
+        if (step->rows != 1)
+            fprintf(out, " rows %" PRIu32 " stride %" PRIu64, step->rows, step->stride);
+        break;
+    case ZC_STEP_EXCHANGE:
+        fprintf(out, " %s+%" PRIu64 " %" PRIu64 " rows %" PRIu32 " stride %" PRIu64,
+                buffer_names[step->to.buffer], step->to.offset, step->bytes, step->rows,
+                step->stride);
         break;
     case ZC_STEP_SIGNAL:
     case ZC_STEP_WAIT:
@@ -53,11 +61,14 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out)
 
     fprintf(out,
             "plan %s %s ranks %" PRIu32 " rank %" PRIu32 " bytes %" PRIu64 " %s half %" PRIu32
-            " scratch %" PRIu64 " lanes %" PRIu32 "/%" PRIu32 " block %" PRIu64 " ready %s\n",
+            " scratch %" PRIu64 " lanes %" PRIu32 "/%" PRIu32 " block %" PRIu64 " ready %s",
             collective_names[request->collective], algorithm_names[request->algorithm],
             request->rank_count, request->rank, request->bytes, place_names[request->in_place],
             request->half, request->scratch_bytes, request->lanes, plan->lane_count,
             request->block_bytes, ready_names[request->released]);
+    if (request->node_ranks != 0)
+        fprintf(out, " nodes of %" PRIu32 " chunks %" PRIu32, request->node_ranks, request->chunks);
+    fputc('\n', out);
     for (uint32_t i = 0; i < plan->step_count; i++)
         print_step(&plan->steps[i], out);
 }
@@ -139,7 +150,30 @@ static struct zc_place place(struct reader *reader)
     return place;
 }
 
-static struct zc_step parse_step(struct reader *reader)
+/* In this rank's own memory. */
+static struct zc_place own_place(struct reader *reader, const struct zc_request *request)
+{
+    struct zc_place place = {.rank = request->rank};
+
+    place.buffer = (enum zc_buffer)NAME(reader, buffer_names, "a buffer");
+    expect(reader, "+");
+    place.offset = number(reader, INT64_MAX);
+    return place;
+}
+
+static uint64_t own_node(const struct zc_request *request)
+{
+    return request->node_ranks == 0 ? 0 : request->rank / request->node_ranks;
+}
+
+static void rows(struct reader *reader, struct zc_step *step)
+{
+    step->rows = number32(reader);
+    expect(reader, " stride ");
+    step->stride = number(reader, INT64_MAX / 4096);
+}
+
+static struct zc_step parse_step(struct reader *reader, const struct zc_request *request)
 {
     struct zc_step step = {0};
 
@@ -153,6 +187,17 @@ static struct zc_step parse_step(struct reader *reader)
         step.to = place(reader);
         expect(reader, " ");
         step.bytes = number(reader, INT64_MAX);
+        step.rows = 1;
+        if (match(reader, " rows "))
+            rows(reader, &step);
+    } else if (step.kind == ZC_STEP_EXCHANGE) {
+        step.to = own_place(reader, request);
+        expect(reader, " ");
+        step.bytes = number(reader, INT64_MAX);
+        expect(reader, " rows ");
+        rows(reader, &step);
+        step.from = step.to;
+        step.from.offset += own_node(request) * step.stride;
     } else {
         step.peer = number32(reader);
     }
@@ -192,6 +237,11 @@ static void parse_header(struct reader *reader, struct zc_plan *plan)
     request->block_bytes = number(reader, INT64_MAX);
     expect(reader, " ready ");
     request->released = NAME(reader, ready_names, "now or released") == 1;
+    if (match(reader, " nodes of ")) {
+        request->node_ranks = number32(reader);
+        expect(reader, " chunks ");
+        request->chunks = number32(reader);
+    }
     expect(reader, "\n");
 }
 
@@ -214,7 +264,7 @@ static zcta_status parse_into(struct zc_plan *plan, const char *source, size_t l
     parse_header(&reader, plan);
     while (reader.wanted == NULL && reader.at < reader.end) {
         line++;
-        plan->steps[plan->step_count] = parse_step(&reader);
+        plan->steps[plan->step_count] = parse_step(&reader, &plan->request);
         plan->step_count += reader.wanted == NULL;
     }
     if (reader.wanted != NULL) {

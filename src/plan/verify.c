@@ -42,12 +42,25 @@ struct queue {
     uint32_t signal_lane, signal_tick, wait_lane, wait_tick; /* the last of each */
 };
 
+/* A rank's coming to an exchange: its clock and its own row. Two at most are under way: nobody
+ * comes to the next but one before all have left this one. */
+struct post {
+    uint32_t *clock;
+    struct content row;
+    uint64_t bytes;
+};
+
+enum { POSTS = 2 };
+
 struct rank_state {
     uint32_t call;
     bool inside;
     uint32_t cursor[ZC_MAX_LANES];
     bool running[ZC_MAX_LANES];
-    uint64_t written; /* bytes written to its output in this call */
+    uint64_t written;           /* bytes written to its output in this call */
+    uint32_t posted, exchanged; /* exchanges it has come to, and left */
+    uint32_t posting_lane;      /* of the one that it is in */
+    struct post posts[POSTS];
 };
 
 struct verifier {
@@ -261,20 +274,122 @@ static void record_access(struct verifier *v, struct access access, const struct
         v->accesses[v->access_count++] = access;
 }
 
-static void run_copy(struct verifier *v, const struct zc_step *step, struct access access)
+/* Remembers the lane's clock with a new tick: what an access is compared by. */
+static bool take_snapshot(struct verifier *v, struct access *access)
 {
     if (!reserve(v, &v->snapshots, v->snapshot_count, &v->snapshot_capacity,
                  v->width * sizeof *v->snapshots))
-        return;
-    access.snapshot = v->snapshot_count++;
-    access.tick = tick(v, access.lane);
-    access.bytes = step->bytes;
-    memcpy(v->snapshots + (size_t)access.snapshot * v->width, clock_of(v, access.lane),
+        return false;
+    access->snapshot = v->snapshot_count++;
+    access->tick = tick(v, access->lane);
+    memcpy(v->snapshots + (size_t)access->snapshot * v->width, clock_of(v, access->lane),
            v->width * sizeof *v->snapshots);
+    return true;
+}
+
+static void run_copy(struct verifier *v, const struct zc_step *step, struct access access)
+{
+    if (!take_snapshot(v, &access))
+        return;
+    access.bytes = step->bytes;
+    for (uint32_t row = 0; row < step->rows && v->status == ZCTA_OK; row++) {
+        struct zc_place from = step->from, to = step->to;
+
+        from.offset += row * step->stride;
+        to.offset += row * step->stride;
+        record_access(v, access, &from, false);
+        record_access(v, access, &to, true);
+        content_copy(v, content_of(v, to.rank, to.buffer), to.offset,
+                     content_of(v, from.rank, from.buffer), from.offset, step->bytes);
+    }
+}
+
+/* ---- Exchanges ---- */
+
+/* The rank that is in this rank's place on node `node`. */
+static uint32_t partner(const struct zc_request *request, uint32_t node)
+{
+    const uint32_t size = zc_request_node_ranks(request);
+
+    return node * size + request->rank % size;
+}
+
+/* The rank has come: from now on its own row is read. */
+static void post(struct verifier *v, const struct zc_step *step, struct access access)
+{
+    struct rank_state *state = &v->state[access.actor];
+    struct post *made = &state->posts[state->posted % POSTS];
+
+    if (!take_snapshot(v, &access))
+        return;
+    access.bytes = step->bytes;
     record_access(v, access, &step->from, false);
-    record_access(v, access, &step->to, true);
-    content_copy(v, content_of(v, step->to.rank, step->to.buffer), step->to.offset,
-                 content_of(v, step->from.rank, step->from.buffer), step->from.offset, step->bytes);
+    made->bytes = step->bytes;
+    content_copy(v, &made->row, 0, content_of(v, access.actor, step->from.buffer),
+                 step->from.offset, step->bytes);
+    memcpy(made->clock, clock_of(v, access.lane), v->width * sizeof *made->clock);
+    state->posting_lane = access.lane;
+    state->posted++;
+}
+
+static bool all_have_come(const struct verifier *v, const struct zc_request *request)
+{
+    const uint32_t wanted = v->state[request->rank].exchanged + 1;
+
+    for (uint32_t node = 0; node < zc_request_nodes(request); node++)
+        if (v->state[partner(request, node)].posted < wanted)
+            return false;
+    return true;
+}
+
+/* All are there: their rows come in. */
+static void receive(struct verifier *v, const struct zc_request *request,
+                    const struct zc_step *step, struct access access)
+{
+    struct rank_state *state = &v->state[access.actor];
+    const uint32_t number = state->exchanged++;
+
+    for (uint32_t node = 0; node < step->rows; node++)
+        merge(v, clock_of(v, access.lane),
+              v->state[partner(request, node)].posts[number % POSTS].clock);
+    if (!take_snapshot(v, &access))
+        return;
+    access.bytes = step->bytes;
+    for (uint32_t node = 0; node < step->rows && v->status == ZCTA_OK; node++) {
+        const struct post *theirs = &v->state[partner(request, node)].posts[number % POSTS];
+        struct zc_place to = step->to;
+
+        to.offset += node * step->stride;
+        if (partner(request, node) == access.actor)
+            continue;
+        if (theirs->bytes != step->bytes)
+            defect(v, "call %u: rank %u, step %u exchanges another size than rank %u", access.call,
+                   access.actor, access.step, partner(request, node));
+        record_access(v, access, &to, true);
+        content_copy(v, content_of(v, to.rank, to.buffer), to.offset, &theirs->row, 0, step->bytes);
+    }
+}
+
+enum progress { STUCK, MOVED, PASSED };
+
+static enum progress run_exchange(struct verifier *v, const struct zc_step *step,
+                                  struct access access)
+{
+    const struct zc_request *request = &plan_of(v, access.call, access.actor)->request;
+    struct rank_state *state = &v->state[access.actor];
+
+    if (state->posted == state->exchanged) {
+        post(v, step, access);
+        return MOVED;
+    }
+    if (state->posting_lane != access.lane) {
+        defect(v, "call %u: rank %u is in two exchanges at once", access.call, access.actor);
+        return STUCK;
+    }
+    if (!all_have_come(v, request))
+        return STUCK;
+    receive(v, request, step, access);
+    return PASSED;
 }
 
 static struct queue *queue_of(struct verifier *v, uint32_t from, uint32_t to, uint32_t channel)
@@ -327,15 +442,20 @@ static bool advance_lane(struct verifier *v, uint32_t rank, uint32_t lane)
     struct rank_state *state = &v->state[rank];
     const struct zc_step *step = state->running[lane] ? next_step(v, rank, lane) : NULL;
     const uint32_t home = rank * v->lanes, here = home + lane;
+    const struct access access = {
+        .actor = rank, .call = state->call, .step = state->cursor[lane], .lane = here};
+    enum progress progress;
 
     if (step == NULL)
         return false;
     switch (step->kind) {
     case ZC_STEP_COPY:
-        run_copy(
-            v, step,
-            (struct access){
-                .actor = rank, .call = state->call, .step = state->cursor[lane], .lane = here});
+        run_copy(v, step, access);
+        break;
+    case ZC_STEP_EXCHANGE:
+        progress = run_exchange(v, step, access);
+        if (progress != PASSED)
+            return progress == MOVED;
         break;
     case ZC_STEP_SIGNAL:
         run_signal(v, queue_of(v, rank, step->peer, step->channel), here, rank);
@@ -427,6 +547,9 @@ static void report_stuck(struct verifier *v, uint32_t rank)
         if (step != NULL && step->kind == ZC_STEP_WAIT)
             defect(v, "call %u: rank %u, step %u waits for rank %u for ever", state->call, rank,
                    state->cursor[lane], step->peer);
+        else if (step != NULL && step->kind == ZC_STEP_EXCHANGE)
+            defect(v, "call %u: rank %u, step %u waits in an exchange for ever", state->call, rank,
+                   state->cursor[lane]);
     }
     defect(v, "call %u: rank %u cannot go on", state->call, rank);
 }
@@ -529,7 +652,8 @@ static bool same_request(const struct zc_request *a, const struct zc_request *b)
 {
     return a->collective == b->collective && a->algorithm == b->algorithm &&
            a->rank_count == b->rank_count && a->bytes == b->bytes && a->half == b->half &&
-           a->scratch_bytes == b->scratch_bytes && a->released == b->released;
+           a->scratch_bytes == b->scratch_bytes && a->released == b->released &&
+           a->node_ranks == b->node_ranks && a->chunks == b->chunks;
 }
 
 static void check_each(struct verifier *v)
@@ -564,6 +688,10 @@ static void allocate(struct verifier *v)
     v->contents = calloc(ranks * ZC_BUFFERS, sizeof *v->contents);
     v->enter_tick = calloc(calls * ranks, sizeof *v->enter_tick);
     v->leave_clock = calloc(calls * ranks * v->width, sizeof *v->leave_clock);
+    for (size_t i = 0; v->state != NULL && i < ranks * POSTS; i++)
+        if ((v->state[i / POSTS].posts[i % POSTS].clock = calloc(v->width, sizeof *v->clocks)) ==
+            NULL)
+            v->status = ZCTA_ERR_NO_MEMORY;
     if (v->clocks == NULL || v->state == NULL || v->queues == NULL || v->contents == NULL ||
         v->enter_tick == NULL || v->leave_clock == NULL)
         v->status = ZCTA_ERR_NO_MEMORY;
@@ -575,6 +703,10 @@ static void release(struct verifier *v)
         free(v->queues[i].clocks);
     for (size_t i = 0; v->contents != NULL && i < (size_t)v->ranks * ZC_BUFFERS; i++)
         free(v->contents[i].segments);
+    for (size_t i = 0; v->state != NULL && i < (size_t)v->ranks * POSTS; i++) {
+        free(v->state[i / POSTS].posts[i % POSTS].clock);
+        free(v->state[i / POSTS].posts[i % POSTS].row.segments);
+    }
     free(v->clocks);
     free(v->state);
     free(v->queues);

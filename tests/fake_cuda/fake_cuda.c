@@ -404,6 +404,24 @@ static zc_cu_result cuMemcpyAsync(zc_cu_pointer to, zc_cu_pointer from, size_t b
                                           .bytes = bytes});
 }
 
+static zc_cu_result cuMemcpy2DAsync(const struct zc_cu_copy_2d *rows, zc_cu_stream stream)
+{
+    int error = 0;
+
+    MAY_FAIL();
+    if (rows->from_type != ZC_CU_MEMORY_DEVICE || rows->to_type != ZC_CU_MEMORY_DEVICE ||
+        rows->width > rows->from_pitch || rows->width > rows->to_pitch)
+        return INVALID_VALUE;
+    for (size_t i = 0; i < rows->height && error == 0; i++)
+        error = enqueue(
+            stream,
+            &(struct item){.kind = COPY,
+                           .to = (void *)(uintptr_t)(rows->to + i * rows->to_pitch),
+                           .from = (const void *)(uintptr_t)(rows->from + i * rows->from_pitch),
+                           .bytes = rows->width});
+    return error;
+}
+
 /* Memory that is not pinned is copied before the call returns. */
 static zc_cu_result cuMemcpyHtoDAsync(zc_cu_pointer to, const void *from, size_t bytes,
                                       zc_cu_stream stream)

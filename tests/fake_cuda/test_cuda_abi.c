@@ -59,6 +59,17 @@ SAME(offsetof(union zc_cu_mem_op, value.address),
 SAME(offsetof(union zc_cu_mem_op, value.value),
      offsetof(CUstreamBatchMemOpParams, writeValue.value));
 
+SAME(ZC_CU_MEMORY_DEVICE, CU_MEMORYTYPE_DEVICE);
+SAME(sizeof(struct zc_cu_copy_2d), sizeof(CUDA_MEMCPY2D));
+SAME(offsetof(struct zc_cu_copy_2d, from_type), offsetof(CUDA_MEMCPY2D, srcMemoryType));
+SAME(offsetof(struct zc_cu_copy_2d, from), offsetof(CUDA_MEMCPY2D, srcDevice));
+SAME(offsetof(struct zc_cu_copy_2d, from_pitch), offsetof(CUDA_MEMCPY2D, srcPitch));
+SAME(offsetof(struct zc_cu_copy_2d, to_type), offsetof(CUDA_MEMCPY2D, dstMemoryType));
+SAME(offsetof(struct zc_cu_copy_2d, to), offsetof(CUDA_MEMCPY2D, dstDevice));
+SAME(offsetof(struct zc_cu_copy_2d, to_pitch), offsetof(CUDA_MEMCPY2D, dstPitch));
+SAME(offsetof(struct zc_cu_copy_2d, width), offsetof(CUDA_MEMCPY2D, WidthInBytes));
+SAME(offsetof(struct zc_cu_copy_2d, height), offsetof(CUDA_MEMCPY2D, Height));
+
 int main(void)
 {
     puts("as in cuda.h: all of it was compared when this was compiled");

@@ -37,6 +37,7 @@ enum {
     ZC_CU_STREAM_NON_BLOCKING = 1,
     ZC_CU_STREAM_CAPTURE_NONE = 0,
     ZC_CU_MEM_HOST_PORTABLE = 1,
+    ZC_CU_MEMORY_DEVICE = 2,
 
     ZC_CU_MEM_ALLOCATION_PINNED = 1,
     ZC_CU_MEM_HANDLE_POSIX_FD = 1,
@@ -68,6 +69,23 @@ struct zc_cu_allocation_prop {
 struct zc_cu_access {
     struct zc_cu_location location;
     int flags;
+};
+
+/* Rows of `width` bytes, `height` of them, a pitch apart on each side. */
+struct zc_cu_copy_2d {
+    size_t from_x, from_y;
+    int from_type;
+    const void *from_host;
+    zc_cu_pointer from;
+    void *from_array;
+    size_t from_pitch;
+    size_t to_x, to_y;
+    int to_type;
+    void *to_host;
+    zc_cu_pointer to;
+    void *to_array;
+    size_t to_pitch;
+    size_t width, height;
 };
 
 /* One member of the driver's union; both kinds of operation share it. */
@@ -138,6 +156,7 @@ union zc_cu_mem_op {
     X(cuMemcpyDtoHAsync, (void *to, zc_cu_pointer from, size_t bytes, zc_cu_stream stream), 3020)  \
     X(cuMemcpyAsync, (zc_cu_pointer to, zc_cu_pointer from, size_t bytes, zc_cu_stream stream),    \
       4000)                                                                                        \
+    X(cuMemcpy2DAsync, (const struct zc_cu_copy_2d *copy, zc_cu_stream stream), 3020)              \
     X(cuStreamCreate, (zc_cu_stream * stream, unsigned flags), 2000)                               \
     X(cuStreamDestroy, (zc_cu_stream stream), 4000)                                                \
     X(cuStreamSynchronize, (zc_cu_stream stream), 2000)                                            \

@@ -298,7 +298,7 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
     return op->kind == ZC_OP_WAIT ? emit_wait(e, lane, op) : emit_signal(e, lane, op);
 }
 
-static zcta_status emit_call(struct emission *e, uint32_t lane, const struct zc_op *op)
+static zcta_status emit_exchange(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     zcta_status status = mark_begun(e, lane);
 
@@ -306,7 +306,28 @@ static zcta_status emit_call(struct emission *e, uint32_t lane, const struct zc_
         e->team->runs[e->ticket % ZC_CUDA_RUNS].calls = true;
     if (status == ZCTA_OK)
         status = flush(e, lane);
-    return status == ZCTA_OK ? op->call.enqueue(op->call.data, e->streams[lane]) : status;
+    return status == ZCTA_OK ? op->exchange.enqueue(&op->exchange, e->streams[lane]) : status;
+}
+
+/* Rows go in one strided copy: the copy engines know such. */
+static zcta_status emit_copy(struct emission *e, uint32_t lane, const struct zc_op *op)
+{
+    const struct zc_cuda_driver *driver = e->team->device->driver;
+    const struct zc_cu_copy_2d rows = {.from_type = ZC_CU_MEMORY_DEVICE,
+                                       .from = (uintptr_t)op->copy.from,
+                                       .from_pitch = op->copy.stride,
+                                       .to_type = ZC_CU_MEMORY_DEVICE,
+                                       .to = (uintptr_t)op->copy.to,
+                                       .to_pitch = op->copy.stride,
+                                       .width = op->copy.bytes,
+                                       .height = op->copy.rows};
+
+    if (op->copy.rows == 1)
+        return driver_status(e,
+                             driver->cuMemcpyAsync((uintptr_t)op->copy.to, (uintptr_t)op->copy.from,
+                                                   op->copy.bytes, e->streams[lane]),
+                             "cuMemcpyAsync");
+    return driver_status(e, driver->cuMemcpy2DAsync(&rows, e->streams[lane]), "cuMemcpy2DAsync");
 }
 
 /* Ops of a lane other than 0: such lanes fork nothing. */
@@ -316,8 +337,8 @@ static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op
 
     if (op->kind == ZC_OP_WAIT || op->kind == ZC_OP_SIGNAL)
         return emit_flags(e, lane, op);
-    if (op->kind == ZC_OP_CALL)
-        return emit_call(e, lane, op);
+    if (op->kind == ZC_OP_EXCHANGE)
+        return emit_exchange(e, lane, op);
     status = flush(e, lane);
     if (status != ZCTA_OK)
         return status;
@@ -325,11 +346,7 @@ static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op
         return order(e, e->team->fork, lane, op->peer);
     if (op->kind == ZC_OP_JOIN)
         return order(e, e->team->joins[op->peer], op->peer, lane);
-    return driver_status(e,
-                         e->team->device->driver->cuMemcpyAsync((uintptr_t)op->copy.to,
-                                                                (uintptr_t)op->copy.from,
-                                                                op->copy.bytes, e->streams[lane]),
-                         "cuMemcpyAsync");
+    return emit_copy(e, lane, op);
 }
 
 static zcta_status emit_side_lane(struct emission *e, uint32_t lane)

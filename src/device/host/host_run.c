@@ -105,7 +105,10 @@ static bool step(struct run *run, uint32_t lane)
 
     switch (op->kind) {
     case ZC_OP_COPY:
-        zc_host_copy(op->copy.to, op->copy.from, op->copy.bytes, op->copy.streamed);
+        for (uint32_t row = 0; row < op->copy.rows; row++)
+            zc_host_copy((char *)op->copy.to + row * op->copy.stride,
+                         (const char *)op->copy.from + row * op->copy.stride, op->copy.bytes,
+                         op->copy.streamed);
         break;
     case ZC_OP_SIGNAL:
         raise_signal(op);
@@ -122,7 +125,7 @@ static bool step(struct run *run, uint32_t lane)
         if (!lane_ended(run, op->peer))
             return false;
         break;
-    case ZC_OP_CALL:
+    case ZC_OP_EXCHANGE:
         break; /* no library but this one moves the host's memory */
     }
     run->next[lane]++;

@@ -12,6 +12,8 @@ const struct zc_sim_cost zc_sim_cost_h200 = {
     .crossing_ns = 500,
     .copy_bytes_per_ns = 388,
     .local_bytes_per_ns = 1500,
+    .exchange_ns = 20000,
+    .network_bytes_per_ns = 48,
 };
 
 zcta_status zc_sim_create(const struct zc_sim_params *params, struct zc_sim **sim)

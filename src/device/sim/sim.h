@@ -13,12 +13,14 @@
 /* What things cost, in virtual time. */
 struct zc_sim_cost {
     const char *name;
-    double copy_ns;            /* a copy's start, in a stream */
-    double signal_ns;          /* sending one signal */
-    double wait_ns;            /* a wait that is already true */
-    double crossing_ns;        /* from a signal's sending to its being seen */
-    double copy_bytes_per_ns;  /* of one engine, in one direction, to a peer */
-    double local_bytes_per_ns; /* within one device */
+    double copy_ns;              /* a copy's start, in a stream */
+    double signal_ns;            /* sending one signal */
+    double wait_ns;              /* a wait that is already true */
+    double crossing_ns;          /* from a signal's sending to its being seen */
+    double copy_bytes_per_ns;    /* of one engine, in one direction, to a peer */
+    double local_bytes_per_ns;   /* within one device */
+    double exchange_ns;          /* an exchange's start, over the network */
+    double network_bytes_per_ns; /* of one rank's network card, in one direction */
 };
 
 /* NVLinked H200. Where the figures come from: docs/performance.md. */

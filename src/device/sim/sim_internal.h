@@ -21,6 +21,13 @@ struct zc_sim_memory {
     bool real;      /* false: addresses that nobody touches */
 };
 
+/* A rank's coming to an exchange. Two at most are under way, because nobody comes to the next but
+ * one before all have left this one. */
+struct zc_sim_post {
+    const char *row;
+    double time;
+};
+
 struct zc_sim_lane {
     uint32_t next;
     bool running;
@@ -37,10 +44,13 @@ struct zc_device {
     uint32_t head, count, capacity;
     bool started; /* the program at `head` has begun */
     struct zc_sim_lane lanes[ZC_SIM_MAX_LANES];
-    uint64_t ops_left; /* until it dies */
-    double time;       /* when its last program ended */
-    double out_free;   /* timed: when its engine towards peers is free */
-    double in_free;    /* timed: when its link from peers is free */
+    uint64_t ops_left;          /* until it dies */
+    double time;                /* when its last program ended */
+    double out_free;            /* timed: when its engine towards peers is free */
+    double in_free;             /* timed: when its link from peers is free */
+    uint32_t posted, exchanged; /* exchanges it has come to, and left */
+    uint32_t exchange_lane;     /* of the one that it is in */
+    struct zc_sim_post posts[2];
 };
 
 /* Lanes by time, the earliest first: a binary heap of global lanes. */

@@ -149,6 +149,20 @@ static const struct zc_op *next_op(const struct zc_device *rank, uint32_t lane)
     return &program_of(rank)->ops[rank->lanes[lane].next];
 }
 
+static struct zc_device *partner(const struct zc_device *rank,
+                                 const struct zc_op_exchange *exchange, uint32_t row)
+{
+    return &rank->sim->ranks[rank->rank + (row - exchange->own) * exchange->distance];
+}
+
+static bool all_have_come(const struct zc_device *rank, const struct zc_op_exchange *exchange)
+{
+    for (uint32_t row = 0; row < exchange->rows; row++)
+        if (partner(rank, exchange, row)->posted <= rank->exchanged)
+            return false;
+    return true;
+}
+
 static bool can_run(const struct zc_device *rank, uint32_t lane)
 {
     const struct zc_op *op;
@@ -159,24 +173,30 @@ static bool can_run(const struct zc_device *rank, uint32_t lane)
     op = next_op(rank, lane);
     if (op->kind == ZC_OP_WAIT)
         return reached(op);
+    if (op->kind == ZC_OP_EXCHANGE)
+        return rank->posted == rank->exchanged || all_have_come(rank, &op->exchange);
     return op->kind != ZC_OP_JOIN || lane_ended(rank, op->peer);
 }
 
-/* Half a copy at a time, so that who looks too early sees torn data. False: not yet all of it. */
+/* One half of every row at a time, so that who looks too early sees torn data. */
+static void copy_half(const struct zc_op *op, bool second)
+{
+    const size_t half = op->copy.bytes / 2, begin = second ? half : 0;
+
+    for (uint32_t row = 0; row < op->copy.rows; row++)
+        memcpy((char *)op->copy.to + row * op->copy.stride + begin,
+               (const char *)op->copy.from + row * op->copy.stride + begin,
+               second ? op->copy.bytes - half : half);
+}
+
+/* False: not yet all of it. */
 static bool run_copy(struct zc_device *rank, struct zc_sim_lane *lane, const struct zc_op *op)
 {
-    const size_t half = op->copy.bytes / 2;
-
     if (!rank->sim->params.moves_data)
         return true;
-    if (!lane->half_copied) {
-        memcpy(op->copy.to, op->copy.from, half);
-        lane->half_copied = true;
-        return false;
-    }
-    memcpy((char *)op->copy.to + half, (const char *)op->copy.from + half, op->copy.bytes - half);
-    lane->half_copied = false;
-    return true;
+    copy_half(op, lane->half_copied);
+    lane->half_copied = !lane->half_copied;
+    return !lane->half_copied;
 }
 
 static void time_copy(struct zc_device *rank, struct zc_sim_lane *lane, const struct zc_op *op)
@@ -188,14 +208,14 @@ static void time_copy(struct zc_device *rank, struct zc_sim_lane *lane, const st
     double begin = lane->time + cost->copy_ns;
 
     if (from == to) {
-        lane->time = begin + (double)op->copy.bytes / cost->local_bytes_per_ns;
+        lane->time = begin + (double)op->copy.bytes * op->copy.rows / cost->local_bytes_per_ns;
         return;
     }
     if (begin < source->out_free)
         begin = source->out_free;
     if (begin < target->in_free)
         begin = target->in_free;
-    lane->time = begin + (double)op->copy.bytes / cost->copy_bytes_per_ns;
+    lane->time = begin + (double)op->copy.bytes * op->copy.rows / cost->copy_bytes_per_ns;
     source->out_free = target->in_free = lane->time;
 }
 
@@ -227,6 +247,54 @@ static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const str
     lane->time += rank->sim->params.cost->wait_ns;
 }
 
+/* The rank has come. Whoever was the last to come lets the others go on. */
+static void post(struct zc_device *rank, uint32_t lane, const struct zc_op_exchange *exchange)
+{
+    rank->posts[rank->posted % 2] =
+        (struct zc_sim_post){.row = (const char *)exchange->base + exchange->own * exchange->stride,
+                             .time = rank->lanes[lane].time};
+    rank->posted++;
+    rank->exchange_lane = lane;
+    if (!rank->sim->params.timed || !all_have_come(rank, exchange))
+        return;
+    for (uint32_t row = 0; row < exchange->rows; row++) {
+        const struct zc_device *other = partner(rank, exchange, row);
+
+        heap_push(rank->sim, global_lane(other, other->exchange_lane));
+    }
+}
+
+/* All rows come in; it takes as long as the card is busy once the last rank has come. */
+static void receive(struct zc_device *rank, struct zc_sim_lane *lane,
+                    const struct zc_op_exchange *exchange)
+{
+    const struct zc_sim_params *params = &rank->sim->params;
+    const uint32_t number = rank->exchanged++ % 2;
+
+    for (uint32_t row = 0; row < exchange->rows; row++) {
+        const struct zc_sim_post *theirs = &partner(rank, exchange, row)->posts[number];
+
+        if (params->moves_data && row != exchange->own)
+            memcpy((char *)exchange->base + row * exchange->stride, theirs->row, exchange->bytes);
+        if (lane->time < theirs->time)
+            lane->time = theirs->time;
+    }
+    if (params->timed)
+        lane->time += params->cost->exchange_ns + (double)exchange->bytes * (exchange->rows - 1) /
+                                                      params->cost->network_bytes_per_ns;
+}
+
+/* False: the rank has only come. */
+static bool run_exchange(struct zc_device *rank, uint32_t lane, const struct zc_op *op)
+{
+    if (rank->posted == rank->exchanged) {
+        post(rank, lane, &op->exchange);
+        return false;
+    }
+    receive(rank, &rank->lanes[lane], &op->exchange);
+    return true;
+}
+
 /* Runs the next op of a lane that can run. */
 static void run_op(struct zc_device *rank, uint32_t index)
 {
@@ -255,8 +323,10 @@ static void run_op(struct zc_device *rank, uint32_t index)
         if (lane->time < rank->lanes[op->peer].time)
             lane->time = rank->lanes[op->peer].time;
         break;
-    case ZC_OP_CALL:
-        break; /* nobody makes such a program for the simulator */
+    case ZC_OP_EXCHANGE:
+        if (!run_exchange(rank, index, op))
+            return;
+        break;
     }
     lane->next++;
 }

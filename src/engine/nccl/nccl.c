@@ -93,13 +93,14 @@ static void nccl_forget(struct zc_engine *engine, const void *base)
 
 /* ---- Preparing ---- */
 
-/* The op of a program: what the device calls between its marks. */
-static zcta_status enqueue(void *data, zcta_stream stream)
+/* What the device calls between a program's marks. */
+static zcta_status enqueue(const struct zc_op_exchange *exchange, zcta_stream stream)
 {
-    const struct zc_prepared *prepared = data;
+    const struct zc_prepared *prepared = exchange->data;
 
     return zc_nccl_comm_all_gather(prepared->engine->comms[prepared->no_sm ? NO_SM : KERNELS],
-                                   prepared->share, prepared->recv, prepared->bytes, stream);
+                                   (const char *)exchange->base + exchange->own * exchange->stride,
+                                   exchange->base, exchange->bytes, stream);
 }
 
 /* The own share to its place, and the call, on lane `lane`. */
@@ -109,16 +110,25 @@ static void fill_program(const struct zc_prepared *prepared, uint32_t lane,
     uint32_t count = 0;
 
     if (prepared->share != prepared->send)
-        program->ops[count++] = (struct zc_op){
-            .kind = ZC_OP_COPY,
-            .copy = {.to = prepared->share, .from = prepared->send, .bytes = prepared->bytes}};
+        program->ops[count++] = (struct zc_op){.kind = ZC_OP_COPY,
+                                               .copy = {.to = prepared->share,
+                                                        .from = prepared->send,
+                                                        .bytes = prepared->bytes,
+                                                        .rows = 1}};
     if (lane > 0) {
         program->ops[count++] = (struct zc_op){.kind = ZC_OP_FORK, .peer = lane};
         program->ops[count++] = (struct zc_op){.kind = ZC_OP_JOIN, .peer = lane};
         program->lane_begin[lane] = count;
     }
-    program->ops[count++] =
-        (struct zc_op){.kind = ZC_OP_CALL, .call = {.enqueue = enqueue, .data = (void *)prepared}};
+    program->ops[count++] = (struct zc_op){.kind = ZC_OP_EXCHANGE,
+                                           .exchange = {.enqueue = enqueue,
+                                                        .data = (void *)prepared,
+                                                        .base = prepared->recv,
+                                                        .bytes = prepared->bytes,
+                                                        .stride = prepared->bytes,
+                                                        .rows = prepared->engine->group.count,
+                                                        .own = prepared->engine->group.self,
+                                                        .distance = 1}};
     program->lane_begin[lane + 1] = count;
 }
 
