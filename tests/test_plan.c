@@ -78,6 +78,26 @@ static void plans_are_right_for_large_teams(void **state)
             }
 }
 
+/* Over several nodes: every way to split the ranks, chunks that divide the share or not, and more
+ * chunks than lanes or bytes. */
+static void plans_over_nodes_are_right(void **state)
+{
+    static const uint32_t chunks[] = {0, 1, 3, 16};
+
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 16; ranks++)
+        for (uint32_t size = 1; size <= ranks; size++)
+            for (uint32_t variant = 0; variant < 16 && ranks % size == 0; variant++) {
+                struct zc_request request =
+                    usual_request(ZC_ALGORITHM_BY_NODES, ranks, sizes[variant % 6], variant & 1);
+
+                request.node_ranks = size;
+                request.chunks = chunks[variant / 4];
+                request.lanes = variant & 2 ? 16 : 2;
+                expect_right(&request, 3);
+            }
+}
+
 static void expect_pair_right(struct zc_request first, struct zc_request second)
 {
     struct team_plans teams[4];
@@ -176,6 +196,9 @@ static void a_request_that_names_no_plan_is_refused(void **state)
     EXPECT_REFUSED(bad.algorithm = ZC_ALGORITHMS);
     EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_PUSH_BACK, bad.rank_count = 1));
     EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_SCRATCH_PULL, bad.scratch_bytes = 63));
+    EXPECT_REFUSED(bad.node_ranks = 2);
+    EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_BY_NODES, bad.node_ranks = 3));
+    EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_BY_NODES, bad.node_ranks = 8));
 #undef EXPECT_REFUSED
 }
 
@@ -230,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_are_right_for_every_team_size_to_17),
         cmocka_unit_test(plans_are_right_for_large_teams),
+        cmocka_unit_test(plans_over_nodes_are_right),
         cmocka_unit_test(different_collectives_follow_each_other_on_the_same_buffers),
         cmocka_unit_test(released_calls_are_right_among_others),
         cmocka_unit_test(a_request_that_names_no_plan_is_refused),

@@ -149,6 +149,16 @@ static void run_calls(struct team *team, uint64_t seed)
     }
 }
 
+/* The ranks of a node: one of the numbers that divide the ranks. */
+static uint32_t some_divisor(uint32_t ranks, uint64_t draw)
+{
+    uint32_t divisor = 1 + (uint32_t)(draw % ranks);
+
+    while (ranks % divisor != 0)
+        divisor--;
+    return divisor;
+}
+
 static void bytes_are_right_under_any_interleaving(void **state)
 {
     static const uint64_t sizes[] = {1, 2, 33, 1000};
@@ -162,6 +172,11 @@ static void bytes_are_right_under_any_interleaving(void **state)
 
         request.lanes = 1 + seed / 7 % 2;
         request.block_bytes = seed / 11 % 2 == 0 ? 0 : 10;
+        if (request.algorithm == ZC_ALGORITHM_BY_NODES) {
+            request.node_ranks = some_divisor(request.rank_count, seed / 13);
+            request.chunks = 1 + (uint32_t)(seed / 17 % 3);
+            request.lanes = request.chunks;
+        }
         make_team(&team, request, seed);
         run_calls(&team, seed);
         free_team(&team);

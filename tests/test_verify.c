@@ -222,6 +222,60 @@ static void waiting_before_signalling_is_a_deadlock(void **state)
     expect_caught(&f, "for ever");
 }
 
+/* ---- Over several nodes ---- */
+
+static void setup_nodes(struct fixture *f, bool in_place)
+{
+    struct zc_request request = usual_request(ZC_ALGORITHM_BY_NODES, 6, BYTES, in_place);
+
+    memset(f, 0, sizeof *f);
+    request.node_ranks = 2;
+    request.chunks = 2;
+    for (uint32_t i = 0; i < 3; i++)
+        make_plans(&f->calls[i], request);
+}
+
+static void exchanges_that_go_wrong_are_caught(void **state)
+{
+    struct fixture f;
+    struct zc_plan *plan;
+
+    (void)state;
+    setup_nodes(&f, true);
+    assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_OK);
+    teardown(&f);
+    /* A rank that does not come, or comes once too often. */
+    setup_nodes(&f, true);
+    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_EXCHANGE, 1));
+    expect_caught(&f, "");
+    setup_nodes(&f, true);
+    drop(f.calls[2].plans[4], find_step(&f, 4, ZC_STEP_EXCHANGE, 1));
+    expect_caught(&f, "");
+    /* One of another size. */
+    setup_nodes(&f, true);
+    f.calls[0].plans[4]->steps[find_step(&f, 4, ZC_STEP_EXCHANGE, 1)].bytes -= 1;
+    expect_caught(&f, "another size");
+    /* Pushed before the rows are there. */
+    setup_nodes(&f, true);
+    plan = f.calls[0].plans[3];
+    move(plan, find_step(&f, 3, ZC_STEP_FORK, 0), 0);
+    move(plan, find_step(&f, 3, ZC_STEP_COPY, 0), 1);
+    expect_caught(&f, "");
+    /* A row too few. */
+    setup_nodes(&f, true);
+    f.calls[0].plans[3]->steps[find_step(&f, 3, ZC_STEP_COPY, 1)].rows -= 1;
+    expect_caught(&f, "without the right bytes");
+    /* Rows that lie elsewhere. */
+    setup_nodes(&f, true);
+    f.calls[0].plans[3]->steps[find_step(&f, 3, ZC_STEP_COPY, 1)].stride -= 1;
+    expect_caught(&f, "");
+    /* The own share is not yet in its row. */
+    setup_nodes(&f, false);
+    plan = f.calls[0].plans[5];
+    move(plan, find_step(&f, 5, ZC_STEP_COPY, 0), find_step(&f, 5, ZC_STEP_EXCHANGE, 0));
+    expect_caught(&f, "");
+}
+
 static void a_shifted_offset_is_caught(void **state)
 {
     struct fixture f;
@@ -471,6 +525,7 @@ int main(void)
         cmocka_unit_test(a_copy_before_its_wait_is_caught),
         cmocka_unit_test(scratch_halves_that_do_not_alternate_are_a_race),
         cmocka_unit_test(waiting_before_signalling_is_a_deadlock),
+        cmocka_unit_test(exchanges_that_go_wrong_are_caught),
         cmocka_unit_test(a_shifted_offset_is_caught),
         cmocka_unit_test(a_copy_that_is_too_short_is_caught),
         cmocka_unit_test(a_copy_out_of_bounds_is_caught),

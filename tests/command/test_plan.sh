@@ -69,6 +69,18 @@ check "two H200 reach what was measured: 385 to 395 GB/s a direction" between "$
 plan -n 8 --bytes 1M --simulate --check
 check "both at once" is "$status $(grep -c -e '^check: OK' -e '^simulated' "$scratch/out")" "0 2"
 
+# ---- Over several nodes ----
+
+plan -n 12 --node-ranks 4 --bytes 48K --check
+check "3 nodes of 4: proved" says out "check: OK"
+plan -n 64 --node-ranks 8 --bytes 512M --in-place --chunks 1 --simulate
+whole=$(value time)
+plan -n 64 --node-ranks 8 --bytes 512M --in-place --chunks 8 --simulate
+check "in chunks both levels run at once" between "$(value time)" 1 "$(awk -v t="$whole" 'BEGIN { print t * 0.8 }')"
+plan -n 8192 --node-ranks 8 --bytes 8G --in-place --chunks 4 --simulate
+check "1024 nodes of 8: status 0" is "$status" 0
+check "1024 nodes of 8: no faster than the network cards" between "$(value algbw)" 100 384
+
 # ---- Mistakes ----
 
 wrong() {
@@ -86,6 +98,8 @@ wrong --rank all_gather -n 4 --rank 4
 wrong --ranks all_gather -n 0
 wrong --bytes all_gather --bytes 1.5M
 wrong --algorithm all_gather --algorithm ring
+wrong --node-ranks all_gather -n 6 --bytes 6K --node-ranks 4
+wrong direct-push all_gather -n 6 --bytes 6K --node-ranks 3 --algorithm direct-push
 wrong flags all_gather --algorithm flags
 wrong scratch all_gather --bytes 1G --algorithm scratch-pull
 

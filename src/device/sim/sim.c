@@ -46,8 +46,11 @@ void zc_sim_destroy(struct zc_sim *sim)
 {
     if (sim == NULL)
         return;
-    for (uint32_t i = 0; sim->ranks != NULL && i < sim->params.rank_count; i++)
+    for (uint32_t i = 0; sim->ranks != NULL && i < sim->params.rank_count; i++) {
         free(sim->ranks[i].queue);
+        free(sim->ranks[i].posts[0].row);
+        free(sim->ranks[i].posts[1].row);
+    }
     free(sim->ranks);
     free(sim->heap.lanes);
     free(sim->memories);

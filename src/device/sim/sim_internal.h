@@ -24,7 +24,8 @@ struct zc_sim_memory {
 /* A rank's coming to an exchange. Two at most are under way, because nobody comes to the next but
  * one before all have left this one. */
 struct zc_sim_post {
-    const char *row;
+    char *
+        row; /* where data moves: a copy of its row, as the network takes it. NULL: none could be */
     double time;
 };
 

@@ -250,9 +250,16 @@ static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const str
 /* The rank has come. Whoever was the last to come lets the others go on. */
 static void post(struct zc_device *rank, uint32_t lane, const struct zc_op_exchange *exchange)
 {
-    rank->posts[rank->posted % 2] =
-        (struct zc_sim_post){.row = (const char *)exchange->base + exchange->own * exchange->stride,
-                             .time = rank->lanes[lane].time};
+    struct zc_sim_post *made = &rank->posts[rank->posted % 2];
+
+    made->time = rank->lanes[lane].time;
+    if (rank->sim->params.moves_data) {
+        free(made->row);
+        made->row = malloc(exchange->bytes);
+        if (made->row != NULL)
+            memcpy(made->row, (const char *)exchange->base + exchange->own * exchange->stride,
+                   exchange->bytes);
+    }
     rank->posted++;
     rank->exchange_lane = lane;
     if (!rank->sim->params.timed || !all_have_come(rank, exchange))
@@ -274,7 +281,7 @@ static void receive(struct zc_device *rank, struct zc_sim_lane *lane,
     for (uint32_t row = 0; row < exchange->rows; row++) {
         const struct zc_sim_post *theirs = &partner(rank, exchange, row)->posts[number];
 
-        if (params->moves_data && row != exchange->own)
+        if (theirs->row != NULL && row != exchange->own)
             memcpy((char *)exchange->base + row * exchange->stride, theirs->row, exchange->bytes);
         if (lane->time < theirs->time)
             lane->time = theirs->time;
