@@ -95,6 +95,11 @@ static void plans_over_nodes_are_right(void **state)
                 request.chunks = chunks[variant / 4];
                 request.lanes = variant & 2 ? 16 : 2;
                 expect_right(&request, 3);
+                request.collective = ZC_COLLECTIVE_BARRIER;
+                request.algorithm = ZC_ALGORITHM_FLAGS;
+                request.bytes = 0;
+                request.scratch_bytes = 128;
+                expect_right(&request, 3);
             }
 }
 

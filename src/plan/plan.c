@@ -222,6 +222,15 @@ void zc_plan_join(struct zc_plan *plan, uint32_t lane)
     append(plan, &(struct zc_step){.kind = ZC_STEP_JOIN, .peer = lane});
 }
 
+void zc_plan_with_node(struct zc_plan *plan, enum zc_channel channel, zc_plan_flag_fn *flag)
+{
+    const struct zc_request *request = &plan->request;
+    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
+
+    for (uint32_t i = 1; i < size; i++)
+        flag(plan, 0, request->rank - position + (position + i) % size, channel);
+}
+
 /* ---- Well formed in itself ---- */
 
 /* `place` is the first of `rows` rows. */
@@ -273,10 +282,11 @@ static const char *exchange_defect(const struct zc_request *request, const struc
         defect = "has not a row for each node";
     if (defect == NULL && step->bytes == 0)
         defect = "exchanges nothing";
-    if (defect == NULL && (step->to.rank != request->rank || step->to.buffer != ZC_RECV ||
-                           step->from.rank != request->rank || step->from.buffer != ZC_RECV ||
-                           step->from.offset != step->to.offset + node * step->stride))
-        defect = "exchanges something else than its own row in its own output";
+    if (defect == NULL &&
+        (step->to.rank != request->rank || step->to.buffer == ZC_SEND ||
+         step->from.rank != request->rank || step->from.buffer != step->to.buffer ||
+         step->from.offset != step->to.offset + node * step->stride))
+        defect = "exchanges something else than its own row in its own memory";
     return defect;
 }
 

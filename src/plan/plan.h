@@ -153,6 +153,10 @@ void zc_plan_exchange(struct zc_plan *plan, uint32_t lane, struct zc_place to, u
                       uint64_t stride);
 void zc_plan_signal(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
 void zc_plan_wait(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
+/* On lane 0, to or from every other rank of this rank's node: the next one first. */
+typedef void zc_plan_flag_fn(struct zc_plan *plan, uint32_t lane, uint32_t peer,
+                             enum zc_channel channel);
+void zc_plan_with_node(struct zc_plan *plan, enum zc_channel channel, zc_plan_flag_fn *flag);
 void zc_plan_fork(struct zc_plan *plan, uint32_t lane);
 void zc_plan_join(struct zc_plan *plan, uint32_t lane);
 

@@ -165,17 +165,6 @@ static void push_rows(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint
     }
 }
 
-/* To or from every other rank of the node. */
-static void with_node(struct zc_plan *plan, enum zc_channel channel,
-                      void (*step)(struct zc_plan *, uint32_t, uint32_t, enum zc_channel))
-{
-    const struct zc_request *request = &plan->request;
-    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
-
-    for (uint32_t i = 1; i < size; i++)
-        step(plan, 0, request->rank - position + (position + i) % size, channel);
-}
-
 /* Over several nodes: each rank exchanges its share with the ranks of its position on the other
  * nodes, so that every network card works, and pushes what it then has to the ranks of its own
  * node. In chunks: while one is pushed, on a lane of its own, the next is under way on the network.
@@ -189,7 +178,7 @@ void zc_plan_by_nodes(struct zc_plan *plan)
     const uint64_t chunk = (request->bytes + chunks - 1) / chunks;
     uint32_t lane = 0;
 
-    with_node(plan, ZC_CHANNEL_READY, zc_plan_signal);
+    zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_signal);
     if (!request->in_place)
         copy_own(plan, 0, 0, request->bytes);
     for (uint64_t offset = 0; offset < request->bytes; offset += chunk) {
@@ -200,13 +189,13 @@ void zc_plan_by_nodes(struct zc_plan *plan)
                              zc_at(request->rank, ZC_RECV, position * request->bytes + offset),
                              bytes, size * request->bytes);
         if (offset == 0)
-            with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
+            zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
         if (left > chunk && size > 1)
             zc_plan_fork(plan, ++lane);
         push_rows(plan, left > chunk ? lane : 0, offset, bytes);
     }
     for (uint32_t i = 1; i <= lane; i++)
         zc_plan_join(plan, i);
-    with_node(plan, ZC_CHANNEL_DONE, zc_plan_signal);
-    with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
+    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_signal);
+    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
 }

@@ -1,12 +1,25 @@
 /* The barrier: everybody tells everybody, and waits for everybody. */
 #include "plan/plan.h"
 
+enum { EXCHANGED_BYTES = 8 }; /* what an exchange carries that only has to take place */
+
+/* Over several nodes: when all of a node are there, one word each goes over the network; when that
+ * has come back, all of the node are told. */
+static void cross_nodes(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+
+    zc_plan_exchange(plan, 0,
+                     zc_at(request->rank, ZC_SCRATCH, request->half * request->scratch_bytes),
+                     EXCHANGED_BYTES, EXCHANGED_BYTES);
+    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_signal);
+    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
+}
+
 void zc_plan_flags(struct zc_plan *plan)
 {
-    const uint32_t ranks = plan->request.rank_count, rank = plan->request.rank;
-
-    for (uint32_t step = 1; step < ranks; step++)
-        zc_plan_signal(plan, 0, (rank + step) % ranks, ZC_CHANNEL_READY);
-    for (uint32_t step = 1; step < ranks; step++)
-        zc_plan_wait(plan, 0, (rank + ranks - step) % ranks, ZC_CHANNEL_READY);
+    zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_signal);
+    zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
+    if (zc_request_nodes(&plan->request) > 1)
+        cross_nodes(plan);
 }
