@@ -31,6 +31,8 @@ static void run_rank(const zcta_init_params *given, const struct ranks_options *
     params.device = options->device == ZCTA_DEVICE_AUTO ? ZCTA_DEVICE_HOST : options->device;
     params.timeout_ns = timeout_of(options);
     params.check = options->check;
+    if (options->node_ranks != 0)
+        params.node = 1 + params.rank / options->node_ranks;
     params.error = &error;
     status = zcta_init(&params, &context);
     if (status != ZCTA_OK && options->may_fail_to_init)

@@ -49,11 +49,12 @@
  * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;
  * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
- * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback.
- * Of GPUs: every signal between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow
- * no data stream writes, where the driver has them (before CUDA 13.1). Of NCCL:
- * ZEROCTA_NCCL_LIBRARY names the library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of
- * `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless it is set; see docs/nccl.md.
+ * secret, ZEROCTA_NODE is a number that sets this rank's node apart from others, ZEROCTA_PORT
+ * overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback. Of GPUs: every signal
+ * between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow no data stream
+ * writes, where the driver has them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the
+ * library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL
+ * sets NCCL_NVLS_ENABLE=0 unless it is set; see docs/nccl.md.
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
@@ -166,6 +167,8 @@ typedef struct zcta_init_params {
     zcta_error *error;   /* if not NULL, filled when zcta_init() fails */
     uint32_t gpu;        /* CUDA: 1 + the GPU's ordinal; 0: the one that the calling thread's
                             current CUDA context is on, else the local rank modulo the GPUs */
+    uint64_t node;       /* ranks that say different numbers do not map each other's memory, as if
+                            they were on different machines; 0: ZEROCTA_NODE, or none said */
 } zcta_init_params;
 
 /* Joins the job. Collective over the world. `params` may be NULL: all from the environment.
@@ -284,12 +287,14 @@ ZCTA_API zcta_status zcta_window_free(zcta_window **window);
 
 ZCTA_API void *zcta_window_base(const zcta_window *window);   /* this rank's part; NULL for NULL */
 ZCTA_API size_t zcta_window_bytes(const zcta_window *window); /* one rank's part; 0 for NULL */
-/* That rank's part, mapped here; `rank` counts in the window's team. NULL if there is none. */
+/* That rank's part, mapped here; `rank` counts in the window's team. NULL if there is none, or if
+ * the rank is on another node. */
 ZCTA_API void *zcta_window_peer(const zcta_window *window, uint32_t rank);
 
 /* The contiguous view: all ranks' parts one behind the other, *stride bytes apart (the part's size
  * rounded up to a page), to read everybody's data with no copy. Local; made on the first call,
- * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory), ERR_SYSTEM. */
+ * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory, or ranks on other
+ * nodes), ERR_SYSTEM. */
 ZCTA_API zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride);
 
 /* ---- Collectives ---- */

@@ -111,7 +111,8 @@ static zcta_status locate_outputs(zcta_team *team, const struct zc_call_key *key
                                 "rank %" PRIu32 " has no part in the window of recv, which belongs "
                                 "to team %s; allocate it on a team that has all these ranks",
                                 team->ranks[i], zc_team_title(owner));
-        outputs[i] = (char *)zcta_window_peer(buffers->recv_window, at) + buffers->recv_offset;
+        if (zc_group_reaches(&team->group, i))
+            outputs[i] = (char *)zcta_window_peer(buffers->recv_window, at) + buffers->recv_offset;
     }
     return ZCTA_OK;
 }
@@ -136,6 +137,9 @@ static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key 
                              .bytes = key->bytes,
                              .in_place = in_place,
                              .shared_gpu = team->shared_gpu,
+                             .node_ranks = team->node_ranks == ZC_UNEVEN ? 0 : team->node_ranks,
+                             .uneven_nodes = team->node_ranks == ZC_UNEVEN,
+                             .position_shared = team->position_shared,
                              .policy =
                                  key->policy == ZCTA_POLICY_UNSET ? team->policy : key->policy,
                              .engine = engine_of(team, key)};
@@ -145,14 +149,15 @@ static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key 
 static const char *telling_reason(const struct zc_facts *facts, const zcta_report *report)
 {
     const bool nccl = facts->engine == ZCTA_ENGINE_NCCL;
-    const char *wanted = !nccl                                  ? "ce/direct-push"
-                         : facts->policy == ZCTA_POLICY_DEFAULT ? "nccl/kernels"
+    const char *wanted = !nccl && (facts->node_ranks != 0 || facts->uneven_nodes) ? "ce/by-nodes"
+                         : !nccl                                                  ? "ce/direct-push"
+                         : facts->policy == ZCTA_POLICY_DEFAULT                   ? "nccl/kernels"
                                                                 : "nccl/copy-engine";
 
     for (uint32_t i = 0; i < report->path_count; i++)
         if (strcmp(report->paths[i].path, wanted) == 0)
             return report->paths[i].reason;
-    return "there is none";
+    return report->paths[0].reason;
 }
 
 static zcta_status fail_choice(zcta_team *team, const struct zc_facts *facts,
@@ -181,14 +186,23 @@ static zcta_status check_buffers(zcta_team *team, const struct zc_call_key *key,
     return status;
 }
 
-/* The engine of the path that was chosen. */
-static zcta_status take_engine(zcta_team *team, struct zc_settled *settled)
+/* The engine of the path that was chosen, and what our plans need of NCCL's between nodes. */
+static zcta_status take_engine(zcta_team *team, struct zc_settled *settled, struct zc_call *call)
 {
     const bool nccl = (uint32_t)settled->path >= ZC_ALGORITHMS;
+    struct zc_engine *engine = NULL;
+    zcta_status status = ZCTA_OK;
 
+    settled->crosses = !nccl && team->node_ranks != 0;
+    if (nccl || settled->crosses)
+        status = zc_team_nccl(team, &engine);
+    if (settled->crosses) {
+        call->exchange = zc_nccl_exchange;
+        call->exchange_data = engine;
+    }
     settled->ops = nccl ? &zc_engine_nccl : &zc_engine_ce;
-    settled->engine = team->ce;
-    return nccl ? zc_team_nccl(team, &settled->engine) : ZCTA_OK;
+    settled->engine = nccl ? engine : team->ce;
+    return status;
 }
 
 static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buffers,
@@ -213,7 +227,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     settled->fallback = settled->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
     call.no_sm = choice.path == ZC_PATH_NCCL_NO_SM;
     call.request = zc_select_request(&facts, choice.path, team->group.self);
-    status = take_engine(team, settled);
+    status = take_engine(team, settled, &call);
     return status == ZCTA_OK ? settled->ops->prepare(settled->engine, &call, &settled->prepared)
                              : status;
 }
@@ -385,11 +399,13 @@ static void tell_first_use(zcta_team *team, const struct zc_settled *settled, en
            team->group.count, settled->key.bytes, zc_path_name(path),
            nccl ? "NCCL's" : team->context->caps.signals,
            path == ZC_PATH_NCCL_KERNELS ? "SMs"
+           : settled->crosses           ? "SMs between the nodes"
            : settled->sms               ? "SMs for the own share"
                                         : "0 SMs");
     if (settled->fallback)
         zc_log(diag, ZC_LOG_WARN, "%s [Fallback]: %s", zc_collective_title(settled->key.collective),
                path == ZC_PATH_NCCL_KERNELS ? "NCCL takes its kernels"
+               : settled->crosses           ? "NCCL takes its kernels between the nodes"
                                             : "the copy within this rank's device needs SMs");
 }
 
@@ -449,7 +465,10 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_str
 
     if (status != ZCTA_OK || settled->prepared == NULL)
         return status;
-    status = settled->ops->run(settled->engine, settled->prepared, stream);
+    if (settled->crosses)
+        status = zc_nccl_join_nodes(team->nccl, team->node_ranks, stream);
+    if (status == ZCTA_OK)
+        status = settled->ops->run(settled->engine, settled->prepared, stream);
     if (status == ZCTA_OK)
         count_run(team, settled);
     return end(team, settled, status);

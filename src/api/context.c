@@ -9,6 +9,26 @@
 
 enum { DEFAULT_TIMEOUT_S = 30, MAX_TIMEOUT_S = 86400 };
 
+/* Of the one round before there are teams, whose tags are hashes. */
+#define NODES_TAG UINT64_C(1)
+
+static zcta_status node_of(struct zc_diag *diag, const zcta_init_params *params, uint64_t *node)
+{
+    const char *text = getenv("ZEROCTA_NODE");
+    char *end = NULL;
+
+    *node = params->node;
+    if (params->node != 0 || text == NULL)
+        return ZCTA_OK;
+    errno = 0;
+    *node = strtoull(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || text[0] == '-')
+        return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                       "ZEROCTA_NODE is '%.40s'; give a number, the same on all ranks of a node",
+                       text);
+    return ZCTA_OK;
+}
+
 static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *timeout_ns)
 {
     const char *text = getenv("ZEROCTA_TIMEOUT");
@@ -41,6 +61,9 @@ static zcta_status settle_parameters(zcta_context *context, zcta_init_params *pa
     if (status != ZCTA_OK)
         return status;
     context->diag.rank = context->job.rank;
+    status = node_of(&context->diag, params, &context->node);
+    if (status != ZCTA_OK)
+        return status;
     context->gone = calloc(context->job.rank_count, sizeof *context->gone);
     if (context->gone == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
@@ -97,6 +120,44 @@ static zcta_status open_device(zcta_context *context, const zcta_init_params *pa
                    (int)params->device);
 }
 
+/* Everybody's node; kept only if there are several. */
+static zcta_status learn_nodes(zcta_context *context)
+{
+    const uint32_t count = context->job.rank_count;
+    uint64_t *nodes = calloc(count, sizeof *nodes);
+    uint32_t *ranks = calloc(count, sizeof *ranks);
+    struct zc_exchange exchange = {.ranks = ranks,
+                                   .count = count,
+                                   .tag = NODES_TAG,
+                                   .mine = &context->node,
+                                   .all = nodes,
+                                   .bytes = sizeof context->node,
+                                   .fd = -1,
+                                   .deadline = zc_deadline_in(context->timeout_ns),
+                                   .call = "zcta_init",
+                                   .what = "did not join the job"};
+    bool several = false;
+    zcta_status status;
+
+    if (nodes == NULL || ranks == NULL) {
+        status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
+        goto out;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        ranks[i] = i;
+    status = zc_mesh_exchange(context->mesh, &exchange);
+    for (uint32_t i = 0; i < count && status == ZCTA_OK; i++)
+        several = several || nodes[i] != nodes[0];
+    if (several) {
+        context->nodes = nodes;
+        nodes = NULL;
+    }
+out:
+    free(nodes);
+    free(ranks);
+    return status;
+}
+
 static zcta_status make_world(zcta_context *context)
 {
     const zcta_team_params params = {.size = sizeof params, .name = "world"};
@@ -140,6 +201,7 @@ static void free_context(zcta_context *context)
     pthread_mutex_destroy(&context->lock);
     free(context->attempts);
     free(context->gone);
+    free(context->nodes);
     zc_diag_destroy(&context->diag);
     free(context);
 }
@@ -156,6 +218,8 @@ static zcta_status start(zcta_context *context, zcta_init_params *params)
     if (status == ZCTA_OK)
         status = zc_mesh_open(&context->job, zc_deadline_in(context->timeout_ns), zc_team_event,
                               context, &context->diag, &context->mesh);
+    if (status == ZCTA_OK)
+        status = learn_nodes(context);
     if (status == ZCTA_OK)
         status = make_world(context);
     return status;

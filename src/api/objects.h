@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/nccl/nccl.h"
 #include "rendezvous/rendezvous.h"
 #include "select/select.h"
 
@@ -45,10 +46,14 @@ struct zcta_context {
     zcta_team *world, *teams;
     struct zc_attempt *attempts;
     uint32_t attempt_count;
-    bool *gone; /* per world rank: its connection has ended */
+    uint64_t node;   /* as the user says; 0: none */
+    uint64_t *nodes; /* per world rank; NULL: all are on one. Set once, while joining */
+    bool *gone;      /* per world rank: its connection has ended */
     struct zc_knowledge knowledge;
     bool finalizing; /* ranks that go now go as they should */
 };
+
+#define ZC_UNEVEN UINT32_MAX
 
 enum { ZC_CACHE_ENTRIES = 64, ZC_NAME_BYTES = 32 };
 
@@ -68,6 +73,7 @@ struct zc_settled {
     const struct zc_engine_ops *ops; /* the engine's, and its state for this team */
     struct zc_engine *engine;
     bool in_place, sms, fallback;
+    bool crosses;                           /* from node to node, by NCCL */
     uint64_t offset;                        /* of recv in its window: ranks must agree on it */
     uint32_t ticket;                        /* of its latest run */
     struct zc_prepared *prepared;           /* NULL: nothing to do (zero bytes) */
@@ -86,7 +92,11 @@ struct zcta_team {
     uint32_t *ranks; /* world ranks */
     zcta_policy policy;
     zcta_engine engine_choice;
-    bool shared_gpu;              /* some of its ranks are on one GPU */
+    bool shared_gpu;      /* some of its ranks are on one GPU */
+    bool position_shared; /* so are some of equal position on their nodes */
+    /* How many ranks make a node; 0: all are on one; ZC_UNEVEN: not equally many, or not in order
+     */
+    uint32_t node_ranks;
     const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
     const struct zc_nccl_facts *nccl_facts; /* the context's; NULL until a call may need them */
     char name[ZC_NAME_BYTES];

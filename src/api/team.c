@@ -265,6 +265,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
                                     .device = context->device,
                                     .diag = &context->diag,
                                     .ranks = team->ranks,
+                                    .nodes = context->nodes,
                                     .count = count,
                                     .timeout_ns = params->timeout_ns != 0 ? params->timeout_ns
                                                                           : context->timeout_ns};
@@ -333,6 +334,31 @@ static zcta_status check_sharing(const zcta_team *team, uint32_t a, uint32_t b)
                         team->ranks[a], team->ranks[b], pid);
 }
 
+/* How many ranks make a node of this team, if nodes are equally many ranks that follow each other.
+ */
+static uint32_t node_ranks_of(const zcta_team *team)
+{
+    const uint64_t *nodes = team->context->nodes;
+    const uint32_t count = team->group.count;
+    uint32_t size = 1;
+
+    if (nodes == NULL)
+        return 0;
+    while (size < count && nodes[team->ranks[size]] == nodes[team->ranks[0]])
+        size++;
+    if (size == count)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        /* Within a node all are one's own; a node that comes twice has too many ranks. */
+        if (count % size != 0 || nodes[team->ranks[i]] != nodes[team->ranks[i - i % size]])
+            return ZC_UNEVEN;
+        for (uint32_t j = 0; j < i - i % size; j++)
+            if (nodes[team->ranks[i]] == nodes[team->ranks[j]])
+                return ZC_UNEVEN;
+    }
+    return size;
+}
+
 /* What the paths are chosen from, and may differ between ranks: all must know what all have. */
 struct rank_facts {
     uint64_t unit, tuned;
@@ -348,6 +374,8 @@ static zcta_status compare_ranks(zcta_team *team, const struct rank_facts *facts
         for (uint32_t j = 0; j < i && status == ZCTA_OK; j++)
             if (facts[i].unit == facts[j].unit) {
                 team->shared_gpu = true;
+                team->position_shared |= team->node_ranks != 0 && team->node_ranks != ZC_UNEVEN &&
+                                         i % team->node_ranks == j % team->node_ranks;
                 status = check_sharing(team, j, i);
             }
     }
@@ -365,7 +393,7 @@ static zcta_status tell_facts(zcta_team *team)
 
     if (mine.unit == 0)
         return ZCTA_OK;
-    if (team->engine_choice == ZCTA_ENGINE_NCCL)
+    if (team->engine_choice == ZCTA_ENGINE_NCCL || team->node_ranks != 0)
         team->nccl_facts = zc_know_nccl(team->context);
     mine.tuned = automatic ? zc_tuned_digest(zc_know_tuned(team->context)) : 0;
     all = calloc(team->group.count, sizeof *all);
@@ -394,6 +422,7 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
     status = fill(made, ranks, count, params);
     if (status != ZCTA_OK)
         goto fail;
+    made->node_ranks = node_ranks_of(made);
     status = zc_engine_ce.open(&made->group, &made->guard, &made->ce);
     if (status == ZCTA_OK)
         status = tell_facts(made);

@@ -130,8 +130,10 @@ size_t zcta_window_bytes(const zcta_window *window)
 
 void *zcta_window_peer(const zcta_window *window, uint32_t rank)
 {
-    return window == NULL || rank >= window->memory->count ? NULL
-                                                           : window->memory->parts[rank]->base;
+    const struct zc_memory *part =
+        window == NULL || rank >= window->memory->count ? NULL : window->memory->parts[rank];
+
+    return part == NULL ? NULL : part->base;
 }
 
 zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride)
@@ -145,6 +147,13 @@ zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *str
     if (base == NULL || stride == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_window_view", 0,
                        "base or stride is NULL");
+    for (uint32_t i = 0; i < window->memory->count; i++)
+        if (window->memory->parts[i] == NULL)
+            return zc_fail_rank(&context->diag, ZCTA_ERR_UNSUPPORTED, window->team->ranks[i],
+                                "zcta_window_view", 0,
+                                "rank %" PRIu32 " is on another node, and its memory is not mapped "
+                                "here",
+                                window->team->ranks[i]);
     if (window->view.base == NULL)
         status = context->ops->view_map(context->device, window->memory->parts,
                                         window->memory->count, &window->view);

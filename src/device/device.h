@@ -86,7 +86,7 @@ struct zc_guard {
     /* This rank's own pad: its slots, what has been awaited on each, and, `graph_offset` bytes
      * behind, the same slots once more for captured programs (0: no such slots). */
     void *pad;
-    void *const *pads; /* every rank's, as mapped here */
+    void *const *pads; /* every rank's, as mapped here; NULL: of a rank on another node */
     uint32_t self;     /* pads[self] == pad */
     size_t pad_bytes, pad_head_bytes, slot_bytes, graph_offset;
     uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */

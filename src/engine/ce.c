@@ -103,6 +103,8 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
     if (status != ZCTA_OK)
         goto fail;
     for (uint32_t i = 0; i < group->count; i++) {
+        if (made->memory->parts[i] == NULL)
+            continue;
         made->pads[i] = made->memory->parts[i]->base;
         made->scratch[i] = (char *)made->memory->parts[i]->base + pad_bytes;
     }
@@ -141,6 +143,8 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
                                        .sent = engine->sent,
                                        .seen = engine->seen,
                                        .released = released,
+                                       .exchange = call->exchange,
+                                       .exchange_data = call->exchange_data,
                                        .slot_bytes = engine->caps.slot_bytes,
                                        .pad_head_bytes = engine->caps.pad_head_bytes,
                                        .stream_bytes = engine->caps.stream_bytes};

@@ -18,9 +18,12 @@ struct zc_call {
     const void *send;
     void *const *recv;       /* every rank's output, as mapped here; only read while preparing */
     struct zc_region window; /* that the output lies in */
-    bool releasable;         /* say_ready() may come */
-    bool no_sm;              /* an engine that has two ways takes the one without SMs */
-    bool strict;             /* or refuses to run: policy ZERO */
+    /* How a plan over several nodes exchanges; NULL: the plan stays on one. */
+    zcta_status (*exchange)(const struct zc_op_exchange *exchange, zcta_stream stream);
+    void *exchange_data;
+    bool releasable; /* say_ready() may come */
+    bool no_sm;      /* an engine that has two ways takes the one without SMs */
+    bool strict;     /* or refuses to run: policy ZERO */
 };
 
 /* Whether what ran is what was chosen, where the engine cannot know by itself. */

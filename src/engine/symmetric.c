@@ -31,6 +31,12 @@ static struct zc_exchange exchange_of(const struct zc_group *group, const char *
                                 .what = what};
 }
 
+bool zc_group_reaches(const struct zc_group *group, uint32_t index)
+{
+    return group->nodes == NULL ||
+           group->nodes[group->ranks[index]] == group->nodes[group->ranks[group->self]];
+}
+
 zcta_status zc_group_exchange(const struct zc_group *group, const char *call, const char *what,
                               uint64_t topic, const void *mine, void *all, size_t bytes)
 {
@@ -159,7 +165,7 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     zcta_status status = ZCTA_OK;
 
     for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
-        if (i == group->self)
+        if (i == group->self || !zc_group_reaches(group, i))
             continue;
         status = group->ops->memory_import(group->device, &offers[i].handle, fds[i],
                                            zc_mesh_same_process(group->mesh, group->ranks[i]),

@@ -14,6 +14,7 @@ struct zc_group {
     struct zc_device *device;
     struct zc_diag *diag;
     const uint32_t *ranks; /* world ranks in the team's order; outlives the group */
+    const uint64_t *nodes; /* by world rank: who maps whose memory; NULL: everybody everybody's */
     uint32_t count, self;
     uint64_t tag;                 /* identifies the team on the mesh */
     const _Atomic uint32_t *over; /* not 0: no round is waited for any more. NULL: all are, to the
@@ -25,9 +26,12 @@ struct zc_symmetric {
     const struct zc_device_ops *ops;
     struct zc_device *device;
     uint32_t count;
-    size_t bytes; /* of one part */
-    struct zc_memory *parts[];
+    size_t bytes;              /* of one part */
+    struct zc_memory *parts[]; /* NULL: of a rank on another node */
 };
+
+/* Whether the group's rank `index` is on this rank's node. */
+bool zc_group_reaches(const struct zc_group *group, uint32_t index);
 
 /* Allocates `bytes` on every rank, or shares memory the caller has (`base` not NULL).
  * Collective. `call` and `what` are for messages: "zcta_window_alloc", "the window".

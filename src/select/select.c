@@ -16,6 +16,9 @@ static const struct {
     {"host", UINT32_MAX, 16384},
 };
 
+/* Over several nodes; not measured yet. */
+#define LEAST_CHUNK ((uint64_t)256 << 10)
+
 static uint64_t scratch_threshold(const struct zc_facts *facts)
 {
     const size_t rows = sizeof scratch_thresholds / sizeof scratch_thresholds[0];
@@ -45,9 +48,26 @@ __attribute__((format(printf, 2, 3))) static void because(struct verdict *verdic
     va_end(args);
 }
 
+static bool has_nodes(const struct zc_facts *facts)
+{
+    return facts->node_ranks != 0 || facts->uneven_nodes;
+}
+
+/* Where there are several nodes, most plans end at their borders. */
+static bool stays_on_its_node(const struct zc_facts *facts, struct verdict *verdict)
+{
+    if (!has_nodes(facts))
+        return false;
+    verdict->possible = verdict->wanted = false;
+    because(verdict, "the ranks are on several nodes, and do not reach each other's memory");
+    return true;
+}
+
 static void judge_direct_push(const struct zc_facts *facts, struct verdict *verdict)
 {
     verdict->sms = facts->caps->local_copy_needs_sm && (!facts->in_place || facts->shared_gpu);
+    if (stays_on_its_node(facts, verdict))
+        return;
     verdict->possible = verdict->wanted = true;
     because(verdict, "%" PRIu64 " bytes a rank are pushed once, straight into every output",
             facts->bytes);
@@ -57,6 +77,8 @@ static void judge_direct_push(const struct zc_facts *facts, struct verdict *verd
 static void judge_push_back(const struct zc_facts *facts, struct verdict *verdict)
 {
     verdict->sms = facts->caps->local_copy_needs_sm && facts->shared_gpu;
+    if (stays_on_its_node(facts, verdict))
+        return;
     verdict->possible = facts->rank_count > 1;
     verdict->wanted = facts->caps->local_copy_needs_sm && !facts->in_place && !verdict->sms &&
                       facts->policy != ZCTA_POLICY_DEFAULT;
@@ -75,6 +97,8 @@ static void judge_scratch_pull(const struct zc_facts *facts, struct verdict *ver
     const uint64_t threshold = scratch_threshold(facts);
 
     verdict->sms = facts->caps->local_copy_needs_sm;
+    if (stays_on_its_node(facts, verdict))
+        return;
     verdict->possible = facts->bytes <= facts->caps->scratch_bytes && facts->caps->pull_small;
     verdict->wanted = facts->bytes <= threshold;
     if (!facts->caps->pull_small)
@@ -95,12 +119,6 @@ static void judge_scratch_pull(const struct zc_facts *facts, struct verdict *ver
                 threshold);
 }
 
-static void judge_flags(const struct zc_facts *facts, struct verdict *verdict)
-{
-    verdict->possible = verdict->wanted = true;
-    because(verdict, "one signal to each of %u peers and one from each", facts->rank_count - 1);
-}
-
 /* ---- NCCL ---- */
 
 /* What keeps NCCL from moving this team's data at all; false if nothing does. */
@@ -115,11 +133,19 @@ static bool nccl_cannot(const struct zc_facts *facts, struct verdict *verdict)
                 nccl == NULL || nccl->why[0] == '\0'
                     ? "NCCL has not been loaded: give the team or the call engine nccl"
                     : nccl->why);
-    else if (facts->shared_gpu)
-        because(verdict, "some ranks share a GPU, which NCCL refuses");
     else
         return false;
     return true;
+}
+
+/* The same for one communicator of all ranks. */
+static bool nccl_cannot_all(const struct zc_facts *facts, struct verdict *verdict)
+{
+    if (nccl_cannot(facts, verdict))
+        return true;
+    if (facts->shared_gpu)
+        because(verdict, "some ranks share a GPU, which NCCL refuses");
+    return facts->shared_gpu;
 }
 
 static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdict)
@@ -128,7 +154,7 @@ static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdi
     char version[16];
 
     verdict->sms = !facts->in_place;
-    if (nccl_cannot(facts, verdict))
+    if (nccl_cannot_all(facts, verdict))
         return;
     if (nccl->version < ZC_NCCL_HAS_COPY_ENGINES)
         because(verdict, "NCCL %s has no copy engines; 2.28 is the first that has",
@@ -144,6 +170,9 @@ static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdi
                 nccl->switch_off);
     else if (facts->policy == ZCTA_POLICY_DEFAULT)
         because(verdict, "policy DEFAULT: NCCL takes its kernels");
+    else if (has_nodes(facts) && nccl->version < ZC_NCCL_HAS_ZERO_NETWORK)
+        because(verdict, "NCCL %s has no copy engines over several nodes; 2.30.6 is the first",
+                zc_nccl_version_text(nccl->version, version));
     else {
         verdict->possible = verdict->wanted = true;
         because(verdict, "NCCL %s with CTA policy ZERO%s",
@@ -157,19 +186,75 @@ static void judge_nccl_kernels(const struct zc_facts *facts, struct verdict *ver
     char version[16];
 
     verdict->sms = true;
-    if (nccl_cannot(facts, verdict))
+    if (nccl_cannot_all(facts, verdict))
         return;
     verdict->possible = verdict->wanted = true;
     because(verdict, "NCCL %s with CTA policy DEFAULT",
             zc_nccl_version_text(facts->nccl->version, version));
 }
 
+/* ---- Both ---- */
+
+/* What needs NCCL between the nodes. */
+static bool cannot_cross(const struct zc_facts *facts, struct verdict *verdict)
+{
+    verdict->sms = true;
+    if (nccl_cannot(facts, verdict))
+        return true;
+    if (facts->uneven_nodes)
+        because(verdict, "the nodes have not equally many ranks each, or not one after the other");
+    else if (facts->position_shared)
+        because(verdict, "ranks of equal position on their nodes share a GPU, which NCCL refuses");
+    else
+        return false;
+    return true;
+}
+
+static void judge_by_nodes(const struct zc_facts *facts, struct verdict *verdict)
+{
+    char version[16];
+
+    if (!has_nodes(facts)) {
+        because(verdict, "all ranks are on one node");
+        return;
+    }
+    if (cannot_cross(facts, verdict))
+        return;
+    verdict->possible = true;
+    verdict->wanted = facts->node_ranks > 1;
+    if (facts->node_ranks == 1)
+        because(verdict, "a node is one rank, so there is nothing to push");
+    else
+        because(
+            verdict,
+            "NCCL %s between ranks of equal position, in chunks, and pushes within the nodes of "
+            "%" PRIu32 " ranks meanwhile",
+            zc_nccl_version_text(facts->nccl->version, version), facts->node_ranks);
+}
+
+static void judge_flags(const struct zc_facts *facts, struct verdict *verdict)
+{
+    const bool crosses = has_nodes(facts);
+
+    if (crosses && cannot_cross(facts, verdict))
+        return;
+    verdict->possible = verdict->wanted = true;
+    verdict->sms = crosses;
+    because(verdict, "one signal to each of %u peers and one from each%s",
+            (crosses ? facts->node_ranks : facts->rank_count) - 1,
+            crosses ? ", and NCCL between the nodes" : "");
+}
+
 /* ---- The choice ---- */
 
 static void (*const judges[ZC_PATHS])(const struct zc_facts *, struct verdict *) = {
-    [ZC_ALGORITHM_DIRECT_PUSH] = judge_direct_push,   [ZC_ALGORITHM_PUSH_BACK] = judge_push_back,
-    [ZC_ALGORITHM_SCRATCH_PULL] = judge_scratch_pull, [ZC_ALGORITHM_FLAGS] = judge_flags,
-    [ZC_PATH_NCCL_NO_SM] = judge_nccl_no_sm,          [ZC_PATH_NCCL_KERNELS] = judge_nccl_kernels,
+    [ZC_ALGORITHM_DIRECT_PUSH] = judge_direct_push,
+    [ZC_ALGORITHM_PUSH_BACK] = judge_push_back,
+    [ZC_ALGORITHM_SCRATCH_PULL] = judge_scratch_pull,
+    [ZC_ALGORITHM_BY_NODES] = judge_by_nodes,
+    [ZC_ALGORITHM_FLAGS] = judge_flags,
+    [ZC_PATH_NCCL_NO_SM] = judge_nccl_no_sm,
+    [ZC_PATH_NCCL_KERNELS] = judge_nccl_kernels,
 };
 
 /* Within an engine, in the order in which paths are preferred where several are wanted. */
@@ -177,6 +262,7 @@ static const enum zc_path preference[] = {
     (enum zc_path)ZC_ALGORITHM_SCRATCH_PULL,
     (enum zc_path)ZC_ALGORITHM_PUSH_BACK,
     (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH,
+    (enum zc_path)ZC_ALGORITHM_BY_NODES,
     (enum zc_path)ZC_ALGORITHM_FLAGS,
     ZC_PATH_NCCL_NO_SM,
     ZC_PATH_NCCL_KERNELS,
@@ -228,8 +314,9 @@ static struct verdict judge(const struct zc_facts *facts, enum zc_path path)
         verdict.possible = false;
         because(&verdict, "policy ZERO: %s",
                 path == ZC_PATH_NCCL_KERNELS ? "kernels run on SMs"
-                : facts->shared_gpu ? "ranks share a GPU, and a copy within one GPU needs SMs"
-                                    : "the copy of the own share within its GPU needs SMs");
+                : facts->node_ranks != 0 ? "between the nodes NCCL takes kernels, which run on SMs"
+                : facts->shared_gpu      ? "ranks share a GPU, and a copy within one GPU needs SMs"
+                                         : "the copy of the own share within its GPU needs SMs");
     }
     return verdict;
 }
@@ -260,6 +347,17 @@ static size_t best(const struct zc_facts *facts, struct verdict *verdicts)
         because(&verdicts[nccl], "possible, but it needs SMs, and %s/%s does not",
                 zc_path_engine(preference[ce]), zc_path_name(preference[ce]));
         return ce;
+    }
+    if (facts->policy != ZCTA_POLICY_DEFAULT && verdicts[ce].sms && !verdicts[nccl].sms) {
+        because(&verdicts[ce], "possible, but it needs SMs, and %s/%s does not",
+                zc_path_engine(preference[nccl]), zc_path_name(preference[nccl]));
+        return nccl;
+    }
+    if (facts->node_ranks != 0 && facts->bytes < LEAST_CHUNK) {
+        because(&verdicts[ce],
+                "possible, but below %" PRIu64 " bytes a rank one call of NCCL's is one step less",
+                LEAST_CHUNK);
+        return nccl;
     }
     prefers_nccl = zc_tuned_prefers_nccl(facts->tuned, facts->rank_count, facts->policy,
                                          facts->in_place, facts->bytes, &row);
@@ -299,7 +397,8 @@ struct zc_choice zc_select(const struct zc_facts *facts, zcta_report *report)
         choice = (struct zc_choice){.found = true, .path = preference[chosen]};
     report->chosen = UINT32_MAX;
     for (size_t i = 0; i < PREFERENCES; i++) {
-        if (zc_path_collective(preference[i]) != facts->collective)
+        if (zc_path_collective(preference[i]) != facts->collective ||
+            (preference[i] == (enum zc_path)ZC_ALGORITHM_BY_NODES && !has_nodes(facts)))
             continue;
         if (i == chosen)
             report->chosen = report->path_count;
@@ -315,6 +414,15 @@ struct zc_choice zc_select(const struct zc_facts *facts, zcta_report *report)
     return choice;
 }
 
+/* As many chunks as there are lanes, but none so small that starting it costs more than it saves.
+ */
+static uint32_t chunks_of(const struct zc_facts *facts)
+{
+    const uint64_t most = facts->bytes / LEAST_CHUNK;
+
+    return most == 0 ? 1 : most < facts->caps->lanes ? (uint32_t)most : facts->caps->lanes;
+}
+
 struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path path, uint32_t rank)
 {
     return (struct zc_request){.collective = facts->collective,
@@ -325,5 +433,7 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path p
                                .in_place = facts->in_place,
                                .scratch_bytes = facts->caps->scratch_bytes,
                                .lanes = facts->caps->lanes,
-                               .block_bytes = facts->caps->block_bytes};
+                               .block_bytes = facts->caps->block_bytes,
+                               .node_ranks = facts->node_ranks,
+                               .chunks = chunks_of(facts)};
 }

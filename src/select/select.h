@@ -29,9 +29,12 @@ struct zc_facts {
     uint32_t rank_count;
     uint64_t bytes; /* one rank's share */
     bool in_place;
-    bool shared_gpu;    /* some of the ranks are on one GPU */
-    zcta_policy policy; /* the one that applies; not UNSET */
-    zcta_engine engine; /* AUTO or the one that was asked for */
+    bool shared_gpu;      /* some of the ranks are on one GPU */
+    uint32_t node_ranks;  /* how many make a node; 0: all are on one */
+    bool uneven_nodes;    /* they are not equally many, or not in order */
+    bool position_shared; /* some of equal position on their nodes are on one GPU */
+    zcta_policy policy;   /* the one that applies; not UNSET */
+    zcta_engine engine;   /* AUTO or the one that was asked for */
 };
 
 struct zc_choice {

@@ -36,10 +36,17 @@ struct op {
     uint64_t entered, left;
 };
 
+/* From one rank to another: what is sent, and how many were sent and received. */
+struct pair {
+    const void *send;
+    uint64_t sent, received;
+};
+
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
     struct op ops[OPS];
+    struct pair pairs[RANKS_MOST][RANKS_MOST];
 };
 
 struct range {
@@ -277,7 +284,7 @@ int ncclCommInitRankConfig(zc_nccl_handle *made, int rank_count, struct zc_nccl_
 
     pthread_mutex_lock(&lock);
     if (comm == NULL || config->magic != (unsigned)ZC_NCCL_CONFIG_MAGIC ||
-        (int)config->version > version || config->blocking != 1 || current_gpu() != rank) {
+        (int)config->version > version || config->blocking != 1 || current_gpu() < 0) {
         result = INVALID_ARGUMENT;
         goto out;
     }
@@ -434,6 +441,127 @@ static void run_gather(void *data)
         meet(job, &op->left);
     pthread_mutex_unlock(&lock);
     free(job);
+}
+
+/* ---- From rank to rank, in groups ---- */
+
+enum { TRANSFERS_MOST = 2 * RANKS_MOST };
+
+struct transfer {
+    bool receives;
+    int peer;
+    void *at;
+    size_t bytes;
+};
+
+struct group {
+    struct ncclComm *comm;
+    void *stream;
+    int count;
+    struct transfer transfers[TRANSFERS_MOST];
+};
+
+static _Thread_local struct group *open_group;
+
+/* Under the lock. */
+static void await(const struct ncclComm *comm, const uint64_t *counter, uint64_t wanted)
+{
+    while (*counter < wanted && !comm->aborted)
+        pthread_cond_wait(&moved, &lock);
+}
+
+static void run_group(void *data)
+{
+    struct group *group = data;
+    const struct ncclComm *comm = group->comm;
+    struct pair(*pairs)[RANKS_MOST] = comm->room->pairs;
+
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < group->count; i++)
+        if (!group->transfers[i].receives) {
+            struct pair *pair = &pairs[comm->rank][group->transfers[i].peer];
+
+            pair->send = group->transfers[i].at;
+            pair->sent++;
+        }
+    pthread_cond_broadcast(&moved);
+    for (int i = 0; i < group->count; i++)
+        if (group->transfers[i].receives) {
+            struct pair *pair = &pairs[group->transfers[i].peer][comm->rank];
+
+            await(comm, &pair->sent, pair->received + 1);
+            if (!comm->aborted)
+                memcpy(group->transfers[i].at, pair->send, group->transfers[i].bytes);
+            pair->received++;
+            pthread_cond_broadcast(&moved);
+        }
+    for (int i = 0; i < group->count; i++)
+        if (!group->transfers[i].receives)
+            await(comm, &pairs[comm->rank][group->transfers[i].peer].received,
+                  pairs[comm->rank][group->transfers[i].peer].sent);
+    pthread_mutex_unlock(&lock);
+    free(group);
+}
+
+int ncclGroupStart(void)
+{
+    open_group = calloc(1, sizeof *open_group);
+    return open_group != NULL ? 0 : UNHANDLED;
+}
+
+static int transfer(zc_nccl_handle comm, struct transfer transfer, void *stream)
+{
+    struct group *group = open_group;
+    int result;
+
+    pthread_mutex_lock(&lock);
+    result = trip(transfer.receives ? "ncclRecv" : "ncclSend", comm);
+    if (result == 0 && (group == NULL || group->count == TRANSFERS_MOST || transfer.peer < 0 ||
+                        transfer.peer >= comm->room->count || transfer.peer == comm->rank ||
+                        current_gpu() != comm->gpu))
+        result = INVALID_ARGUMENT;
+    pthread_mutex_unlock(&lock);
+    if (result != 0)
+        return result;
+    group->comm = comm;
+    group->stream = stream;
+    group->transfers[group->count++] = transfer;
+    return 0;
+}
+
+int ncclSend(const void *send, size_t count, int type, int peer, zc_nccl_handle comm, void *stream)
+{
+    return type == ZC_NCCL_INT8
+               ? transfer(comm, (struct transfer){.peer = peer, .at = (void *)send, .bytes = count},
+                          stream)
+               : INVALID_ARGUMENT;
+}
+
+int ncclRecv(void *recv, size_t count, int type, int peer, zc_nccl_handle comm, void *stream)
+{
+    return type == ZC_NCCL_INT8
+               ? transfer(
+                     comm,
+                     (struct transfer){.receives = true, .peer = peer, .at = recv, .bytes = count},
+                     stream)
+               : INVALID_ARGUMENT;
+}
+
+int ncclGroupEnd(void)
+{
+    struct group *group = open_group;
+
+    open_group = NULL;
+    if (group == NULL)
+        return INVALID_USAGE;
+    if (group->count == 0) {
+        free(group);
+        return 0;
+    }
+    pthread_mutex_lock(&lock);
+    tell(group->comm->rank, "group:%d ", group->count);
+    pthread_mutex_unlock(&lock);
+    return enqueue(group->stream, run_group, group) == 0 ? 0 : UNHANDLED;
 }
 
 /* Which way NCCL of this version takes, and what it says of it. Under the lock. */

@@ -129,8 +129,7 @@ static uint64_t count_calls(zcta_team *team, const char *path, uint64_t *fallbac
                 *fallbacks = counters[i].fallbacks;
             return counters[i].calls;
         }
-    EXPECT(!"there is such a path");
-    return 0;
+    expectation_failed(path, __FILE__, __LINE__);
 }
 
 /* ---- Results and policies ---- */
@@ -625,6 +624,192 @@ static void a_call_that_hangs(void **state)
     }
 }
 
+/* ---- Over several nodes ---- */
+
+enum { NODE_RANKS = 4, EIGHT = 8 };
+
+static const struct ranks_options two_nodes = {.device = ZCTA_DEVICE_CUDA,
+                                               .node_ranks = NODE_RANKS};
+
+/* Gathers shares of `bytes` on the world, checks every byte, and expects that path. */
+static void gather_on_world(zcta_context *context, zcta_window *recv, zcta_window *send,
+                            size_t bytes, uint32_t call, const char *path)
+{
+    zcta_team *world = zcta_world(context);
+    const uint32_t rank = zcta_team_rank(world), count = zcta_team_rank_count(world);
+    unsigned char *out = zcta_window_base(recv);
+    unsigned char *own = send == NULL ? out + rank * bytes : zcta_window_base(send);
+    const uint64_t before = count_calls(world, path, NULL);
+
+    memset(out, 0xee, bytes * count);
+    model_fill(own, call, rank, bytes);
+    EXPECT_OK(context, zcta_all_gather(world, own, out, bytes, NULL, NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    EXPECT(model_wrong(out, call, count, bytes) == 0);
+    EXPECT(count_calls(world, path, NULL) == before + 1);
+}
+
+static void by_nodes(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    const uint32_t rank = zcta_team_rank(world);
+    zcta_window *recv = window_of(context, 8 * MIB), *send = window_of(context, MIB);
+    const void *base = NULL;
+    size_t stride = 0;
+
+    (void)data;
+    enter_gpu(context);
+    for (uint32_t call = 0; call < 4; call++) {
+        gather_on_world(context, recv, NULL, MIB, call, "all_gather/ce/by-nodes");
+        gather_on_world(context, recv, send, MIB - 3, call + 10, "all_gather/ce/by-nodes");
+        EXPECT_OK(context, zcta_barrier(world, NULL));
+        gather_on_world(context, recv, NULL, 1000, call + 20, "all_gather/nccl/kernels");
+    }
+    leave_gpu(context);
+    /* Memory of another node is out of reach, that of one's own is not. */
+    for (uint32_t i = 0; i < EIGHT; i++)
+        EXPECT((zcta_window_peer(recv, i) != NULL) == (i / NODE_RANKS == rank / NODE_RANKS));
+    expect_error(context, zcta_window_view(recv, &base, &stride), ZCTA_ERR_UNSUPPORTED,
+                 "on another node");
+}
+
+static void two_nodes_of_four(void **state)
+{
+    (void)state;
+    run_as_threads_with(EIGHT, &two_nodes, by_nodes, NULL);
+    assert_int_equal(fake.alive(), 0);
+    /* Eight chunks' worth of lanes, but none below 256 KiB: four exchanges of one partner. */
+    assert_non_null(strstr(fake.story(0), "group:2 group:2 group:2 group:2 "));
+}
+
+static void four_nodes(zcta_context *context, void *data)
+{
+    zcta_window *recv = window_of(context, 8 * MIB);
+
+    (void)data;
+    enter_gpu(context);
+    for (uint32_t call = 0; call < 3; call++) {
+        gather_on_world(context, recv, NULL, MIB, call, "all_gather/ce/by-nodes");
+        EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    }
+    leave_gpu(context);
+}
+
+static void four_nodes_of_two(void **state)
+{
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA, .node_ranks = 2};
+
+    (void)state;
+    run_as_threads_with(EIGHT, &options, four_nodes, NULL);
+    assert_int_equal(fake.alive(), 0);
+}
+
+static void gather_part(zcta_context *context, zcta_team *team, unsigned char *out,
+                        const char *path)
+{
+    const uint32_t rank = zcta_team_rank(team), count = zcta_team_rank_count(team);
+
+    model_fill(out + rank * SHARE, 5, rank, SHARE);
+    EXPECT_OK(context, zcta_all_gather(team, out + rank * SHARE, out, SHARE, NULL, NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    EXPECT(model_wrong(out, 5, count, SHARE) == 0);
+    EXPECT(count_calls(team, path, NULL) == 1);
+}
+
+/* Teams within a node need no NCCL; one that takes unequally many ranks of the nodes has only
+ * NCCL's own. */
+static void parts(zcta_context *context, void *data)
+{
+    const uint32_t rank = zcta_team_rank(zcta_world(context)), odd[3] = {0, 1, 4};
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    zcta_team *node = NULL, *uneven = NULL;
+
+    (void)data;
+    enter_gpu(context);
+    EXPECT_OK(context,
+              zcta_team_split(zcta_world(context), (int32_t)(rank / NODE_RANKS), 0, NULL, &node));
+    gather_part(context, node, out, "all_gather/ce/direct-push");
+    if (rank == 0 || rank == 1 || rank == 4) {
+        EXPECT_OK(context, zcta_team_get(context, odd, 3, NULL, &uneven));
+        gather_part(context, uneven, out, "all_gather/nccl/kernels");
+        expect_error(context, zcta_barrier(uneven, NULL), ZCTA_ERR_POLICY, "equally many");
+    }
+    leave_gpu(context);
+}
+
+static void teams_within_nodes_and_across(void **state)
+{
+    (void)state;
+    run_as_threads_with(EIGHT, &two_nodes, parts, NULL);
+    assert_int_equal(fake.alive(), 0);
+}
+
+/* Under ZERO nothing goes between the nodes that takes SMs. */
+static void strict_over_nodes(zcta_context *context, void *data)
+{
+    const zcta_team_params params = {.size = sizeof params, .policy = ZCTA_POLICY_ZERO};
+    const uint32_t ranks[EIGHT] = {0, 1, 2, 3, 4, 5, 6, 7};
+    zcta_window *recv = window_of(context, 8 * MIB);
+    unsigned char *out = zcta_window_base(recv);
+    zcta_team *zero = NULL;
+    zcta_status status;
+
+    EXPECT_OK(context, zcta_team_get(context, ranks, EIGHT, &params, &zero));
+    enter_gpu(context);
+    status = zcta_all_gather(zero, out + zcta_team_rank(zero) * MIB, out, MIB, NULL, NULL);
+    if (data != NULL)
+        expect_error(context, status, ZCTA_ERR_POLICY, data);
+    else
+        EXPECT_OK(context, status);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    leave_gpu(context);
+}
+
+static void zero_over_nodes(void **state)
+{
+    (void)state;
+    run_as_threads_with(EIGHT, &two_nodes, strict_over_nodes,
+                        (void *)"between the nodes NCCL takes kernels");
+    fake.be(23006);
+    run_as_threads_with(EIGHT, &two_nodes, strict_over_nodes, NULL);
+    assert_non_null(strstr(fake.story(0), "gather:ce"));
+}
+
+/* What goes wrong in an exchange fails the team. */
+static void exchange_fails(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    zcta_window *recv = window_of(context, 8 * MIB);
+    unsigned char *out = zcta_window_base(recv);
+    zcta_status status;
+    zcta_error error;
+
+    enter_gpu(context);
+    EXPECT_OK(context, zcta_barrier(world, NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    if (zcta_team_rank(world) == 0)
+        fake.trip(data, 0);
+    status = zcta_all_gather(world, out + zcta_team_rank(world) * MIB, out, MIB, NULL, NULL);
+    if (status == ZCTA_OK)
+        status = await_failure(world);
+    EXPECT(status != ZCTA_OK);
+    EXPECT(zcta_last_error(context, &error) == ZCTA_OK);
+    EXPECT(strstr(error.message, "exchange between nodes: NCCL says internal error") != NULL);
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    leave_gpu(context);
+}
+
+static void a_failing_exchange_fails_the_team(void **state)
+{
+    struct ranks_options options = two_nodes;
+
+    (void)state;
+    options.may_fail_to_finalize = true;
+    run_as_threads_with(EIGHT, &options, exchange_fails, (void *)"ncclRecv");
+    assert_int_equal(fake.alive(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -644,6 +829,11 @@ int main(void)
         cmocka_unit_test_setup(an_error_found_later_fails_the_team, begin),
         cmocka_unit_test_setup(a_rank_that_does_not_come, begin),
         cmocka_unit_test_setup(a_call_that_hangs, begin),
+        cmocka_unit_test_setup(two_nodes_of_four, begin),
+        cmocka_unit_test_setup(four_nodes_of_two, begin),
+        cmocka_unit_test_setup(teams_within_nodes_and_across, begin),
+        cmocka_unit_test_setup(zero_over_nodes, begin),
+        cmocka_unit_test_setup(a_failing_exchange_fails_the_team, begin),
     };
 
     return cmocka_run_group_tests(tests, load_fake, NULL);

@@ -109,7 +109,7 @@ static uint32_t find_absent(const struct zc_cuda_team *team)
     for (uint32_t i = 0; i < guard->rank_count; i++) {
         struct zc_cuda_marks marks;
 
-        if (i == guard->self ||
+        if (i == guard->self || guard->pads[i] == NULL ||
             driver->cuMemcpyDtoHAsync(&marks, (uintptr_t)guard->pads[i], sizeof marks,
                                       team->device->stream) != ZC_CU_SUCCESS ||
             driver->cuStreamSynchronize(team->device->stream) != ZC_CU_SUCCESS)

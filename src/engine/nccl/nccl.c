@@ -13,18 +13,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/engine.h"
+#include "engine/nccl/nccl.h"
 #include "engine/nccl/nccl_comm.h"
 #include "engine/nccl/nccl_log.h"
 #include "engine/program.h"
 
-enum { KERNELS, NO_SM, COMMS };
+enum { KERNELS, NO_SM, NODES, COMMS };
 
 struct zc_engine {
     struct zc_group group;
     struct zc_guard *guard;
     struct zc_nccl nccl; /* loaded as long as the engine is there */
     struct zc_nccl_comm *_Atomic comms[COMMS];
+    struct zc_group position; /* the ranks of this one's position on their nodes; once joined */
+    uint32_t *position_ranks;
     enum zc_evidence evidence; /* of the communicator without SMs; SURE: not looked for yet */
 };
 
@@ -71,6 +73,7 @@ static void nccl_close(struct zc_engine *engine)
     for (int i = 0; i < COMMS; i++)
         zc_nccl_comm_close(engine->comms[i]);
     zc_nccl_unload(&engine->nccl);
+    free(engine->position_ranks);
     free(engine);
 }
 
@@ -230,6 +233,52 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
         status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
     prepared->ready = status == ZCTA_OK;
     return status;
+}
+
+/* ---- Between nodes ---- */
+
+/* The group of the ranks of equal position. It talks under a tag of its own. */
+static zcta_status find_position(struct zc_engine *engine, uint32_t node_ranks)
+{
+    const struct zc_group *group = &engine->group;
+    const uint32_t nodes = group->count / node_ranks;
+
+    engine->position_ranks = calloc(nodes, sizeof *engine->position_ranks);
+    if (engine->position_ranks == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < nodes; i++)
+        engine->position_ranks[i] = group->ranks[i * node_ranks + group->self % node_ranks];
+    engine->position = *group;
+    engine->position.ranks = engine->position_ranks;
+    engine->position.count = nodes;
+    engine->position.self = group->self / node_ranks;
+    engine->position.tag = group->tag ^ UINT64_C(0x9d39247e33776d41);
+    return ZCTA_OK;
+}
+
+zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zcta_stream stream)
+{
+    struct zc_nccl_comm *comm = engine->comms[NODES];
+    zcta_status status;
+
+    if (comm != NULL)
+        return ZCTA_OK;
+    status = refuse_capture(engine, stream);
+    if (status == ZCTA_OK && engine->position_ranks == NULL)
+        status = find_position(engine, node_ranks);
+    if (status == ZCTA_OK)
+        status = zc_nccl_comm_open(&engine->position, engine->guard, ZC_NCCL_POLICY_DEFAULT, &comm);
+    if (status == ZCTA_OK)
+        atomic_store_explicit(&engine->comms[NODES], comm, memory_order_release);
+    return status;
+}
+
+zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream stream)
+{
+    struct zc_engine *engine = exchange->data;
+
+    return zc_nccl_comm_exchange(engine->comms[NODES], exchange->base, exchange->bytes,
+                                 exchange->stride, stream);
 }
 
 /* ---- Evidence ---- */

@@ -60,6 +60,12 @@ struct zc_nccl_config {
     X(int, ncclAllGather,                                                                          \
       (const void *send, void *recv, size_t count, int type, zc_nccl_handle comm, void *stream),   \
       0)                                                                                           \
+    X(int, ncclGroupStart, (void), 0)                                                              \
+    X(int, ncclGroupEnd, (void), 0)                                                                \
+    X(int, ncclSend,                                                                               \
+      (const void *send, size_t count, int type, int peer, zc_nccl_handle comm, void *stream), 0)  \
+    X(int, ncclRecv,                                                                               \
+      (void *recv, size_t count, int type, int peer, zc_nccl_handle comm, void *stream), 0)        \
     X(int, ncclMemAlloc, (void **memory, size_t bytes), 21900)                                     \
     X(int, ncclMemFree, (void *memory), 21900)                                                     \
     X(int, ncclCommWindowRegister,                                                                 \

@@ -414,6 +414,42 @@ zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send,
     return check(comm, result, "ncclAllGather", "enqueueing an allgather");
 }
 
+/* One group, so that no rank waits for another's turn. The group is ended whatever happened in it.
+ */
+static int exchange_rows(struct zc_nccl_comm *comm, char *base, size_t bytes, size_t stride,
+                         zcta_stream stream)
+{
+    const struct zc_nccl *nccl = &comm->nccl;
+    int result = nccl->ncclGroupStart(), ended;
+
+    if (result != ZC_NCCL_SUCCESS)
+        return result;
+    for (int i = 1; i < comm->rank_count && result == ZC_NCCL_SUCCESS; i++) {
+        const int to = (comm->rank + i) % comm->rank_count;
+        const int from = (comm->rank + comm->rank_count - i) % comm->rank_count;
+
+        result = nccl->ncclSend(base + (size_t)comm->rank * stride, bytes, ZC_NCCL_INT8, to,
+                                comm->handle, stream);
+        if (result == ZC_NCCL_SUCCESS)
+            result = nccl->ncclRecv(base + (size_t)from * stride, bytes, ZC_NCCL_INT8, from,
+                                    comm->handle, stream);
+    }
+    ended = nccl->ncclGroupEnd();
+    return result == ZC_NCCL_SUCCESS ? ended : result;
+}
+
+zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t bytes,
+                                  size_t stride, zcta_stream stream)
+{
+    int result;
+
+    if (!enter_nccl(comm))
+        return fail_aborted(comm);
+    result = exchange_rows(comm, base, bytes, stride, stream);
+    leave_nccl(comm);
+    return check(comm, result, "ncclGroupEnd", "enqueueing an exchange between nodes");
+}
+
 /* ---- Windows ---- */
 
 static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t bytes)

@@ -38,4 +38,9 @@ uint32_t zc_nccl_comm_window_count(const struct zc_nccl_comm *comm);
 zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
                                     size_t bytes, zcta_stream stream);
 
+/* The same for rows that lie `stride` bytes apart, this rank's own in its place: to and from every
+ * other rank directly. */
+zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t bytes,
+                                  size_t stride, zcta_stream stream);
+
 #endif

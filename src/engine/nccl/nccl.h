@@ -1,0 +1,15 @@
+/* The nccl engine as the network between nodes, for plans that the ce engine runs. */
+#ifndef ZC_NCCL_H
+#define ZC_NCCL_H
+
+#include "engine/engine.h"
+
+/* Makes the communicator among the ranks of equal position on nodes of `node_ranks` ranks, if it
+ * has not been made. Collective over the engine's team. Errors: those of zc_nccl_comm_open(), and
+ * ERR_UNSUPPORTED (it would have to be made while `stream` is being captured). */
+zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zcta_stream stream);
+
+/* What an exchange's `enqueue` is; its `data` is the nccl engine, which has joined the nodes. */
+zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream stream);
+
+#endif
