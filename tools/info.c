@@ -209,6 +209,7 @@ static void print_environment(void)
         {"SLURM_PROCID", false},
         {"SLURM_NTASKS", false},
         {"CUDA_VISIBLE_DEVICES", false},
+        {"ZEROCTA_NODE", false},
         {"ZEROCTA_SIGNALS", false},
         {"ZEROCTA_NCCL_LIBRARY", false},
         {"ZEROCTA_TUNE_FILE", false},

@@ -61,6 +61,7 @@ struct ncclComm {
     uint64_t gathers;
     bool aborted, copy_engines;
     struct range *windows;
+    struct ncclComm *next; /* among those that have ended */
 };
 
 /* One lock for everything but the bytes. */
@@ -69,6 +70,7 @@ static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct room rooms[ROOMS];
 static int room_count, version, alive, async_result;
+static struct ncclComm *ended; /* their memory stays: a stream may still look at it */
 static const char *tripped;
 static int trip_hangs;
 static char stories[RANKS_MOST][STORY];
@@ -314,9 +316,10 @@ static void end_comm(struct ncclComm *comm, const char *how)
     tell(comm->rank, "%s ", how);
     comm->aborted = true; /* whoever still waits in it goes on */
     alive--;
+    comm->next = ended;
+    ended = comm;
     pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
-    /* Its memory stays: a stream may still look at it. Tests end soon. */
 }
 
 int ncclCommDestroy(zc_nccl_handle comm)
