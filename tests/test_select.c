@@ -138,6 +138,70 @@ static void measurements_decide(void **state)
     assert_string_equal(chosen(&facts), "ce/direct-push");
 }
 
+/* The chosen path's name among all that are listed where there are several nodes; "" if none. */
+static const char *chosen_over_nodes(const struct zc_facts *facts)
+{
+    static zcta_report report;
+
+    if (!zc_select(facts, &report).found)
+        return "";
+    assert_int_equal(report.path_count, 6);
+    return report.paths[report.chosen].path;
+}
+
+static struct zc_facts two_nodes(void)
+{
+    struct zc_facts facts = usual();
+
+    facts.rank_count = 8;
+    facts.node_ranks = 4;
+    return facts;
+}
+
+/* Over several nodes: both levels, NCCL's own, or nothing. */
+static void nodes_and_who_crosses_between_them(void **state)
+{
+    struct zc_facts facts = two_nodes();
+
+    (void)state;
+    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    facts.bytes = 1000;
+    assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
+    /* NCCL refuses ranks on one GPU, but those of a node are in different communicators. */
+    facts.shared_gpu = true;
+    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    facts.position_shared = true;
+    assert_string_equal(chosen_over_nodes(&facts), "");
+    /* One rank a node has nothing to push; nodes of unequal size have no positions. */
+    facts = two_nodes();
+    facts.node_ranks = 1;
+    assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
+    facts.node_ranks = 0;
+    facts.uneven_nodes = true;
+    assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
+    facts = two_nodes();
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
+}
+
+/* From 2.30.6 on NCCL crosses without SMs; our plans do not. */
+static void nodes_without_sms(void **state)
+{
+    struct zc_nccl_facts newer = nccl;
+    struct zc_facts facts = two_nodes();
+
+    (void)state;
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_string_equal(chosen_over_nodes(&facts), "");
+    newer.version = 23006;
+    facts.nccl = &newer;
+    assert_string_equal(chosen_over_nodes(&facts), "nccl/copy-engine");
+    facts.policy = ZCTA_POLICY_EFFICIENCY;
+    assert_string_equal(chosen_over_nodes(&facts), "nccl/copy-engine");
+    facts.in_place = false;
+    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+}
+
 /* The figures that come with the library. */
 static void two_h200(void **state)
 {
@@ -218,6 +282,8 @@ int main(void)
         cmocka_unit_test(every_policy_place_and_engine),
         cmocka_unit_test(a_shared_gpu_has_nothing_without_sms),
         cmocka_unit_test(measurements_decide),
+        cmocka_unit_test(nodes_and_who_crosses_between_them),
+        cmocka_unit_test(nodes_without_sms),
         cmocka_unit_test(two_h200),
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(nonsense_is_refused),

@@ -105,8 +105,8 @@ static void on_missing(void *data, uint32_t peer)
         snprintf(
             failure.message, sizeof failure.message,
             "a collective of team %s that NCCL performs has not finished within %.3g s, though "
-            "all ranks have begun it",
-            zc_team_title(team), seconds);
+            "all ranks%s have begun it",
+            zc_team_title(team), seconds, team->node_ranks == 0 ? "" : " of this node");
     else
         snprintf(failure.message, sizeof failure.message,
                  "rank %" PRIu32 " (pid %" PRId64
