@@ -98,7 +98,8 @@ struct zcta_team {
      */
     uint32_t node_ranks;
     const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
-    const struct zc_nccl_facts *nccl_facts; /* the context's; NULL until a call may need them */
+    const struct zc_nccl_facts *nccl_facts; /* NULL until they may matter; else the context's, or */
+    struct zc_nccl_facts no_nccl;           /* where the ranks have not the same */
     char name[ZC_NAME_BYTES];
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
@@ -106,9 +107,9 @@ struct zcta_team {
     uint32_t windows_made; /* so far: numbers them alike on all ranks */
     struct zc_guard guard;
     struct zc_engine *ce;
-    struct zc_engine *_Atomic nccl; /* NULL until the first call that it performs */
-    pthread_mutex_t failure_lock;
-    zcta_error failure; /* status OK while the team is well */
+    pthread_mutex_t failure_lock; /* guards what follows */
+    zcta_error failure;           /* status OK while the team is well */
+    struct zc_engine *nccl;       /* NULL until the first call that it performs */
     struct zc_settled cache[ZC_CACHE_ENTRIES];
     struct zc_team_counters counters[ZC_PATHS];
     zcta_plan *plans;

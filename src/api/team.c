@@ -31,13 +31,26 @@ static void tell_failure(const zcta_team *team, const zcta_error *failure)
                            sizeof notice);
 }
 
-/* NCCL's kernels wait for ever for a rank that is gone; only NCCL can end them. */
+/* NCCL's kernels wait for ever for a rank that is gone; only NCCL can end them. Under the lock the
+ * engine cannot be closed meanwhile. */
 static void abort_nccl(zcta_team *team)
 {
-    struct zc_engine *nccl = atomic_load_explicit(&team->nccl, memory_order_acquire);
+    pthread_mutex_lock(&team->failure_lock);
+    if (team->nccl != NULL)
+        zc_engine_nccl.abort(team->nccl);
+    pthread_mutex_unlock(&team->failure_lock);
+}
 
-    if (nccl != NULL)
-        zc_engine_nccl.abort(nccl);
+/* The team's engine, for the caller to close: nobody else has it any more. */
+static struct zc_engine *take_nccl(zcta_team *team)
+{
+    struct zc_engine *nccl;
+
+    pthread_mutex_lock(&team->failure_lock);
+    nccl = team->nccl;
+    team->nccl = NULL;
+    pthread_mutex_unlock(&team->failure_lock);
+    return nccl;
 }
 
 void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
@@ -56,8 +69,9 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
             tell_failure(team, failure);
         /* Who sees the status finds the sentence. */
         zc_diag_repeat(&context->diag, failure);
-        /* Pairs with the acquire of whoever runs or awaits a program of this team. */
-        atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_release);
+        /* Pairs with the acquire of whoever runs or awaits a program of this team, and comes before
+         * abort() looks for communicators; see keep_comm(). */
+        atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_seq_cst);
     }
     pthread_mutex_unlock(&team->failure_lock);
     if (!first)
@@ -362,7 +376,30 @@ static uint32_t node_ranks_of(const zcta_team *team)
 /* What the paths are chosen from, and may differ between ranks: all must know what all have. */
 struct rank_facts {
     uint64_t unit, tuned;
+    uint64_t nccl, nccl_policy, nccl_off; /* its version, and what the environment does to it */
 };
+
+/* One NCCL for all, or none for all. */
+static void compare_nccl(zcta_team *team, const struct rank_facts *facts)
+{
+    const struct rank_facts *first = &facts[0];
+    char mine[16], theirs[16];
+
+    for (uint32_t i = 1; i < team->group.count && team->nccl_facts != NULL; i++) {
+        const struct rank_facts *other = &facts[i];
+
+        if (other->nccl == first->nccl && other->nccl_policy == first->nccl_policy &&
+            other->nccl_off == first->nccl_off)
+            continue;
+        snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
+                 "rank %" PRIu32 " has NCCL %s, rank %" PRIu32
+                 " has %s (0.0.0: none), or their NCCL_* variables differ; make them alike",
+                 team->ranks[0], zc_nccl_version_text((int)first->nccl, mine), team->ranks[i],
+                 zc_nccl_version_text((int)other->nccl, theirs));
+        team->nccl_facts = &team->no_nccl;
+        return;
+    }
+}
 
 static zcta_status compare_ranks(zcta_team *team, const struct rank_facts *facts)
 {
@@ -382,6 +419,7 @@ static zcta_status compare_ranks(zcta_team *team, const struct rank_facts *facts
     team->tuned = same ? zc_know_tuned(team->context) : NULL;
     if (team->tuned != NULL)
         team->nccl_facts = zc_know_nccl(team->context);
+    compare_nccl(team, facts);
     return status;
 }
 
@@ -396,6 +434,13 @@ static zcta_status tell_facts(zcta_team *team)
     if (team->engine_choice == ZCTA_ENGINE_NCCL || team->node_ranks != 0)
         team->nccl_facts = zc_know_nccl(team->context);
     mine.tuned = automatic ? zc_tuned_digest(zc_know_tuned(team->context)) : 0;
+    if (team->nccl_facts != NULL || mine.tuned != 0) {
+        const struct zc_nccl_facts *nccl = zc_know_nccl(team->context);
+
+        mine.nccl = (uint64_t)nccl->version;
+        mine.nccl_policy = (uint64_t)(uint32_t)nccl->forced_policy;
+        mine.nccl_off = nccl->switch_off != NULL;
+    }
     all = calloc(team->group.count, sizeof *all);
     if (all == NULL)
         return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
@@ -446,7 +491,7 @@ void zc_team_free(zcta_team *team)
     unlist(team);
     for (uint32_t i = 0; i < ZC_CACHE_ENTRIES; i++)
         zc_unsettle(team, &team->cache[i]);
-    zc_engine_nccl.close(team->nccl);
+    zc_engine_nccl.close(take_nccl(team));
     zc_engine_ce.close(team->ce);
     pthread_mutex_destroy(&team->failure_lock);
     free(team->ranks);
@@ -457,15 +502,17 @@ void zc_team_free(zcta_team *team)
 
 zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine)
 {
-    struct zc_engine *made = atomic_load_explicit(&team->nccl, memory_order_acquire);
+    struct zc_engine *made = NULL;
     zcta_status status = ZCTA_OK;
 
-    if (made == NULL) {
+    /* Only the team's own thread, which is this one, opens and closes it. */
+    if (team->nccl == NULL) {
         status = zc_engine_nccl.open(&team->group, &team->guard, &made);
-        if (status == ZCTA_OK)
-            atomic_store_explicit(&team->nccl, made, memory_order_release);
+        pthread_mutex_lock(&team->failure_lock);
+        team->nccl = made;
+        pthread_mutex_unlock(&team->failure_lock);
     }
-    *engine = made;
+    *engine = team->nccl;
     return status;
 }
 
@@ -496,12 +543,11 @@ void zc_teams_end_nccl(zcta_context *context)
 {
     for (zcta_team *team = next_by_tag(context, 0, true); team != NULL;
          team = next_by_tag(context, team->group.tag, false)) {
-        struct zc_engine *nccl = team->nccl;
+        struct zc_engine *nccl = take_nccl(team);
 
         for (uint32_t i = 0; i < ZC_CACHE_ENTRIES && nccl != NULL; i++)
             if (team->cache[i].engine == nccl)
                 zc_unsettle(team, &team->cache[i]);
-        atomic_store_explicit(&team->nccl, NULL, memory_order_release);
         zc_engine_nccl.close(nccl);
     }
 }

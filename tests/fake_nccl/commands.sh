@@ -37,6 +37,12 @@ given=(--in-place)
 perf
 gathers "DEFAULT" nccl/kernels yes
 
+# shellcheck disable=SC2016
+run "$zerocta" run -n 2 -- bash -c 'export ZEROCTA_NODE=$((RANK + 1)) FAKE_NCCL_VERSION=$((22803 + RANK))
+    exec "$0" perf all_gather -b 1K -e 1K --device cuda --iterations 1' "$zerocta"
+check "ranks with different NCCLs: status 1" is "$status" 1
+check "ranks with different NCCLs: who" says err "rank 0 has NCCL 2.28.3, rank 1 has 2.28.4"
+
 run "$zerocta" info
 check "info: the version" says out "2.28.3: engine nccl; it lacks copy engines on the NULL stream"
 run env FAKE_NCCL_VERSION=22000 "$zerocta" info

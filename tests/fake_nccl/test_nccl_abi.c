@@ -11,6 +11,7 @@
     SAME(offsetof(struct zc_nccl_config, ours), offsetof(ncclConfig_t, theirs))
 
 SAME(ZC_NCCL_SUCCESS, ncclSuccess);
+SAME(ZC_NCCL_CUDA_ERROR, ncclUnhandledCudaError);
 SAME(ZC_NCCL_IN_PROGRESS, ncclInProgress);
 SAME(ZC_NCCL_INT8, ncclInt8);
 SAME(sizeof(struct zc_nccl_id), sizeof(ncclUniqueId));

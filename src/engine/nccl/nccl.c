@@ -80,7 +80,7 @@ static void nccl_close(struct zc_engine *engine)
 static void nccl_abort(struct zc_engine *engine)
 {
     for (int i = 0; i < COMMS; i++) {
-        struct zc_nccl_comm *comm = atomic_load_explicit(&engine->comms[i], memory_order_acquire);
+        struct zc_nccl_comm *comm = atomic_load_explicit(&engine->comms[i], memory_order_seq_cst);
 
         if (comm != NULL)
             zc_nccl_comm_abort(comm);
@@ -215,6 +215,16 @@ static zcta_status refuse_capture(const struct zc_engine *engine, zcta_stream st
     return status;
 }
 
+/* A team that fails aborts the communicators that it finds. One that comes while it fails is
+ * aborted here: either its making saw the failure, or the abort sees the communicator. Both sides
+ * are sequentially consistent; the partner is zc_team_fail(). */
+static void keep_comm(struct zc_engine *engine, int which, struct zc_nccl_comm *comm)
+{
+    atomic_store_explicit(&engine->comms[which], comm, memory_order_seq_cst);
+    if (atomic_load_explicit(&engine->guard->failed, memory_order_seq_cst) != ZCTA_OK)
+        zc_nccl_comm_abort(comm);
+}
+
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
                               zcta_stream stream)
 {
@@ -227,7 +237,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
             zc_nccl_comm_open(&engine->group, engine->guard,
                               which == NO_SM ? ZC_NCCL_POLICY_ZERO : ZC_NCCL_POLICY_DEFAULT, &comm);
         if (status == ZCTA_OK)
-            atomic_store_explicit(&engine->comms[which], comm, memory_order_release);
+            keep_comm(engine, which, comm);
     }
     if (status == ZCTA_OK && engine->nccl.version >= ZC_NCCL_HAS_WINDOWS)
         status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
@@ -269,7 +279,7 @@ zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zc
     if (status == ZCTA_OK)
         status = zc_nccl_comm_open(&engine->position, engine->guard, ZC_NCCL_POLICY_DEFAULT, &comm);
     if (status == ZCTA_OK)
-        atomic_store_explicit(&engine->comms[NODES], comm, memory_order_release);
+        keep_comm(engine, NODES, comm);
     return status;
 }
 

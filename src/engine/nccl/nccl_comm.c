@@ -1,8 +1,8 @@
 /* Communicators and their threads.
  *
  * The communicator is made by its own thread, because a making that hangs cannot be ended from
- * outside: it is left to that thread. All later calls are made by the team's thread, which holds
- * `use` meanwhile; the communicator's thread watches how long they take, and aborts. NCCL lets an
+ * outside: it is left to that thread. All later calls are made by the team's thread, which is
+ * `busy` meanwhile; the communicator's thread watches how long they take, and aborts. NCCL lets an
  * abort come from another thread: it is what ends a call that waits for a dead rank. */
 #include "engine/nccl/nccl_comm.h"
 
@@ -17,7 +17,8 @@
 #include "base/clock.h"
 #include "engine/nccl/nccl_log.h"
 
-enum { LOOK_MS = 100, ABORT_PATIENCE_S = 1 };
+#define LOOK_NS           UINT64_C(100000000)
+#define ABORT_PATIENCE_NS UINT64_C(1000000000)
 
 struct window {
     struct window *next;
@@ -29,6 +30,7 @@ struct zc_nccl_comm {
     struct zc_nccl nccl; /* a reference of its own: the thread may outlive the team */
     const struct zc_group *group;
     struct zc_guard *guard;
+    uint64_t timeout_ns;
     int rank, rank_count, policy;
     struct window *windows;
     uint32_t window_count;
@@ -37,14 +39,14 @@ struct zc_nccl_comm {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct zc_nccl_id id;
-    int made;       /* NCCL's result of making it; IN_PROGRESS at first */
-    uint64_t since; /* when the team's thread went into NCCL; 0: it is not there */
-    bool aborting;  /* asked for; done once `handle` is NULL */
-    bool ending;    /* the thread shall end */
-    bool abandoned; /* nobody else has the communicator any more: the thread frees it */
-    /* Held by whoever calls NCCL with the handle. An abort waits for it, but not for ever. */
-    pthread_mutex_t use;
-    zc_nccl_handle handle;
+    zc_nccl_handle handle; /* NULL: not made yet, or gone */
+    bool busy;             /* somebody calls NCCL with the handle; an abort waits, not for ever */
+    int made;              /* NCCL's result of making it; IN_PROGRESS at first */
+    uint64_t since;        /* when the team's thread went into NCCL; 0: it is not there */
+    bool aborting;         /* asked for; done once `handle` is NULL */
+    bool ending;           /* the thread shall end */
+    bool ended;            /* it has, but for its return */
+    bool abandoned;        /* nobody else has the communicator any more: the thread frees it */
 };
 
 /* NCCL's error ends the team at once, so that all ranks learn of it in NCCL's own words, before
@@ -63,44 +65,83 @@ static zcta_status check(const struct zc_nccl_comm *comm, int result, const char
     return status;
 }
 
-/* ---- The thread ---- */
+/* ---- Who calls NCCL ---- */
 
-/* Both locks guard it, so that either is enough to read it. */
-static void forget_handle(struct zc_nccl_comm *comm)
+static struct timespec moment(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                             .tv_nsec = (long)(ns % 1000000000u)};
+}
+
+static void leave_nccl(struct zc_nccl_comm *comm)
 {
     pthread_mutex_lock(&comm->lock);
-    comm->handle = NULL;
+    comm->since = 0;
+    comm->busy = false;
+    pthread_cond_broadcast(&comm->changed);
     pthread_mutex_unlock(&comm->lock);
 }
 
-/* A call that is stuck in NCCL holds `use`; only the abort lets it go. */
+/* The handle, held by the team's thread until leave_nccl(); NULL if there is none any more. */
+static zc_nccl_handle enter_nccl(struct zc_nccl_comm *comm)
+{
+    zc_nccl_handle handle;
+
+    pthread_mutex_lock(&comm->lock);
+    while (comm->busy && !comm->aborting)
+        pthread_cond_wait(&comm->changed, &comm->lock);
+    handle = comm->aborting ? NULL : comm->handle;
+    if (handle != NULL) {
+        comm->busy = true;
+        comm->since = zc_now_ns();
+    }
+    pthread_mutex_unlock(&comm->lock);
+    return handle;
+}
+
+/* The handle, for the communicator's thread to end it: nobody gets it any more. Waits for who is
+ * in NCCL, but not for long if `aborts`: a call that is stuck there is let go only by the abort. */
+static zc_nccl_handle take_handle(struct zc_nccl_comm *comm, bool aborts)
+{
+    const struct timespec until =
+        moment(zc_deadline_in(aborts ? ABORT_PATIENCE_NS : comm->timeout_ns));
+    zc_nccl_handle handle;
+
+    pthread_mutex_lock(&comm->lock);
+    while (comm->busy && pthread_cond_timedwait(&comm->changed, &comm->lock, &until) == 0)
+        continue;
+    handle = comm->handle;
+    comm->handle = NULL;
+    pthread_mutex_unlock(&comm->lock);
+    return handle;
+}
+
+/* ---- The thread ---- */
+
 static void abort_now(struct zc_nccl_comm *comm)
 {
-    struct timespec until;
-    bool held;
+    const zc_nccl_handle handle = take_handle(comm, true);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ABORT_PATIENCE_S;
-    held = pthread_mutex_clocklock(&comm->use, CLOCK_MONOTONIC, &until) == 0;
-    if (comm->handle != NULL)
-        comm->nccl.ncclCommAbort(comm->handle);
-    forget_handle(comm);
-    if (held)
-        pthread_mutex_unlock(&comm->use);
+    if (handle != NULL)
+        comm->nccl.ncclCommAbort(handle);
 }
 
 /* What NCCL found out by itself, a broken connection say, ends the team. */
 static void look_for_errors(struct zc_nccl_comm *comm)
 {
     int result = ZC_NCCL_SUCCESS;
+    zc_nccl_handle handle;
     char why[300];
 
-    if (pthread_mutex_trylock(&comm->use) != 0)
+    pthread_mutex_lock(&comm->lock);
+    handle = comm->busy ? NULL : comm->handle;
+    comm->busy = comm->busy || handle != NULL;
+    pthread_mutex_unlock(&comm->lock);
+    if (handle == NULL)
         return;
-    if (comm->handle == NULL ||
-        comm->nccl.ncclCommGetAsyncError(comm->handle, &result) != ZC_NCCL_SUCCESS)
+    if (comm->nccl.ncclCommGetAsyncError(handle, &result) != ZC_NCCL_SUCCESS)
         result = ZC_NCCL_SUCCESS;
-    pthread_mutex_unlock(&comm->use);
+    leave_nccl(comm);
     if (result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS)
         return;
     snprintf(why, sizeof why, "NCCL reports %.100s (error %d): %.150s",
@@ -112,19 +153,13 @@ static void look_for_delay(struct zc_nccl_comm *comm, uint64_t since)
 {
     char why[160];
 
-    if (since == 0 || zc_now_ns() - since < comm->group->timeout_ns)
+    if (since == 0 || zc_now_ns() - since < comm->timeout_ns)
         return;
     snprintf(why, sizeof why,
              "a call of NCCL's has not come back within %.3g s: a rank is missing there, and NCCL "
              "does not say which",
-             (double)comm->group->timeout_ns / 1e9);
+             (double)comm->timeout_ns / 1e9);
     comm->guard->on_broken(comm->guard->data, why);
-}
-
-static struct timespec moment(uint64_t ns)
-{
-    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
-                             .tv_nsec = (long)(ns % 1000000000u)};
 }
 
 static void free_comm(struct zc_nccl_comm *comm)
@@ -137,7 +172,6 @@ static void free_comm(struct zc_nccl_comm *comm)
     }
     zc_nccl_unload(&comm->nccl);
     pthread_cond_destroy(&comm->changed);
-    pthread_mutex_destroy(&comm->use);
     pthread_mutex_destroy(&comm->lock);
     free(comm);
 }
@@ -146,9 +180,11 @@ static void make_handle(struct zc_nccl_comm *comm)
 {
     struct zc_nccl_config config = zc_nccl_config(comm->nccl.version, comm->policy);
     zc_nccl_handle handle = NULL;
-    const int result =
-        comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank, &config);
+    int result = ZC_NCCL_CUDA_ERROR;
 
+    if (comm->group->ops->enter(comm->group->device) == ZCTA_OK)
+        result = comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank,
+                                                   &config);
     pthread_mutex_lock(&comm->lock);
     comm->handle = result == ZC_NCCL_SUCCESS ? handle : NULL;
     comm->made = result;
@@ -161,13 +197,14 @@ static void serve(struct zc_nccl_comm *comm)
 {
     pthread_mutex_lock(&comm->lock);
     while (!comm->ending) {
-        const struct timespec until = moment(zc_deadline_in(LOOK_MS * UINT64_C(1000000)));
-        const uint64_t since = comm->since;
+        const struct timespec until = moment(zc_deadline_in(LOOK_NS));
 
         if (comm->aborting && comm->handle != NULL) {
             pthread_mutex_unlock(&comm->lock);
             abort_now(comm);
         } else if (pthread_cond_timedwait(&comm->changed, &comm->lock, &until) != 0) {
+            const uint64_t since = comm->since;
+
             pthread_mutex_unlock(&comm->lock);
             look_for_errors(comm);
             look_for_delay(comm, since);
@@ -179,22 +216,36 @@ static void serve(struct zc_nccl_comm *comm)
     pthread_mutex_unlock(&comm->lock);
 }
 
+/* In peace, by destroying, which waits for the other ranks; else by aborting. */
+static void end_handle(struct zc_nccl_comm *comm)
+{
+    zc_nccl_handle handle;
+    bool aborts;
+
+    pthread_mutex_lock(&comm->lock);
+    aborts = comm->aborting || comm->abandoned;
+    pthread_mutex_unlock(&comm->lock);
+    if (aborts) {
+        abort_now(comm);
+        return;
+    }
+    handle = take_handle(comm, false);
+    if (handle != NULL)
+        comm->nccl.ncclCommDestroy(handle);
+}
+
 static void *run_thread(void *data)
 {
     struct zc_nccl_comm *comm = data;
     bool abandoned;
 
-    if (comm->group->ops->enter(comm->group->device) == ZCTA_OK)
-        make_handle(comm);
+    make_handle(comm);
     serve(comm);
+    end_handle(comm);
     pthread_mutex_lock(&comm->lock);
     abandoned = comm->abandoned;
-    if (abandoned || comm->aborting) {
-        pthread_mutex_unlock(&comm->lock);
-        abort_now(comm);
-        pthread_mutex_lock(&comm->lock);
-        abandoned = comm->abandoned;
-    }
+    comm->ended = true;
+    pthread_cond_broadcast(&comm->changed);
     pthread_mutex_unlock(&comm->lock);
     if (abandoned)
         free_comm(comm);
@@ -302,13 +353,13 @@ static zcta_status check_policy(const struct zc_nccl_comm *comm, size_t mark)
 /* Waits for the thread to make it, in the team's time. */
 static zcta_status await_handle(struct zc_nccl_comm *comm)
 {
-    const uint64_t deadline = zc_deadline_in(comm->group->timeout_ns);
+    const uint64_t deadline = zc_deadline_in(comm->timeout_ns);
     int made;
 
     pthread_mutex_lock(&comm->lock);
     while (comm->made == ZC_NCCL_IN_PROGRESS && zc_time_left_ns(deadline) > 0 &&
            atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
-        const struct timespec until = moment(zc_deadline_in(LOOK_MS * UINT64_C(1000000)));
+        const struct timespec until = moment(zc_deadline_in(LOOK_NS));
 
         pthread_cond_timedwait(&comm->changed, &comm->lock, &until);
     }
@@ -318,7 +369,7 @@ static zcta_status await_handle(struct zc_nccl_comm *comm)
         return zc_fail(comm->group->diag, ZCTA_ERR_TIMEOUT, "ncclCommInitRankConfig", 0,
                        "NCCL has not made a communicator within %.3g s: a rank is missing there, "
                        "and NCCL does not say which",
-                       (double)comm->group->timeout_ns / 1e9);
+                       (double)comm->timeout_ns / 1e9);
     return check(comm, made, "ncclCommInitRankConfig", "making a communicator");
 }
 
@@ -327,7 +378,6 @@ static void init_locks(struct zc_nccl_comm *comm)
     pthread_condattr_t attributes;
 
     pthread_mutex_init(&comm->lock, NULL);
-    pthread_mutex_init(&comm->use, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&comm->changed, &attributes);
@@ -346,6 +396,7 @@ zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *gua
     init_locks(made);
     made->group = group;
     made->guard = guard;
+    made->timeout_ns = group->timeout_ns;
     made->rank = (int)group->self;
     made->rank_count = (int)group->count;
     made->policy = policy;
@@ -373,29 +424,6 @@ zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *gua
 
 /* ---- The team's thread in NCCL ---- */
 
-/* Returns whether there still is a communicator to call; then it is held until leave_nccl(). */
-static bool enter_nccl(struct zc_nccl_comm *comm)
-{
-    bool there;
-
-    pthread_mutex_lock(&comm->use);
-    pthread_mutex_lock(&comm->lock);
-    there = comm->handle != NULL && !comm->aborting;
-    comm->since = there ? zc_now_ns() : 0;
-    pthread_mutex_unlock(&comm->lock);
-    if (!there)
-        pthread_mutex_unlock(&comm->use);
-    return there;
-}
-
-static void leave_nccl(struct zc_nccl_comm *comm)
-{
-    pthread_mutex_lock(&comm->lock);
-    comm->since = 0;
-    pthread_mutex_unlock(&comm->lock);
-    pthread_mutex_unlock(&comm->use);
-}
-
 static zcta_status fail_aborted(const struct zc_nccl_comm *comm)
 {
     return zc_fail(comm->group->diag, ZCTA_ERR_PEER, "NCCL", 0,
@@ -405,19 +433,20 @@ static zcta_status fail_aborted(const struct zc_nccl_comm *comm)
 zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
                                     size_t bytes, zcta_stream stream)
 {
+    const zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
-    if (!enter_nccl(comm))
+    if (handle == NULL)
         return fail_aborted(comm);
-    result = comm->nccl.ncclAllGather(send, recv, bytes, ZC_NCCL_INT8, comm->handle, stream);
+    result = comm->nccl.ncclAllGather(send, recv, bytes, ZC_NCCL_INT8, handle, stream);
     leave_nccl(comm);
     return check(comm, result, "ncclAllGather", "enqueueing an allgather");
 }
 
 /* One group, so that no rank waits for another's turn. The group is ended whatever happened in it.
  */
-static int exchange_rows(struct zc_nccl_comm *comm, char *base, size_t bytes, size_t stride,
-                         zcta_stream stream)
+static int exchange_rows(const struct zc_nccl_comm *comm, zc_nccl_handle handle, char *base,
+                         size_t bytes, size_t stride, zcta_stream stream)
 {
     const struct zc_nccl *nccl = &comm->nccl;
     int result = nccl->ncclGroupStart(), ended;
@@ -428,11 +457,11 @@ static int exchange_rows(struct zc_nccl_comm *comm, char *base, size_t bytes, si
         const int to = (comm->rank + i) % comm->rank_count;
         const int from = (comm->rank + comm->rank_count - i) % comm->rank_count;
 
-        result = nccl->ncclSend(base + (size_t)comm->rank * stride, bytes, ZC_NCCL_INT8, to,
-                                comm->handle, stream);
+        result = nccl->ncclSend(base + (size_t)comm->rank * stride, bytes, ZC_NCCL_INT8, to, handle,
+                                stream);
         if (result == ZC_NCCL_SUCCESS)
-            result = nccl->ncclRecv(base + (size_t)from * stride, bytes, ZC_NCCL_INT8, from,
-                                    comm->handle, stream);
+            result = nccl->ncclRecv(base + (size_t)from * stride, bytes, ZC_NCCL_INT8, from, handle,
+                                    stream);
     }
     ended = nccl->ncclGroupEnd();
     return result == ZC_NCCL_SUCCESS ? ended : result;
@@ -441,11 +470,12 @@ static int exchange_rows(struct zc_nccl_comm *comm, char *base, size_t bytes, si
 zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t bytes,
                                   size_t stride, zcta_stream stream)
 {
+    const zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
-    if (!enter_nccl(comm))
+    if (handle == NULL)
         return fail_aborted(comm);
-    result = exchange_rows(comm, base, bytes, stride, stream);
+    result = exchange_rows(comm, handle, base, bytes, stride, stream);
     leave_nccl(comm);
     return check(comm, result, "ncclGroupEnd", "enqueueing an exchange between nodes");
 }
@@ -455,15 +485,17 @@ zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t 
 static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t bytes)
 {
     struct window *window = calloc(1, sizeof *window);
+    zc_nccl_handle handle;
     int result;
 
     if (window == NULL)
         return zc_fail(comm->group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
-    if (!enter_nccl(comm)) {
+    handle = enter_nccl(comm);
+    if (handle == NULL) {
         free(window);
         return fail_aborted(comm);
     }
-    result = comm->nccl.ncclCommWindowRegister(comm->handle, base, bytes, &window->handle,
+    result = comm->nccl.ncclCommWindowRegister(handle, base, bytes, &window->handle,
                                                ZC_NCCL_WINDOW_SYMMETRIC);
     leave_nccl(comm);
     if (result != ZC_NCCL_SUCCESS) {
@@ -510,13 +542,15 @@ void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
 {
     const struct zc_group *group = comm->group;
     struct window *window = take_window(comm, base);
+    zc_nccl_handle handle;
 
     if (window == NULL)
         return;
     /* NCCL gives no handle where it makes nothing of the window. */
     if (window->handle != NULL && group->ops->enter(group->device) == ZCTA_OK) {
-        if (enter_nccl(comm)) {
-            comm->nccl.ncclCommWindowDeregister(comm->handle, window->handle);
+        handle = enter_nccl(comm);
+        if (handle != NULL) {
+            comm->nccl.ncclCommWindowDeregister(handle, window->handle);
             leave_nccl(comm);
         }
         group->ops->leave(group->device);
@@ -542,40 +576,25 @@ void zc_nccl_comm_abort(struct zc_nccl_comm *comm)
 /* The thread shall end. It is waited for unless NCCL keeps it; then it frees what it uses. */
 static void end_thread(struct zc_nccl_comm *comm)
 {
-    const struct timespec until = moment(zc_deadline_in(comm->group->timeout_ns));
-    pthread_t thread = comm->thread;
-    bool stuck;
+    const struct timespec until = moment(zc_deadline_in(comm->timeout_ns));
+    const pthread_t thread = comm->thread;
+    bool ended;
 
     pthread_mutex_lock(&comm->lock);
     comm->ending = true;
-    stuck = comm->made == ZC_NCCL_IN_PROGRESS;
-    comm->abandoned = stuck;
     pthread_cond_broadcast(&comm->changed);
+    while (!comm->ended && comm->made != ZC_NCCL_IN_PROGRESS &&
+           pthread_cond_timedwait(&comm->changed, &comm->lock, &until) == 0)
+        continue;
+    ended = comm->ended;
+    comm->abandoned = !ended;
     pthread_mutex_unlock(&comm->lock);
-    if (!stuck && pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
-        free_comm(comm);
+    if (!ended) {
+        pthread_detach(thread);
         return;
     }
-    if (!stuck) {
-        pthread_mutex_lock(&comm->lock);
-        comm->abandoned = true;
-        pthread_mutex_unlock(&comm->lock);
-    }
-    pthread_detach(thread);
-}
-
-static void destroy_handle(struct zc_nccl_comm *comm)
-{
-    const struct zc_group *group = comm->group;
-
-    if (group->ops->enter(group->device) != ZCTA_OK)
-        return;
-    if (enter_nccl(comm)) {
-        comm->nccl.ncclCommDestroy(comm->handle);
-        forget_handle(comm);
-        leave_nccl(comm);
-    }
-    group->ops->leave(group->device);
+    pthread_join(thread, NULL);
+    free_comm(comm);
 }
 
 void zc_nccl_comm_close(struct zc_nccl_comm *comm)
@@ -585,7 +604,6 @@ void zc_nccl_comm_close(struct zc_nccl_comm *comm)
     if (atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
         while (comm->windows != NULL)
             zc_nccl_comm_deregister(comm, comm->windows->base);
-        destroy_handle(comm);
     } else {
         zc_nccl_comm_abort(comm);
     }
