@@ -77,7 +77,7 @@ static void check_address(const uint8_t *data, size_t bytes)
         return;
     FUZZ_REQUIRE(address.pid >= 0);
     zc_wire_address_encode(again, &address);
-    FUZZ_REQUIRE(memcmp(raw, again, 48) == 0);
+    FUZZ_REQUIRE(memcmp(raw, again, sizeof raw) == 0);
 }
 
 static void check_frame(const uint8_t *data, size_t bytes)

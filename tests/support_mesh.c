@@ -16,18 +16,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "support_ports.h"
 
 void mesh_free_root(char root[32])
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &length) != 0)
-        abort();
-    close(fd);
-    snprintf(root, 32, "127.0.0.1:%u", ntohs(address.sin_port));
+    snprintf(root, 32, "127.0.0.1:%u", free_port());
 }
 
 uint16_t mesh_root_port(const char *root)

@@ -1,5 +1,6 @@
 /* Ranks for tests, as threads of this process or as processes. */
 #include "support_ranks.h"
+#include "support_ports.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -119,18 +120,6 @@ void run_as_threads(uint32_t count, rank_fn *function, void *data)
 }
 
 /* ---- Processes ---- */
-
-uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    EXPECT(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
-    EXPECT(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
 
 void start_processes(uint32_t count, const struct ranks_options *options, rank_fn *function,
                      void *data, pid_t *pids)

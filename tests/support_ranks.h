@@ -33,7 +33,6 @@ void run_as_processes_with(uint32_t count, const struct ranks_options *options, 
 /* The same in two halves, for tests that do something to the processes meanwhile. */
 void start_processes(uint32_t count, const struct ranks_options *options, rank_fn *function,
                      void *data, pid_t *pids);
-uint16_t free_port(void);
 /* Exit status, or 256 + signal. A process that still runs after `seconds` fails the test. */
 int wait_process(pid_t pid, double seconds);
 

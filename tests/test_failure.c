@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "support_ports.h"
 #include "support_ranks.h"
 
 enum { RANKS = 4, LARGE = 400000, SMALL = 64 };

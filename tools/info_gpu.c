@@ -2,7 +2,6 @@
  * where it is, adds what only it knows: links and partitions. */
 #include "info.h"
 
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -10,65 +9,8 @@
 #include <string.h>
 
 #include "device/cuda/cuda_driver.h"
+#include "device/cuda/cuda_nvml.h"
 #include "options.h"
-
-/* ---- NVML ---- */
-
-/* Values are those of nvml.h. */
-enum { NVML_SUCCESS = 0, NVML_ENABLED = 1, NVML_LINKS_MOST = 36 };
-
-#define NVML_FUNCTIONS(X)                                                                          \
-    X(nvmlInit_v2, (void))                                                                         \
-    X(nvmlShutdown, (void))                                                                        \
-    X(nvmlSystemGetDriverVersion, (char *version, unsigned bytes))                                 \
-    X(nvmlDeviceGetHandleByPciBusId_v2, (const char *bus_id, void **device))                       \
-    X(nvmlDeviceGetNvLinkState, (void *device, unsigned link, int *enabled))                       \
-    X(nvmlDeviceGetMigMode, (void *device, unsigned *current, unsigned *pending))
-
-struct nvml {
-    void *library;                                      /* NULL: it is not here */
-#define MEMBER(name, parameters) int(*name) parameters; /* NOLINT(bugprone-macro-parentheses) */
-    NVML_FUNCTIONS(MEMBER)
-#undef MEMBER
-};
-
-static const struct {
-    const char *name;
-    size_t offset;
-} nvml_functions[] = {
-#define ROW(name, parameters) {#name, offsetof(struct nvml, name)},
-    NVML_FUNCTIONS(ROW)
-#undef ROW
-};
-
-static bool load_nvml(struct nvml *nvml)
-{
-    bool loaded;
-
-    memset(nvml, 0, sizeof *nvml);
-    nvml->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    loaded = nvml->library != NULL;
-    for (size_t i = 0; i < sizeof nvml_functions / sizeof nvml_functions[0] && loaded; i++) {
-        void *function = dlsym(nvml->library, nvml_functions[i].name);
-
-        loaded = function != NULL;
-        memcpy((char *)nvml + nvml_functions[i].offset, &function, sizeof function);
-    }
-    loaded = loaded && nvml->nvmlInit_v2() == NVML_SUCCESS;
-    if (!loaded && nvml->library != NULL)
-        dlclose(nvml->library);
-    if (!loaded)
-        nvml->library = NULL;
-    return loaded;
-}
-
-static void unload_nvml(struct nvml *nvml)
-{
-    if (nvml->library == NULL)
-        return;
-    nvml->nvmlShutdown();
-    dlclose(nvml->library);
-}
 
 /* ---- One GPU ---- */
 
@@ -84,7 +26,7 @@ static const char *yes_no(int yes)
     return yes ? "yes" : "no";
 }
 
-static void print_links(const struct zc_cuda_driver *driver, const struct nvml *nvml,
+static void print_links(const struct zc_cuda_driver *driver, const struct zc_nvml *nvml,
                         zc_cu_device gpu)
 {
     char bus_id[32] = "";
@@ -93,22 +35,25 @@ static void print_links(const struct zc_cuda_driver *driver, const struct nvml *
 
     if (nvml->library == NULL ||
         driver->cuDeviceGetPCIBusId(bus_id, sizeof bus_id, gpu) != ZC_CU_SUCCESS ||
-        nvml->nvmlDeviceGetHandleByPciBusId_v2(bus_id, &device) != NVML_SUCCESS) {
+        nvml->nvmlDeviceGetHandleByPciBusId_v2(bus_id, &device) != ZC_NVML_SUCCESS) {
         zc_info_say("", "NVLinks and MIG: unknown, NVML (libnvidia-ml.so.1) does not tell");
         return;
     }
-    for (unsigned link = 0; link < NVML_LINKS_MOST; link++) {
+    for (unsigned link = 0; link < ZC_NVML_LINKS_MOST; link++) {
         int enabled = 0;
 
-        links += nvml->nvmlDeviceGetNvLinkState(device, link, &enabled) == NVML_SUCCESS &&
-                 enabled == NVML_ENABLED;
+        links += nvml->nvmlDeviceGetNvLinkState(device, link, &enabled) == ZC_NVML_SUCCESS &&
+                 enabled == ZC_NVML_ENABLED;
     }
-    if (nvml->nvmlDeviceGetMigMode(device, &mig, &pending) != NVML_SUCCESS)
+    if (nvml->nvmlDeviceGetMigMode(device, &mig, &pending) != ZC_NVML_SUCCESS)
         mig = 0; /* GPUs without it say so by an error */
+    zc_info_say("", "NVLink domain over several machines: %s",
+                zc_nvml_domain(nvml, device) != 0 ? "yes" : "no");
     zc_info_say("", "%u NVLinks up; MIG %s", links,
-                mig == NVML_ENABLED ? "on: a partition reaches no peer, ranks on it cannot form a "
-                                      "team with others"
-                                    : "off");
+                mig == ZC_NVML_ENABLED
+                    ? "on: a partition reaches no peer, ranks on it cannot form a "
+                      "team with others"
+                    : "off");
 }
 
 static void print_sharing(const struct zc_cuda_driver *driver, zc_cu_device gpu)
@@ -117,12 +62,13 @@ static void print_sharing(const struct zc_cuda_driver *driver, zc_cu_device gpu)
         zc_info_say("", "shares nothing: no virtual memory management");
         return;
     }
-    zc_info_say("",
-                "memory is shared as file descriptors: %s; as fabric handles: %s (not used: "
-                "between machines NCCL moves the data); multicast: %s (not used)",
-                yes_no(attribute(driver, gpu, ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD)),
-                yes_no(attribute(driver, gpu, ZC_CU_DEVICE_ATTRIBUTE_FABRIC)),
-                yes_no(attribute(driver, gpu, ZC_CU_DEVICE_ATTRIBUTE_MULTICAST)));
+    zc_info_say(
+        "",
+        "memory is shared as file descriptors: %s; as fabric handles: %s; multicast: %s (not "
+        "used)",
+        yes_no(attribute(driver, gpu, ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD)),
+        yes_no(attribute(driver, gpu, ZC_CU_DEVICE_ATTRIBUTE_FABRIC)),
+        yes_no(attribute(driver, gpu, ZC_CU_DEVICE_ATTRIBUTE_MULTICAST)));
 }
 
 static void print_reach(const struct zc_cuda_driver *driver, zc_cu_device gpu, int count)
@@ -150,7 +96,7 @@ static void print_reach(const struct zc_cuda_driver *driver, zc_cu_device gpu, i
         zc_info_say("", "cannot reach the memory of GPU%s: no team of ours over both", cut);
 }
 
-static void print_gpu(const struct zc_cuda_driver *driver, const struct nvml *nvml, int ordinal,
+static void print_gpu(const struct zc_cuda_driver *driver, const struct zc_nvml *nvml, int ordinal,
                       int count)
 {
     char title[16], name[128] = "", memory[ZC_SIZE_TEXT_BYTES];
@@ -178,7 +124,7 @@ void zc_info_print_gpus(void)
     char release[80] = "release unknown";
     struct zc_diag diag;
     zcta_error error;
-    struct nvml nvml;
+    struct zc_nvml nvml;
     int count = 0;
 
     zc_diag_init(&diag);
@@ -188,13 +134,13 @@ void zc_info_print_gpus(void)
         goto out;
     }
     driver.cuDeviceGetCount(&count);
-    if (load_nvml(&nvml))
+    if (zc_nvml_load(&nvml))
         nvml.nvmlSystemGetDriverVersion(release, sizeof release);
     zc_info_say("cuda", "driver for CUDA %d.%d (%s), %d GPU%s", driver.version / 1000,
                 driver.version % 1000 / 10, release, count, count == 1 ? "" : "s");
     for (int i = 0; i < count; i++)
         print_gpu(&driver, &nvml, i, count);
-    unload_nvml(&nvml);
+    zc_nvml_unload(&nvml);
     zc_cuda_driver_unload(&driver);
 out:
     zc_diag_destroy(&diag);

@@ -12,23 +12,6 @@ enum { DEFAULT_TIMEOUT_S = 30, MAX_TIMEOUT_S = 86400 };
 /* Of the one round before there are teams, whose tags are hashes. */
 #define NODES_TAG UINT64_C(1)
 
-static zcta_status node_of(struct zc_diag *diag, const zcta_init_params *params, uint64_t *node)
-{
-    const char *text = getenv("ZEROCTA_NODE");
-    char *end = NULL;
-
-    *node = params->node;
-    if (params->node != 0 || text == NULL)
-        return ZCTA_OK;
-    errno = 0;
-    *node = strtoull(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || text[0] == '-')
-        return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                       "ZEROCTA_NODE is '%.40s'; give a number, the same on all ranks of a node",
-                       text);
-    return ZCTA_OK;
-}
-
 static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *timeout_ns)
 {
     const char *text = getenv("ZEROCTA_TIMEOUT");
@@ -61,9 +44,6 @@ static zcta_status settle_parameters(zcta_context *context, zcta_init_params *pa
     if (status != ZCTA_OK)
         return status;
     context->diag.rank = context->job.rank;
-    status = node_of(&context->diag, params, &context->node);
-    if (status != ZCTA_OK)
-        return status;
     context->gone = calloc(context->job.rank_count, sizeof *context->gone);
     if (context->gone == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
@@ -120,32 +100,48 @@ static zcta_status open_device(zcta_context *context, const zcta_init_params *pa
                    (int)params->device);
 }
 
+/* Ranks map each other's memory if they are on one host, or their GPUs in one NVLink domain. */
+static uint64_t own_node(zcta_context *context)
+{
+    const uint64_t domain = context->ops->join_domain(context->device);
+
+    /* Hosts are numbers of ranks; the domains' are hashes, set apart by their highest bit. */
+    return domain != 0 ? (domain ^ context->job.node) | UINT64_C(1) << 63
+                       : zc_mesh_host(context->mesh, context->job.rank);
+}
+
 /* Everybody's node; kept only if there are several. */
 static zcta_status learn_nodes(zcta_context *context)
 {
     const uint32_t count = context->job.rank_count;
-    uint64_t *nodes = calloc(count, sizeof *nodes);
+    uint64_t *nodes = calloc(count, sizeof *nodes), node = 0;
     uint32_t *ranks = calloc(count, sizeof *ranks);
     struct zc_exchange exchange = {.ranks = ranks,
                                    .count = count,
                                    .tag = NODES_TAG,
-                                   .mine = &context->node,
+                                   .mine = &node,
                                    .all = nodes,
-                                   .bytes = sizeof context->node,
+                                   .bytes = sizeof node,
                                    .fd = -1,
                                    .deadline = zc_deadline_in(context->timeout_ns),
                                    .call = "zcta_init",
                                    .what = "did not join the job"};
     bool several = false;
-    zcta_status status;
+    zcta_status status = ZCTA_OK;
 
+    for (uint32_t i = 0; i < count; i++)
+        several = several || zc_mesh_host(context->mesh, i) != 0;
+    if (!several)
+        goto out;
     if (nodes == NULL || ranks == NULL) {
         status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
         goto out;
     }
     for (uint32_t i = 0; i < count; i++)
         ranks[i] = i;
+    node = own_node(context);
     status = zc_mesh_exchange(context->mesh, &exchange);
+    several = false;
     for (uint32_t i = 0; i < count && status == ZCTA_OK; i++)
         several = several || nodes[i] != nodes[0];
     if (several) {
@@ -182,13 +178,14 @@ static void free_plans(zcta_team *team)
     }
 }
 
-/* Frees everything, however much of it exists. The mesh goes first: no event comes afterwards. */
+/* Frees everything, however much of it exists. NCCL ends before the mesh, over which its threads
+ * tell what goes wrong; then the mesh, so that no event comes while the rest is freed. */
 static void free_context(zcta_context *context)
 {
-    zc_mesh_close(context->mesh);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         free_plans(team);
     zc_teams_end_nccl(context);
+    zc_mesh_close(context->mesh);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         while (team->windows != NULL)
             zc_window_free_local(team->windows);

@@ -46,7 +46,6 @@ struct zcta_context {
     zcta_team *world, *teams;
     struct zc_attempt *attempts;
     uint32_t attempt_count;
-    uint64_t node;   /* as the user says; 0: none */
     uint64_t *nodes; /* per world rank; NULL: all are on one. Set once, while joining */
     bool *gone;      /* per world rank: its connection has ended */
     struct zc_knowledge knowledge;

@@ -337,9 +337,11 @@ static const char *const engine_names[] = {"auto", "ce", "nccl"};
  * it waits for. */
 static zcta_status check_sharing(const zcta_team *team, uint32_t a, uint32_t b)
 {
-    const int64_t pid = zc_mesh_pid(team->group.mesh, team->ranks[a]);
+    const struct zc_mesh *mesh = team->group.mesh;
+    const int64_t pid = zc_mesh_pid(mesh, team->ranks[a]);
 
-    if (pid != zc_mesh_pid(team->group.mesh, team->ranks[b]))
+    if (pid != zc_mesh_pid(mesh, team->ranks[b]) ||
+        zc_mesh_host(mesh, team->ranks[a]) != zc_mesh_host(mesh, team->ranks[b]))
         return ZCTA_OK;
     return zc_fail_rank(team->group.diag, ZCTA_ERR_UNSUPPORTED, team->ranks[b], "zcta_team_get", 0,
                         "ranks %" PRIu32 " and %" PRIu32 " are threads of one process (pid %" PRId64

@@ -123,6 +123,8 @@ struct zc_memory {
     size_t bytes;
 };
 
+enum { ZC_FABRIC_HANDLE_BYTES = 64 };
+
 /* What travels to a peer that shall map the memory, together with a file descriptor if there is
  * one. Plain bytes, the same layout in every process of a job. */
 struct zc_memory_handle {
@@ -131,6 +133,8 @@ struct zc_memory_handle {
     uint64_t has_fd;
     uint64_t offset,
         mapped_bytes; /* where it lies in what the descriptor stands for; 0: all of it */
+    uint64_t has_fabric;
+    uint8_t fabric[ZC_FABRIC_HANDLE_BYTES]; /* for peers on other hosts, instead of a descriptor */
 };
 
 /* ---- Capabilities ---- */
@@ -174,6 +178,11 @@ struct zc_device_ops {
     zcta_status (*open)(const struct zc_device_params *params, struct zc_device **device);
     void (*close)(struct zc_device *device); /* every memory and stream is gone before */
     void (*describe)(const struct zc_device *device, struct zc_device_caps *caps);
+
+    /* The job has several hosts: what tells apart the domains, hosts in which ranks can map each
+     * other's memory; 0: it reaches no further than its host. Memory made from then on can leave
+     * for the whole domain. */
+    uint64_t (*join_domain)(struct zc_device *device);
 
     /* Zeroed and committed. Errors: ERR_NO_MEMORY, ERR_SYSTEM, ERR_DEVICE. */
     zcta_status (*memory_alloc)(struct zc_device *device, size_t bytes, struct zc_memory **memory);

@@ -2,9 +2,11 @@
  * The TCP bootstrap is in bootstrap_host.c and bootstrap_join.c. */
 #include "rendezvous/bootstrap.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,12 +14,12 @@
 
 enum { RECORD = (int)(ZC_WIRE_ADDRESS + ZC_WIRE_KEY) };
 
-void zc_bootstrap_host_id(uint8_t host[16])
+void zc_bootstrap_host_id(uint8_t host[16], uint64_t node)
 {
     struct {
         char boot[64];
         char name[64];
-        uint64_t device, inode;
+        uint64_t device, inode, node;
     } facts;
     struct stat space;
     const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -34,7 +36,59 @@ void zc_bootstrap_host_id(uint8_t host[16])
         facts.device = space.st_dev;
         facts.inode = space.st_ino;
     }
+    facts.node = node;
     crypto_generichash(host, 16, (const unsigned char *)&facts, sizeof facts, NULL, 0);
+}
+
+/* Where other hosts may reach this rank: as the user says, else as rank 0 does, else by whatever
+ * interface there is; but not beyond the loopback unless the user allows that. */
+static bool own_endpoint(const struct zc_job *job, const struct zc_endpoint *here,
+                         struct zc_endpoint *endpoint)
+{
+    uint8_t ip[16];
+    uint16_t port;
+
+    if (job->address[0] != '\0')
+        return zc_net_resolve(job->address, 0, false, endpoint);
+    if (here != NULL && !zc_net_is_any(here)) {
+        zc_net_pack(here, ip, &port);
+        zc_net_unpack(ip, 0, endpoint);
+        return true;
+    }
+    return job->remote ? zc_net_own_address(endpoint)
+                       : zc_net_resolve("127.0.0.1", 0, false, endpoint);
+}
+
+zcta_status zc_bootstrap_open_port(struct zc_bootstrap *bootstrap, const struct zc_endpoint *here)
+{
+    const struct zc_job *job = bootstrap->job;
+    struct zc_endpoint endpoint;
+    char text[64];
+    int error;
+
+    /* Without these all ranks are on one host, or cannot be joined. */
+    if (bootstrap->port_fd >= 0 || (!job->remote && job->node == 0))
+        return ZCTA_OK;
+    if (!own_endpoint(job, here, &endpoint))
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "rank %" PRIu32 " finds no address at which other machines could reach it: "
+                       "set ZEROCTA_ADDRESS to one of this machine's",
+                       job->rank);
+    error = zc_net_listen_tcp(&endpoint, &bootstrap->port_fd);
+    if (error == 0 && !zc_net_here(bootstrap->port_fd, &endpoint))
+        error = errno;
+    zc_net_text(&endpoint, text);
+    if (error != 0)
+        return zc_fail(bootstrap->diag,
+                       error == EMFILE || error == ENFILE ? ZCTA_ERR_SYSTEM : ZCTA_ERR_RENDEZVOUS,
+                       "zcta_init", error,
+                       "rank %" PRIu32 " cannot listen at %s for ranks on other machines: %s; %s",
+                       job->rank, text, strerror(error),
+                       error == EMFILE || error == ENFILE
+                           ? "raise `ulimit -n`"
+                           : "set ZEROCTA_ADDRESS to an address of this machine");
+    zc_net_pack(&endpoint, bootstrap->mine.ip, &bootstrap->mine.port);
+    return ZCTA_OK;
 }
 
 size_t zc_bootstrap_table_bytes(const struct zc_bootstrap *bootstrap)
@@ -90,8 +144,15 @@ zcta_status zc_bootstrap_run(struct zc_bootstrap *bootstrap)
 {
     const struct zc_job *job = bootstrap->job;
 
-    if (job->exchange != NULL)
-        return run_exchange(bootstrap);
+    if (job->exchange != NULL) {
+        const zcta_status status = zc_bootstrap_open_port(bootstrap, NULL);
+
+        /* The others are in the exchange, or will be: it is not left out. */
+        if (status == ZCTA_OK)
+            return run_exchange(bootstrap);
+        (void)run_exchange(bootstrap);
+        return status;
+    }
     memcpy(bootstrap->key, job->key, sizeof bootstrap->key);
     return job->rank == 0 ? zc_bootstrap_host(bootstrap) : zc_bootstrap_join(bootstrap);
 }

@@ -250,11 +250,15 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
 {
     const struct zc_job *job = bootstrap->job;
     struct reception reception = {.bootstrap = bootstrap};
+    struct zc_endpoint here;
     int listener = -1;
     zcta_status status = open_listener(bootstrap, &listener);
 
     if (status != ZCTA_OK)
         return status;
+    status = zc_bootstrap_open_port(bootstrap, zc_net_here(listener, &here) ? &here : NULL);
+    if (status != ZCTA_OK)
+        goto out;
     reception.lobby = (struct zc_lobby){.listener = listener,
                                         .purpose = ZC_WIRE_BOOTSTRAP,
                                         .rank = 0,

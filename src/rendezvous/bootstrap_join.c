@@ -189,11 +189,11 @@ static zcta_status attempt(struct search *search, bool *settled)
 {
     struct zc_bootstrap *bootstrap = search->bootstrap;
     const struct zc_job *job = bootstrap->job;
-    const struct zc_hello hello = {.purpose = ZC_WIRE_BOOTSTRAP,
-                                   .rank = job->rank,
-                                   .rank_count = job->rank_count,
-                                   .target = 0,
-                                   .address = bootstrap->mine};
+    struct zc_hello hello = {.purpose = ZC_WIRE_BOOTSTRAP,
+                             .rank = job->rank,
+                             .rank_count = job->rank_count,
+                             .target = 0};
+    struct zc_endpoint here;
     uint64_t until = zc_deadline_in(ATTEMPT_NS);
     enum zc_caller_state state;
     struct zc_caller caller;
@@ -212,6 +212,13 @@ static zcta_status attempt(struct search *search, bool *settled)
     }
     if (search->last_error != 0)
         return ZCTA_OK;
+    status = zc_bootstrap_open_port(bootstrap, zc_net_here(fd, &here) ? &here : NULL);
+    if (status != ZCTA_OK) {
+        *settled = true;
+        close(fd);
+        return status;
+    }
+    hello.address = bootstrap->mine;
     zc_caller_start(&caller, fd, &hello, bootstrap->key);
     do
         state = zc_caller_advance(&caller);

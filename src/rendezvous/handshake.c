@@ -84,7 +84,7 @@ static void greet(struct zc_lobby *lobby, int fd)
     const int on = 1;
 
     assert(lobby->count < lobby->limit);
-    if (lobby->purpose == ZC_WIRE_BOOTSTRAP)
+    if (lobby->purpose != ZC_WIRE_MESH)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     *guest = (struct zc_guest){.fd = fd, .since = zc_now_ns()};
     randombytes_buf(nonce, sizeof nonce);

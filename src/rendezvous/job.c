@@ -435,6 +435,53 @@ static const struct launcher *find_launcher(void)
     return NULL;
 }
 
+static zcta_status read_node(struct resolver *resolver)
+{
+    const char *text = getenv("ZEROCTA_NODE");
+    char *end = NULL;
+
+    resolver->job->node = resolver->params->node;
+    if (resolver->job->node != 0 || text == NULL)
+        return ZCTA_OK;
+    errno = 0;
+    resolver->job->node = strtoull(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || text[0] == '-')
+        return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                       "ZEROCTA_NODE is '%.40s'; give a number, the same on all ranks of a node",
+                       text);
+    return ZCTA_OK;
+}
+
+/* An address beyond the loopback needs what the root's needs: a permission, and a secret. */
+static zcta_status read_address(struct resolver *resolver)
+{
+    const char *text = getenv("ZEROCTA_ADDRESS");
+    struct zc_job *job = resolver->job;
+    struct zc_endpoint endpoint;
+
+    if (text == NULL)
+        return ZCTA_OK;
+    if (strlen(text) >= sizeof job->address || !zc_net_resolve(text, 0, false, &endpoint) ||
+        zc_net_is_any(&endpoint))
+        return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                       "ZEROCTA_ADDRESS is '%.60s'; give the numeric address of one of this "
+                       "machine's interfaces",
+                       text);
+    if (!zc_net_is_loopback(&endpoint) && !job->remote)
+        return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                       "ZEROCTA_ADDRESS is %s, which other machines can reach: set "
+                       "ZEROCTA_REMOTE=1 to allow that",
+                       text);
+    if (!zc_net_is_loopback(&endpoint) && !job->has_token && resolver->params->exchange == NULL)
+        return zc_fail(
+            resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+            "ZEROCTA_ADDRESS is %s, which other machines can reach: set ZEROCTA_TOKEN to "
+            "the same secret on all ranks",
+            text);
+    memcpy(job->address, text, strlen(text) + 1);
+    return ZCTA_OK;
+}
+
 zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag, struct zc_job *job)
 {
     struct zc_job found = {
@@ -455,6 +502,10 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
         resolver.launcher = find_launcher();
     found.remote = remote != NULL && strcmp(remote, "1") == 0;
     status = read_token(&resolver);
+    if (status == ZCTA_OK)
+        status = read_node(&resolver);
+    if (status == ZCTA_OK)
+        status = read_address(&resolver);
     if (status == ZCTA_OK && params->rank_count != 0)
         status = resolve_params(&resolver);
     else if (status == ZCTA_OK && resolver.launcher != NULL)

@@ -53,6 +53,7 @@ static void mesh_destroy(struct zc_mesh *mesh)
         return;
     zc_mesh_monitor_stop(mesh);
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
+        zc_stream_destroy(mesh->peers[rank].stream);
         if (mesh->peers[rank].fd >= 0)
             close(mesh->peers[rank].fd);
         zc_mailbox_clear(&mesh->peers[rank].mailbox);
@@ -67,7 +68,7 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
                                     uint64_t deadline)
 {
     struct zc_bootstrap bootstrap = {
-        .job = job, .diag = mesh->diag, .start = zc_now_ns(), .deadline = deadline};
+        .job = job, .diag = mesh->diag, .start = zc_now_ns(), .deadline = deadline, .port_fd = -1};
     int listener = -1, error;
     zcta_status status;
 
@@ -78,7 +79,7 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
         return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
     randombytes_buf(bootstrap.mine.name, sizeof bootstrap.mine.name);
-    zc_bootstrap_host_id(bootstrap.mine.host);
+    zc_bootstrap_host_id(bootstrap.mine.host, job->node);
     bootstrap.mine.pid = getpid();
     error = zc_net_listen_unix(bootstrap.mine.name, &listener);
     if (error != 0)
@@ -91,6 +92,8 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
         status = zc_mesh_connect(mesh, &bootstrap, listener);
     if (listener >= 0)
         close(listener);
+    if (bootstrap.port_fd >= 0)
+        close(bootstrap.port_fd);
     sodium_memzero(bootstrap.key, sizeof bootstrap.key);
     free(bootstrap.table);
     return status;
@@ -137,13 +140,19 @@ zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_ev
     return ZCTA_OK;
 }
 
-static int send_frame(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
-                      const void *data)
+int zc_mesh_send(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
+                 const void *data, int pass_fd)
 {
+    const struct zc_peer *peer = &mesh->peers[rank];
+    const int fd = peer->stream == NULL ? pass_fd : -1;
+    struct zc_frame sent = *frame;
     uint8_t header[ZC_WIRE_FRAME];
 
-    zc_wire_frame_encode(header, frame);
-    return zc_net_send_packet(mesh->peers[rank].fd, header, sizeof header, data, frame->bytes, -1);
+    sent.has_fd = fd >= 0;
+    zc_wire_frame_encode(header, &sent);
+    if (peer->stream != NULL)
+        return zc_stream_send(peer->stream, header, sizeof header, data, frame->bytes);
+    return zc_net_send_packet(peer->fd, header, sizeof header, data, frame->bytes, fd);
 }
 
 /* All peers share one short deadline: a stopped one makes leaving no slower than that. */
@@ -155,7 +164,7 @@ static void say_farewell(struct zc_mesh *mesh)
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
         if (rank == mesh->rank)
             continue;
-        while (send_frame(mesh, rank, &frame, NULL) == EAGAIN)
+        while (zc_mesh_send(mesh, rank, &frame, NULL, -1) == EAGAIN)
             if (!zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline))
                 break;
     }
@@ -172,7 +181,13 @@ void zc_mesh_close(struct zc_mesh *mesh)
 
 bool zc_mesh_same_process(const struct zc_mesh *mesh, uint32_t rank)
 {
-    return rank < mesh->rank_count && mesh->peers[rank].pid == getpid();
+    return rank < mesh->rank_count && mesh->peers[rank].stream == NULL &&
+           mesh->peers[rank].pid == getpid();
+}
+
+uint32_t zc_mesh_host(const struct zc_mesh *mesh, uint32_t rank)
+{
+    return rank < mesh->rank_count ? mesh->peers[rank].host : rank;
 }
 
 int64_t zc_mesh_pid(const struct zc_mesh *mesh, uint32_t rank)
@@ -187,7 +202,7 @@ void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, const voi
     const uint64_t deadline = zc_deadline_in(NOTICE_NS);
 
     assert(rank < mesh->rank_count && rank != mesh->rank && bytes <= ZC_MAX_MESSAGE);
-    while (send_frame(mesh, rank, &frame, data) == EAGAIN)
+    while (zc_mesh_send(mesh, rank, &frame, data, -1) == EAGAIN)
         if (!zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline)) {
             zc_log(mesh->diag, ZC_LOG_DEBUG,
                    "a notice to rank %" PRIu32 " was dropped: it does not read", rank);

@@ -1,6 +1,6 @@
-/* Connects one rank to all the others: it calls at every lower rank's Unix socket and receives the
- * higher ones at its own. Both directions run in one poll loop, so no rank waits for another's turn
- * and strangers at the socket delay nobody. */
+/* Connects one rank to all the others: it calls at every lower rank's Unix socket, or TCP port if
+ * that one is on another host, and receives the higher ones at its own. All of it runs in one poll
+ * loop, so no rank waits for another's turn and strangers delay nobody. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,40 +17,61 @@
 #define RETRY_MS 2
 
 struct call {
-    bool open; /* a socket is connected and the handshake is under way */
+    bool open;        /* a socket is connected, or about to be, and the handshake is under way */
+    uint64_t next_ns; /* not again before this */
     struct zc_caller caller;
+};
+
+struct connecting;
+
+/* Where this rank receives: its Unix socket, and the port for other hosts if it has one. */
+struct door {
+    struct connecting *connecting;
+    bool tcp;
+    struct zc_lobby lobby;
 };
 
 struct connecting {
     struct zc_mesh *mesh;
     const struct zc_bootstrap *bootstrap;
-    struct zc_lobby lobby;
+    struct door doors[2];
+    uint32_t door_count;
     struct call *calls; /* one to each lower rank */
     struct pollfd *set;
     uint32_t connected;
 };
 
+/* The kernel vouches for a process on this host; of one on another its word counts. */
 static void take_peer(struct connecting *connecting, uint32_t rank, int fd, int64_t pid)
 {
-    connecting->mesh->peers[rank].fd = fd;
-    connecting->mesh->peers[rank].pid = pid;
+    struct zc_peer *peer = &connecting->mesh->peers[rank];
+
+    peer->fd = fd;
+    peer->pid = pid;
+    if (peer->stream != NULL) {
+        peer->stream->fd = fd;
+        peer->pid = connecting->bootstrap->table[rank].pid;
+        zc_net_settle_tcp(fd);
+    }
     connecting->connected++;
 }
 
 static enum zc_verdict_code receive_peer(void *data, int fd, const struct zc_hello *hello,
                                          const uint8_t session[ZC_WIRE_SESSION])
 {
-    struct connecting *connecting = data;
+    const struct door *door = data;
+    const struct zc_peer *peer = &door->connecting->mesh->peers[hello->rank];
     int64_t pid = 0;
     uint32_t uid;
 
     (void)session; /* nothing more is hashed on this socket */
-    if (hello->rank < connecting->mesh->rank)
+    if (hello->rank < door->connecting->mesh->rank || door->tcp != (peer->stream != NULL))
         return ZC_VERDICT_TARGET;
-    if (connecting->mesh->peers[hello->rank].fd >= 0)
+    if (peer->fd >= 0)
         return ZC_VERDICT_DUPLICATE;
-    (void)zc_net_peer(fd, &pid, &uid);
-    take_peer(connecting, hello->rank, fd, pid);
+    if (!door->tcp)
+        (void)zc_net_peer(fd, &pid, &uid);
+    take_peer(door->connecting, hello->rank, fd, pid);
     return ZC_VERDICT_WELCOME;
 }
 
@@ -64,16 +85,25 @@ static zcta_status fail_descriptors(const struct connecting *connecting, int err
                    mesh->rank, mesh->rank_count, strerror(error));
 }
 
-static zcta_status dial(struct connecting *connecting, uint32_t rank)
+static void begin_call(struct connecting *connecting, uint32_t rank, int fd)
 {
-    const struct zc_bootstrap *bootstrap = connecting->bootstrap;
-    struct zc_mesh *mesh = connecting->mesh;
+    const struct zc_mesh *mesh = connecting->mesh;
     struct call *call = &connecting->calls[rank];
-    const struct zc_hello hello = {.purpose = ZC_WIRE_MESH,
+    const struct zc_hello hello = {.purpose = mesh->peers[rank].stream != NULL ? ZC_WIRE_MESH_TCP
+                                                                               : ZC_WIRE_MESH,
                                    .rank = mesh->rank,
                                    .rank_count = mesh->rank_count,
                                    .target = rank,
-                                   .address = bootstrap->mine};
+                                   .address = connecting->bootstrap->mine};
+
+    call->open = true;
+    zc_caller_start(&call->caller, fd, &hello, connecting->bootstrap->key);
+}
+
+static zcta_status dial_unix(struct connecting *connecting, uint32_t rank)
+{
+    const struct zc_bootstrap *bootstrap = connecting->bootstrap;
+    struct zc_mesh *mesh = connecting->mesh;
     int64_t pid;
     uint32_t uid;
     int fd;
@@ -96,16 +126,70 @@ static zcta_status dial(struct connecting *connecting, uint32_t rank)
                             rank);
     }
     mesh->peers[rank].pid = pid;
-    call->open = true;
-    zc_caller_start(&call->caller, fd, &hello, bootstrap->key);
+    begin_call(connecting, rank, fd);
     return ZCTA_OK;
+}
+
+static zcta_status fail_unreachable(const struct connecting *connecting, uint32_t rank, int error)
+{
+    const struct zc_address *address = &connecting->bootstrap->table[rank];
+    struct zc_endpoint endpoint;
+    char text[64];
+
+    zc_net_unpack(address->ip, address->port, &endpoint);
+    zc_net_text(&endpoint, text);
+    return zc_fail_rank(connecting->mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", error,
+                        "rank %" PRIu32 " (pid %" PRId64 ") cannot be reached at %s: %s; it has "
+                        "ended, a firewall is between, or it needs ZEROCTA_ADDRESS, its address "
+                        "in the network that all machines share",
+                        rank, address->pid, text, strerror(error));
+}
+
+static bool is_final(int error)
+{
+    return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH ||
+           error == ETIMEDOUT || error == EACCES || error == EPERM;
+}
+
+static zcta_status dial_tcp(struct connecting *connecting, uint32_t rank)
+{
+    const struct zc_address *address = &connecting->bootstrap->table[rank];
+    struct zc_endpoint endpoint;
+    int error, fd;
+
+    zc_net_unpack(address->ip, address->port, &endpoint);
+    error = zc_net_start_tcp(&endpoint, &fd);
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
+        return fail_descriptors(connecting, error);
+    if (is_final(error))
+        return fail_unreachable(connecting, rank, error);
+    if (error == 0)
+        begin_call(connecting, rank, fd);
+    return ZCTA_OK;
+}
+
+static zcta_status dial(struct connecting *connecting, uint32_t rank)
+{
+    struct call *call = &connecting->calls[rank];
+
+    if (zc_time_left_ns(call->next_ns) > 0)
+        return ZCTA_OK;
+    call->next_ns = zc_deadline_in(RETRY_MS * UINT64_C(1000000));
+    return connecting->mesh->peers[rank].stream != NULL ? dial_tcp(connecting, rank)
+                                                        : dial_unix(connecting, rank);
 }
 
 static zcta_status go_on(struct connecting *connecting, uint32_t rank)
 {
     struct zc_mesh *mesh = connecting->mesh;
     struct call *call = &connecting->calls[rank];
+    const int error = mesh->peers[rank].stream != NULL ? zc_net_error(call->caller.fd) : 0;
 
+    if (is_final(error)) {
+        call->open = false;
+        close(call->caller.fd);
+        return fail_unreachable(connecting, rank, error);
+    }
     switch (zc_caller_advance(&call->caller)) {
     case ZC_CALLER_GREETING:
     case ZC_CALLER_VERDICT:
@@ -124,11 +208,22 @@ static zcta_status go_on(struct connecting *connecting, uint32_t rank)
     case ZC_CALLER_FORGED:
         break;
     }
+    call->open = false;
+    close(call->caller.fd);
     return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init",
                         call->caller.verdict.code,
                         "rank %" PRIu32 " (pid %" PRId64
                         ") refused the connection: the ranks are not of one job (verdict %d)",
                         rank, mesh->peers[rank].pid, (int)call->caller.verdict.code);
+}
+
+static bool is_starved(const struct connecting *connecting)
+{
+    bool starved = false;
+
+    for (uint32_t i = 0; i < connecting->door_count; i++)
+        starved = starved || connecting->doors[i].lobby.starved;
+    return starved;
 }
 
 static zcta_status fail_missing(const struct connecting *connecting)
@@ -148,13 +243,14 @@ static zcta_status fail_missing(const struct connecting *connecting)
             missing[count++] = rank;
     zc_text_ranks(who, missing, count);
     zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
-    status = zc_fail_rank(mesh->diag, ZCTA_ERR_TIMEOUT, missing[0], "zcta_init", 0,
-                          "%s did not connect to rank %" PRIu32
-                          " within %s (the first has pid %" PRId64 "): stopped, or very slow?%s",
-                          who, mesh->rank, within, bootstrap->table[missing[0]].pid,
-                          connecting->lobby.starved
-                              ? " This rank ran out of file descriptors: raise `ulimit -n`"
-                              : "");
+    status = zc_fail_rank(
+        mesh->diag, ZCTA_ERR_TIMEOUT, missing[0], "zcta_init", 0,
+        "%s did not connect to rank %" PRIu32 " within %s (the first has pid %" PRId64
+        "%s): stopped, or very slow?%s",
+        who, mesh->rank, within, bootstrap->table[missing[0]].pid,
+        mesh->peers[missing[0]].stream == NULL ? ""
+                                               : ", on another machine; a firewall may be between",
+        is_starved(connecting) ? " This rank ran out of file descriptors: raise `ulimit -n`" : "");
     free(missing);
     return status;
 }
@@ -184,6 +280,31 @@ static zcta_status dial_missing(struct connecting *connecting, struct pollfd *se
     return ZCTA_OK;
 }
 
+/* The doors' entries first, one door's behind the other's. */
+static size_t open_doors(const struct connecting *connecting, int *timeout_ms)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < connecting->door_count; i++)
+        count +=
+            zc_lobby_poll_set(&connecting->doors[i].lobby, connecting->set + count, timeout_ms);
+    return count;
+}
+
+/* The lobbies still have as many guests as when the set was made. */
+static void serve_doors(struct connecting *connecting)
+{
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < connecting->door_count; i++) {
+        struct zc_lobby *lobby = &connecting->doors[i].lobby;
+        const size_t entries = 1 + lobby->count;
+
+        zc_lobby_serve(lobby, connecting->set + at);
+        at += entries;
+    }
+}
+
 static zcta_status connect_all(struct connecting *connecting)
 {
     const struct zc_mesh *mesh = connecting->mesh;
@@ -192,7 +313,7 @@ static zcta_status connect_all(struct connecting *connecting)
 
     while (status == ZCTA_OK && connecting->connected + 1 < mesh->rank_count) {
         int timeout_ms = zc_net_poll_ms(deadline, 500);
-        const size_t guests = zc_lobby_poll_set(&connecting->lobby, connecting->set, &timeout_ms);
+        const size_t guests = open_doors(connecting, &timeout_ms);
         size_t count = guests, at = guests;
 
         if (zc_time_left_ns(deadline) == 0)
@@ -204,22 +325,74 @@ static zcta_status connect_all(struct connecting *connecting)
         for (uint32_t rank = 0; rank < mesh->rank && status == ZCTA_OK; rank++)
             if (connecting->calls[rank].open && connecting->set[at++].revents != 0)
                 status = go_on(connecting, rank);
-        zc_lobby_serve(&connecting->lobby, connecting->set);
+        serve_doors(connecting);
     }
     return status;
 }
 
-/* Unix sockets reach no further than one machine and one network namespace. */
-static zcta_status check_hosts(const struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap)
+static bool same_host(const struct zc_bootstrap *bootstrap, uint32_t a, uint32_t b)
 {
-    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
-        if (memcmp(bootstrap->table[rank].host, bootstrap->mine.host,
-                   sizeof bootstrap->mine.host) != 0)
+    return memcmp(bootstrap->table[a].host, bootstrap->table[b].host,
+                  sizeof bootstrap->table[a].host) == 0;
+}
+
+/* Who is on which host, and streams for those on others. */
+static zcta_status find_hosts(struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap)
+{
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
+        struct zc_peer *peer = &mesh->peers[rank];
+
+        while (!same_host(bootstrap, peer->host, rank))
+            peer->host++;
+        if (same_host(bootstrap, mesh->rank, rank))
+            continue;
+        if (bootstrap->table[rank].port == 0 || bootstrap->mine.port == 0)
             return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
                                 "rank %" PRIu32 " runs on another machine or in another network "
-                                "namespace than rank %" PRIu32
-                                ": this version connects the ranks of one machine only",
+                                "namespace than rank %" PRIu32 ", and has no port for it: set "
+                                "ZEROCTA_REMOTE=1, and ZEROCTA_TOKEN to a secret, on all ranks",
                                 rank, mesh->rank);
+        peer->stream = zc_stream_create();
+        if (peer->stream == NULL)
+            return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM,
+                           "no memory for the connections to %" PRIu32 " ranks", mesh->rank_count);
+    }
+    return ZCTA_OK;
+}
+
+static bool add_door(struct connecting *connecting, int listener, enum zc_wire_purpose purpose)
+{
+    struct door *door = &connecting->doors[connecting->door_count++];
+
+    *door = (struct door){.connecting = connecting,
+                          .tcp = purpose == ZC_WIRE_MESH_TCP,
+                          .lobby = {.listener = listener,
+                                    .purpose = purpose,
+                                    .rank = connecting->mesh->rank,
+                                    .rank_count = connecting->mesh->rank_count,
+                                    .key = connecting->bootstrap->key,
+                                    .judge = receive_peer,
+                                    .judge_data = door}};
+    return zc_lobby_open(&door->lobby);
+}
+
+static zcta_status prepare(struct connecting *connecting, int listener)
+{
+    const struct zc_mesh *mesh = connecting->mesh;
+    const int port_fd = connecting->bootstrap->port_fd;
+    size_t entries = mesh->rank_count;
+    bool good;
+
+    connecting->calls = calloc(mesh->rank_count, sizeof *connecting->calls);
+    good = add_door(connecting, listener, ZC_WIRE_MESH);
+    if (good && port_fd >= 0)
+        good = add_door(connecting, port_fd, ZC_WIRE_MESH_TCP);
+    for (uint32_t i = 0; i < connecting->door_count; i++)
+        entries += zc_lobby_poll_limit(&connecting->doors[i].lobby);
+    connecting->set = calloc(entries, sizeof *connecting->set);
+    if (!good || connecting->calls == NULL || connecting->set == NULL)
+        return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                       "no memory to connect %" PRIu32 " ranks", mesh->rank_count);
     return ZCTA_OK;
 }
 
@@ -227,30 +400,17 @@ zcta_status zc_mesh_connect(struct zc_mesh *mesh, const struct zc_bootstrap *boo
                             int listener)
 {
     struct connecting connecting = {.mesh = mesh, .bootstrap = bootstrap};
-    zcta_status status = check_hosts(mesh, bootstrap);
+    zcta_status status = find_hosts(mesh, bootstrap);
 
-    if (status != ZCTA_OK)
-        return status;
-    connecting.lobby = (struct zc_lobby){.listener = listener,
-                                         .purpose = ZC_WIRE_MESH,
-                                         .rank = mesh->rank,
-                                         .rank_count = mesh->rank_count,
-                                         .key = bootstrap->key,
-                                         .judge = receive_peer,
-                                         .judge_data = &connecting};
-    connecting.calls = calloc(mesh->rank_count, sizeof *connecting.calls);
-    if (connecting.calls != NULL && zc_lobby_open(&connecting.lobby))
-        connecting.set = calloc(zc_lobby_poll_limit(&connecting.lobby) + mesh->rank_count,
-                                sizeof *connecting.set);
-    if (connecting.set == NULL)
-        status = zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
-                         "no memory to connect %" PRIu32 " ranks", mesh->rank_count);
-    else
+    if (status == ZCTA_OK)
+        status = prepare(&connecting, listener);
+    if (status == ZCTA_OK)
         status = connect_all(&connecting);
     for (uint32_t rank = 0; connecting.calls != NULL && rank < mesh->rank; rank++)
         if (connecting.calls[rank].open)
             close(connecting.calls[rank].caller.fd);
-    zc_lobby_close(&connecting.lobby);
+    for (uint32_t i = 0; i < connecting.door_count; i++)
+        zc_lobby_close(&connecting.doors[i].lobby);
     free(connecting.set);
     free(connecting.calls);
     return status;

@@ -41,15 +41,10 @@ struct round {
 static int send_once(const struct round *round, uint32_t index)
 {
     const struct zc_exchange *exchange = round->exchange;
-    const struct zc_frame frame = {.kind = ZC_FRAME_EXCHANGE,
-                                   .has_fd = exchange->fd >= 0,
-                                   .bytes = (uint32_t)exchange->bytes,
-                                   .tag = exchange->tag};
-    uint8_t header[ZC_WIRE_FRAME];
+    const struct zc_frame frame = {
+        .kind = ZC_FRAME_EXCHANGE, .bytes = (uint32_t)exchange->bytes, .tag = exchange->tag};
 
-    zc_wire_frame_encode(header, &frame);
-    return zc_net_send_packet(round->mesh->peers[exchange->ranks[index]].fd, header, sizeof header,
-                              exchange->mine, exchange->bytes, exchange->fd);
+    return zc_mesh_send(round->mesh, exchange->ranks[index], &frame, exchange->mine, exchange->fd);
 }
 
 static zcta_status fail_send(const struct round *round, uint32_t rank, int error)

@@ -108,10 +108,12 @@ static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_pac
 
 static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
 {
+    const struct zc_peer *peer = &mesh->peers[rank];
     struct zc_packet packet = {.buffer = buffer, .capacity = BUFFER};
 
     for (int turn = 0; turn < FRAMES_A_TURN; turn++) {
-        switch (zc_net_receive_packet(mesh->peers[rank].fd, &packet)) {
+        switch (peer->stream != NULL ? zc_stream_receive(peer->stream, &packet)
+                                     : zc_net_receive_packet(peer->fd, &packet)) {
         case ZC_PACKET_TAKEN:
             if (!take_packet(mesh, rank, &packet))
                 return;
@@ -144,11 +146,16 @@ static void *monitor_main(void *data)
     while (!stop) {
         const int count = epoll_wait(mesh->epoll_fd, events, EVENTS_A_TURN, -1);
 
-        for (int i = 0; i < count && !stop; i++) {
-            if (events[i].data.u32 == STOP)
+        for (int i = 0; i < count; i++) {
+            const uint32_t who = events[i].data.u32;
+
+            if (who == STOP) {
                 stop = true;
-            else
-                serve_peer(mesh, events[i].data.u32, start->buffer);
+                break;
+            }
+            if ((events[i].events & EPOLLOUT) != 0)
+                zc_stream_flush(mesh->peers[who].stream);
+            serve_peer(mesh, who, start->buffer);
         }
         stop = stop || (count < 0 && errno != EINTR);
     }
@@ -175,7 +182,9 @@ static int watch_all(struct zc_mesh *mesh)
         return errno;
     error = watch(mesh, mesh->stop_fd, STOP);
     for (uint32_t rank = 0; error == 0 && rank < mesh->rank_count; rank++)
-        if (rank != mesh->rank)
+        if (mesh->peers[rank].stream != NULL)
+            error = zc_stream_watch(mesh->peers[rank].stream, mesh->epoll_fd, rank);
+        else if (rank != mesh->rank)
             error = watch(mesh, mesh->peers[rank].fd, rank);
     return error;
 }

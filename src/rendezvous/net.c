@@ -1,8 +1,11 @@
 /* Sockets with deadlines; see net.h. Must not wait anywhere without a bound. */
 #include "rendezvous/net.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -119,6 +122,91 @@ bool zc_net_is_loopback(const struct zc_endpoint *endpoint)
     }
 }
 
+bool zc_net_is_any(const struct zc_endpoint *endpoint)
+{
+    static const uint8_t four[16] = {[10] = 0xff, [11] = 0xff};
+    uint8_t ip[16];
+    uint16_t port;
+
+    zc_net_pack(endpoint, ip, &port);
+    return memcmp(ip, four, sizeof four) == 0 || memcmp(ip, &in6addr_any, sizeof ip) == 0;
+}
+
+void zc_net_pack(const struct zc_endpoint *endpoint, uint8_t ip[16], uint16_t *port)
+{
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+
+    if (endpoint->address.ss_family == AF_INET6) {
+        memcpy(&six, &endpoint->address, sizeof six);
+        memcpy(ip, &six.sin6_addr, 16);
+        *port = ntohs(six.sin6_port);
+        return;
+    }
+    memcpy(&four, &endpoint->address, sizeof four);
+    memset(ip, 0, 10);
+    memset(ip + 10, 0xff, 2);
+    memcpy(ip + 12, &four.sin_addr, 4);
+    *port = ntohs(four.sin_port);
+}
+
+void zc_net_unpack(const uint8_t ip[16], uint16_t port, struct zc_endpoint *endpoint)
+{
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+
+    memset(endpoint, 0, sizeof *endpoint);
+    memcpy(&six.sin6_addr, ip, 16);
+    memcpy(&four.sin_addr, ip + 12, 4);
+    if (IN6_IS_ADDR_V4MAPPED(&six.sin6_addr)) {
+        memcpy(&endpoint->address, &four, sizeof four);
+        endpoint->length = sizeof four;
+    } else {
+        memcpy(&endpoint->address, &six, sizeof six);
+        endpoint->length = sizeof six;
+    }
+}
+
+void zc_net_text(const struct zc_endpoint *endpoint, char text[64])
+{
+    const bool six = endpoint->address.ss_family == AF_INET6;
+    char host[INET6_ADDRSTRLEN] = "?";
+    uint8_t ip[16];
+    uint16_t port;
+
+    zc_net_pack(endpoint, ip, &port);
+    inet_ntop(six ? AF_INET6 : AF_INET, six ? ip : ip + 12, host, sizeof host);
+    snprintf(text, 64, six ? "[%s]:%u" : "%s:%u", host, (unsigned)port);
+}
+
+bool zc_net_here(int fd, struct zc_endpoint *endpoint)
+{
+    memset(endpoint, 0, sizeof *endpoint);
+    endpoint->length = sizeof endpoint->address;
+    return getsockname(fd, (struct sockaddr *)&endpoint->address, &endpoint->length) == 0 &&
+           (endpoint->address.ss_family == AF_INET || endpoint->address.ss_family == AF_INET6);
+}
+
+bool zc_net_own_address(struct zc_endpoint *endpoint)
+{
+    struct ifaddrs *all = NULL;
+    bool found = false;
+
+    if (getifaddrs(&all) != 0)
+        return false;
+    for (const struct ifaddrs *at = all; at != NULL && !found; at = at->ifa_next) {
+        if (at->ifa_addr == NULL || at->ifa_addr->sa_family != AF_INET ||
+            (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0)
+            continue;
+        memset(endpoint, 0, sizeof *endpoint);
+        endpoint->length = sizeof(struct sockaddr_in);
+        memcpy(&endpoint->address, at->ifa_addr, endpoint->length);
+        found = true;
+    }
+    freeifaddrs(all);
+    return found;
+}
+
 int zc_net_listen_tcp(const struct zc_endpoint *endpoint, int *fd)
 {
     const int on = 1;
@@ -179,6 +267,44 @@ int zc_net_connect_tcp(const struct zc_endpoint *endpoint, uint64_t deadline, in
     }
     *fd = made;
     return 0;
+}
+
+int zc_net_start_tcp(const struct zc_endpoint *endpoint, int *fd)
+{
+    const int made =
+        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error = 0;
+
+    if (made < 0)
+        return errno;
+    if (connect(made, (const struct sockaddr *)&endpoint->address, endpoint->length) != 0)
+        error = errno;
+    if (error != 0 && error != EINPROGRESS && error != EINTR) {
+        close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
+int zc_net_error(int fd)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0 ? errno : error;
+}
+
+void zc_net_settle_tcp(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } rows[] = {{IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
+                {IPPROTO_TCP, TCP_KEEPIDLE, 10}, {IPPROTO_TCP, TCP_KEEPINTVL, 5},
+                {IPPROTO_TCP, TCP_KEEPCNT, 3},   {IPPROTO_TCP, TCP_USER_TIMEOUT, 25000}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        setsockopt(fd, rows[i].level, rows[i].name, &rows[i].value, sizeof rows[i].value);
 }
 
 static socklen_t unix_address(const uint8_t name[16], struct sockaddr_un *address)

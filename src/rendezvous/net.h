@@ -31,10 +31,29 @@ bool zc_net_split(const char *root, char *host, size_t host_size, uint16_t *port
 /* Numeric addresses, and with `names` also names, by a resolver that may take seconds. */
 bool zc_net_resolve(const char *host, uint16_t port, bool names, struct zc_endpoint *endpoint);
 bool zc_net_is_loopback(const struct zc_endpoint *endpoint);
+bool zc_net_is_any(const struct zc_endpoint *endpoint); /* every address of this machine */
+
+/* An endpoint as 16 bytes of IPv6, IPv4 mapped into it, and a port; and back. */
+void zc_net_pack(const struct zc_endpoint *endpoint, uint8_t ip[16], uint16_t *port);
+void zc_net_unpack(const uint8_t ip[16], uint16_t port, struct zc_endpoint *endpoint);
+/* "10.0.0.1:29400", "[fe80::1]:29400". */
+void zc_net_text(const struct zc_endpoint *endpoint, char text[64]);
+
+/* This end's address. False: the socket has none. */
+bool zc_net_here(int fd, struct zc_endpoint *endpoint);
+/* An address by which other machines may reach this one: the first of an interface that is up.
+ * False: there is only the loopback. */
+bool zc_net_own_address(struct zc_endpoint *endpoint);
 
 /* 0 and *fd, or an errno. */
 int zc_net_listen_tcp(const struct zc_endpoint *endpoint, int *fd);
 int zc_net_connect_tcp(const struct zc_endpoint *endpoint, uint64_t deadline, int *fd);
+/* Begins to connect and does not wait; zc_net_error() tells if it failed since. */
+int zc_net_start_tcp(const struct zc_endpoint *endpoint, int *fd);
+int zc_net_error(int fd);
+/* For a connection that lives long: small messages go at once, and a machine that is gone without a
+ * word is noticed within half a minute. */
+void zc_net_settle_tcp(int fd);
 /* Unix sequential-packet sockets in the abstract namespace; `name` has 16 random bytes. */
 int zc_net_listen_unix(const uint8_t name[16], int *fd);
 int zc_net_connect_unix(const uint8_t name[16], int *fd);

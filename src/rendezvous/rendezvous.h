@@ -1,9 +1,11 @@
 /* Who the ranks are, and how they exchange bytes and file descriptors.
  *
  * A job is resolved once (job.c: parameters, callbacks, environment). Bootstrap then tells every
- * rank every other rank's Unix socket (bootstrap.c: over TCP to rank 0, or the caller's exchange).
- * The mesh is one Unix socket between each two ranks; a monitor thread reads all of them, keeps
- * what arrives until somebody asks for it, and sees at once when a peer's process ends.
+ * rank every other rank's sockets (bootstrap.c: over TCP to rank 0, or the caller's exchange).
+ * The mesh is one connection between each two ranks, a Unix socket on one host and TCP between
+ * hosts; a monitor thread reads all of them, keeps what arrives until somebody asks for it, and
+ * sees at once when a peer's process ends. A host is what Unix sockets reach: a machine and a
+ * network namespace.
  * Knows nothing of teams, windows or devices. */
 #ifndef ZC_RENDEZVOUS_H
 #define ZC_RENDEZVOUS_H
@@ -23,10 +25,12 @@
 struct zc_job {
     uint32_t rank, rank_count;
     uint32_t local_rank, local_rank_count;
-    char root[128]; /* "host:port"; empty when alone or through callbacks */
-    int listen_fd;  /* rank 0: a listening socket handed over by the launcher, or -1 */
-    bool remote;    /* addresses beyond loopback are allowed */
-    bool has_token; /* false: the key is derived from public facts of the job */
+    char root[128];   /* "host:port"; empty when alone or through callbacks */
+    char address[48]; /* at which other hosts reach this rank; empty: to be found out */
+    uint64_t node;    /* ranks that say different numbers count as on different hosts */
+    int listen_fd;    /* rank 0: a listening socket handed over by the launcher, or -1 */
+    bool remote;      /* addresses beyond loopback are allowed */
+    bool has_token;   /* false: the key is derived from public facts of the job */
     uint8_t key[ZC_TOKEN_BYTES];
     zcta_exchange_fn exchange;
     void *exchange_data;
@@ -71,6 +75,9 @@ void zc_mesh_close(struct zc_mesh *mesh);
 /* World rank `rank` runs in this very process (as told by the kernel, not by the peer). */
 bool zc_mesh_same_process(const struct zc_mesh *mesh, uint32_t rank);
 
+/* Tells hosts apart: the lowest world rank on the host of world rank `rank`. */
+uint32_t zc_mesh_host(const struct zc_mesh *mesh, uint32_t rank);
+
 /* The pid of that rank, for messages; 0 if unknown. */
 int64_t zc_mesh_pid(const struct zc_mesh *mesh, uint32_t rank);
 
@@ -85,9 +92,9 @@ struct zc_exchange {
     const void *mine;
     void *all;    /* bytes * count */
     size_t bytes; /* the same on all ranks, at most ZC_MAX_MESSAGE; 0 makes a barrier */
-    int fd;       /* sent to everybody and still the caller's afterwards; -1: none */
-    int *fds;     /* NULL: none wanted. else count entries, -1 where none came (and for
-                     the caller itself); the caller owns what is in it on success */
+    int fd;       /* sent to everybody on this host and still the caller's afterwards; -1: none */
+    int *fds;     /* NULL: none wanted. else count entries, -1 where none came (from other hosts,
+                     say, and for the caller itself); the caller owns what is in it on success */
     uint64_t deadline;
     const _Atomic uint32_t *over; /* not 0: nobody waits any more. NULL: there is no such word */
     const char *call;             /* for messages: "zcta_window_alloc" */

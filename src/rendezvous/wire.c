@@ -10,7 +10,7 @@
 _Static_assert(ZC_WIRE_KEY == ZC_TOKEN_BYTES, "the job's key is the key of the hash");
 
 /* The last byte is the version of everything in this file. */
-static const uint8_t magic[8] = {'z', 'e', 'r', 'o', 'c', 't', 'a', 1};
+static const uint8_t magic[8] = {'z', 'e', 'r', 'o', 'c', 't', 'a', 2};
 
 enum {
     VERSION_AT = 7,
@@ -101,7 +101,7 @@ enum zc_wire_result zc_wire_hello_open(const uint8_t bytes[ZC_WIRE_HELLO],
         return ZC_WIRE_FORGED;
     purpose = get32(bytes + 8);
     if (memcmp(bytes, magic, sizeof magic) != 0 ||
-        (purpose != ZC_WIRE_BOOTSTRAP && purpose != ZC_WIRE_MESH))
+        (purpose != ZC_WIRE_BOOTSTRAP && purpose != ZC_WIRE_MESH && purpose != ZC_WIRE_MESH_TCP))
         return ZC_WIRE_MALFORMED;
     read.purpose = (enum zc_wire_purpose)purpose;
     read.rank = get32(bytes + 12);
@@ -168,18 +168,22 @@ void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_addr
     memcpy(bytes + 8, address->name, sizeof address->name);
     memcpy(bytes + 24, address->host, sizeof address->host);
     put(bytes + 40, (uint64_t)address->pid, 8);
+    memcpy(bytes + 48, address->ip, sizeof address->ip);
+    put(bytes + 64, address->port, 8);
 }
 
 enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
                                            struct zc_address *address)
 {
-    const uint64_t pid = get(bytes + 40, 8);
+    const uint64_t pid = get(bytes + 40, 8), port = get(bytes + 64, 8);
 
-    if (memcmp(bytes, magic, sizeof magic) != 0 || pid > INT32_MAX)
+    if (memcmp(bytes, magic, sizeof magic) != 0 || pid > INT32_MAX || port > UINT16_MAX)
         return ZC_WIRE_MALFORMED;
     memcpy(address->name, bytes + 8, sizeof address->name);
     memcpy(address->host, bytes + 24, sizeof address->host);
     address->pid = (int64_t)pid;
+    memcpy(address->ip, bytes + 48, sizeof address->ip);
+    address->port = (uint16_t)port;
     return ZC_WIRE_OK;
 }
 
@@ -198,6 +202,11 @@ void zc_wire_frame_encode(uint8_t bytes[ZC_WIRE_FRAME], const struct zc_frame *f
     bytes[3] = frame->has_fd ? FRAME_HAS_FD : 0;
     put(bytes + 4, frame->bytes, 4);
     put(bytes + 8, frame->tag, 8);
+}
+
+uint32_t zc_wire_frame_bytes(const uint8_t bytes[ZC_WIRE_FRAME])
+{
+    return get32(bytes + 4);
 }
 
 enum zc_wire_result zc_wire_frame_decode(const uint8_t *bytes, size_t size, struct zc_frame *frame)

@@ -1,7 +1,8 @@
 /* The bytes that ranks send each other, and the keyed hashes that prove them. Pure: no I/O, no
  * allocation, no randomness; every function takes any bytes at all. All numbers are little-endian.
  *
- * Two ranks meet by the same handshake on TCP (bootstrap) and on Unix sockets (mesh):
+ * Two ranks meet by the same handshake on TCP (bootstrap, and mesh between machines) and on Unix
+ * sockets (mesh within a machine):
  *
  *     server -> client  greeting   magic, purpose, a fresh nonce
  *     client -> server  hello      who I am, a fresh nonce, hash over greeting and hello
@@ -21,12 +22,12 @@
 #define ZC_WIRE_MAC      32u
 #define ZC_WIRE_SESSION  32u
 #define ZC_WIRE_GREETING 64u
-#define ZC_WIRE_ADDRESS  64u
-#define ZC_WIRE_HELLO    152u
+#define ZC_WIRE_ADDRESS  72u
+#define ZC_WIRE_HELLO    160u
 #define ZC_WIRE_VERDICT  64u
 #define ZC_WIRE_FRAME    24u
 
-enum zc_wire_purpose { ZC_WIRE_BOOTSTRAP = 1, ZC_WIRE_MESH = 2 };
+enum zc_wire_purpose { ZC_WIRE_BOOTSTRAP = 1, ZC_WIRE_MESH = 2, ZC_WIRE_MESH_TCP = 3 };
 
 enum zc_wire_result {
     ZC_WIRE_OK,
@@ -39,8 +40,10 @@ enum zc_wire_result {
 /* Where a rank is found. */
 struct zc_address {
     uint8_t name[16]; /* random part of its Unix socket's abstract name */
-    uint8_t host[16]; /* machine and network namespace: only equal ones reach each other */
+    uint8_t host[16]; /* machine and network namespace: Unix sockets reach only equal ones */
     int64_t pid;      /* as the rank sees it; for messages only */
+    uint8_t ip[16];   /* IPv6, or IPv4 mapped into it: where ranks on other machines call */
+    uint16_t port;    /* 0: no other machine can */
 };
 
 struct zc_hello {
@@ -113,6 +116,8 @@ void zc_wire_table_mac(uint8_t mac[ZC_WIRE_MAC], const void *table, size_t bytes
                        const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
 
 void zc_wire_frame_encode(uint8_t bytes[ZC_WIRE_FRAME], const struct zc_frame *frame);
+/* How many bytes follow this header, as it says: any number. */
+uint32_t zc_wire_frame_bytes(const uint8_t bytes[ZC_WIRE_FRAME]);
 /* `bytes` is a whole message of `size` bytes, header and data. OK or MALFORMED. */
 enum zc_wire_result zc_wire_frame_decode(const uint8_t *bytes, size_t size, struct zc_frame *frame);
 

@@ -10,6 +10,7 @@
 
 #include "device/cuda/cuda_driver.h"
 #include "fake_cuda.h"
+#include "support_ports.h"
 #include "support_ranks.h"
 
 enum {

@@ -230,6 +230,7 @@ const struct zc_device_ops zc_device_cuda = {
     .open = cuda_open,
     .close = cuda_close,
     .describe = cuda_describe,
+    .join_domain = zc_cuda_join_domain,
     .memory_alloc = zc_cuda_memory_alloc,
     .memory_adopt = zc_cuda_memory_adopt,
     .memory_export = zc_cuda_memory_export,

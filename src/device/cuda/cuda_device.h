@@ -33,6 +33,7 @@ struct zc_device {
     struct zc_memory *epoch_memory;
     size_t granularity;
     bool remote_writes;   /* stream writes reach another GPU's memory */
+    bool fabric;          /* memory made now can leave for other hosts */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct zc_cuda_team *teams;
@@ -44,7 +45,10 @@ struct zc_device {
 zcta_status zc_cuda_enter(struct zc_device *device);
 void zc_cuda_leave(struct zc_device *device);
 
-/* What this device allocates: memory on its GPU that can leave as a file descriptor. */
+uint64_t zc_cuda_join_domain(struct zc_device *device);
+
+/* What this device allocates: memory on its GPU that can leave as a file descriptor, and, in a
+ * domain of several hosts, as a fabric handle. */
 struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device);
 zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
 zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,

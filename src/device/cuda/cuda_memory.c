@@ -1,5 +1,6 @@
 /* GPU memory: allocations of the driver's virtual memory management, which travel between processes
- * as file descriptors. Knows nothing of programs and streams. */
+ * as file descriptors, and between hosts of one NVLink domain as fabric handles. Knows nothing of
+ * programs and streams. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct cuda_memory {
     size_t mapped_bytes;  /* of the whole allocation */
     size_t offset;        /* of head.base in the allocation */
     int fd;               /* exported; -1: not yet */
+    bool has_fabric;      /* can be exported for other hosts */
     /* Bit i: GPU i may reach this mapping; the driver refuses to allow the same one twice. */
     _Atomic uint64_t allowed;
 };
@@ -24,7 +26,7 @@ struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *dev
 {
     return (struct zc_cu_allocation_prop){
         .type = ZC_CU_MEM_ALLOCATION_PINNED,
-        .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+        .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD | (device->fabric ? ZC_CU_MEM_HANDLE_FABRIC : 0),
         .location = {.type = ZC_CU_MEM_LOCATION_DEVICE, .id = device->ordinal}};
 }
 
@@ -132,6 +134,7 @@ static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
     status = zero(device, memory);
     if (status != ZCTA_OK)
         goto fail_mapped;
+    memory->has_fabric = device->fabric;
     return ZCTA_OK;
 fail_mapped:
     unmap(device, memory);
@@ -202,6 +205,7 @@ static zcta_status retain(struct zc_device *device, void *base, struct cuda_memo
             base, memory->head.bytes, size);
     }
     atomic_store_explicit(&memory->allowed, gpu_bit(device), memory_order_relaxed);
+    memory->has_fabric = device->fabric && (prop.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0;
     memory->offset = (uintptr_t)base - begin;
     memory->mapped_bytes = size;
     memory->head.base = base;
@@ -250,8 +254,15 @@ zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *me
                                         .local_id = exported->local.id,
                                         .has_fd = 1,
                                         .offset = exported->offset,
-                                        .mapped_bytes = exported->mapped_bytes};
-    return ZCTA_OK;
+                                        .mapped_bytes = exported->mapped_bytes,
+                                        .has_fabric = exported->has_fabric};
+    if (exported->has_fabric)
+        status = zc_cuda_status(device->driver, device->diag,
+                                device->driver->cuMemExportToShareableHandle(
+                                    handle->fabric, exported->handle, ZC_CU_MEM_HANDLE_FABRIC, 0),
+                                "cuMemExportToShareableHandle",
+                                "sharing GPU memory with ranks on other hosts");
+    return status;
 }
 
 /* Ranks of one process share the address; this rank's GPU only has to be let in. */
@@ -282,26 +293,41 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
     return ZCTA_OK;
 }
 
+/* By its descriptor, or, from another host, from where none comes, by its fabric handle. */
+static zc_cu_result open_handle(struct zc_device *device, const struct zc_memory_handle *handle,
+                                int fd, zc_cu_allocation *opened)
+{
+    struct zc_memory_handle copy = *handle; /* the driver wants it writable */
+
+    if (fd >= 0)
+        return device->driver->cuMemImportFromShareableHandle(opened, (void *)(intptr_t)fd,
+                                                              ZC_CU_MEM_HANDLE_POSIX_FD);
+    return device->driver->cuMemImportFromShareableHandle(opened, copy.fabric,
+                                                          ZC_CU_MEM_HANDLE_FABRIC);
+}
+
 static zcta_status import_remote(struct zc_device *device, const struct zc_memory_handle *handle,
                                  int fd, struct zc_memory **memory)
 {
     struct cuda_memory *made = NULL;
     zcta_status status;
 
-    if (handle->has_fd == 0 || fd < 0 || handle->bytes == 0 ||
-        handle->offset > handle->mapped_bytes ||
+    if (handle->has_fd == 0 || handle->bytes == 0 || handle->offset > handle->mapped_bytes ||
         handle->bytes > handle->mapped_bytes - handle->offset)
         return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a handle that makes no sense");
+    if (fd < 0 && handle->has_fabric == 0)
+        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "memory_import", 0,
+                       "it was allocated without a fabric handle as a handle type, so only ranks "
+                       "on its own host can map it; use zcta_window_alloc()");
     made = new_memory(device, handle->bytes);
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
     made->mapped_bytes = handle->mapped_bytes;
     made->offset = handle->offset;
-    status = zc_cuda_status(device->driver, device->diag,
-                            device->driver->cuMemImportFromShareableHandle(
-                                &made->handle, (void *)(intptr_t)fd, ZC_CU_MEM_HANDLE_POSIX_FD),
-                            "cuMemImportFromShareableHandle", "opening a peer's GPU memory");
+    status =
+        zc_cuda_status(device->driver, device->diag, open_handle(device, handle, fd, &made->handle),
+                       "cuMemImportFromShareableHandle", "opening a peer's GPU memory");
     if (status != ZCTA_OK)
         goto fail;
     status = map(device, made);

@@ -74,6 +74,13 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
     };
 }
 
+/* Memory of one host is no other's. */
+static uint64_t host_join_domain(struct zc_device *device)
+{
+    (void)device;
+    return 0;
+}
+
 static zcta_status host_enter(struct zc_device *device)
 {
     (void)device;
@@ -97,6 +104,7 @@ const struct zc_device_ops zc_device_host = {
     .open = host_open,
     .close = host_close,
     .describe = host_describe,
+    .join_domain = host_join_domain,
     .memory_alloc = zc_host_memory_alloc,
     .memory_adopt = zc_host_memory_adopt,
     .memory_export = zc_host_memory_export,

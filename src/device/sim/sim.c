@@ -120,6 +120,12 @@ static zcta_status sim_bind(struct zc_device *device, struct zc_program *program
     return ZCTA_OK;
 }
 
+static uint64_t sim_join_domain(struct zc_device *device)
+{
+    (void)device;
+    return 0;
+}
+
 static zcta_status sim_enter(struct zc_device *device)
 {
     (void)device;
@@ -143,6 +149,7 @@ const struct zc_device_ops zc_device_sim = {
     .open = sim_open,
     .close = sim_close,
     .describe = sim_describe,
+    .join_domain = sim_join_domain,
     .memory_alloc = zc_sim_memory_alloc,
     .memory_adopt = zc_sim_memory_adopt,
     .memory_export = zc_sim_memory_export,

@@ -120,7 +120,7 @@ static zc_nccl_handle take_handle(struct zc_nccl_comm *comm, bool aborts)
 
 static void abort_now(struct zc_nccl_comm *comm)
 {
-    const zc_nccl_handle handle = take_handle(comm, true);
+    zc_nccl_handle handle = take_handle(comm, true);
 
     if (handle != NULL)
         comm->nccl.ncclCommAbort(handle);
@@ -433,7 +433,7 @@ static zcta_status fail_aborted(const struct zc_nccl_comm *comm)
 zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
                                     size_t bytes, zcta_stream stream)
 {
-    const zc_nccl_handle handle = enter_nccl(comm);
+    zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
     if (handle == NULL)
@@ -470,7 +470,7 @@ static int exchange_rows(const struct zc_nccl_comm *comm, zc_nccl_handle handle,
 zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t bytes,
                                   size_t stride, zcta_stream stream)
 {
-    const zc_nccl_handle handle = enter_nccl(comm);
+    zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
     if (handle == NULL)
