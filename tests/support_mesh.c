@@ -80,6 +80,7 @@ bool mesh_rank_open(struct mesh_rank *rank)
                                      .rank_count = rank->count,
                                      .root = rank->root,
                                      .token = rank->token,
+                                     .node = rank->node,
                                      .exchange = rank->exchange,
                                      .exchange_data = rank->exchange_data};
     const uint64_t start = zc_now_ns();

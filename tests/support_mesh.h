@@ -20,6 +20,7 @@ enum { MESH_RANKS = 16 };
 struct mesh_rank {
     uint32_t rank, count;
     const char *root, *token;
+    uint64_t node; /* ranks of different numbers meet as if on different hosts */
     uint64_t timeout_ns;
     zcta_exchange_fn exchange;
     void *exchange_data;

@@ -163,6 +163,13 @@ static void what_is_missing_or_wrong_in_the_environment_is_named(void **state)
         {"ZEROCTA_RANK=0 ZEROCTA_RANK_COUNT=2 ZEROCTA_LOCAL_RANK_COUNT=2 ZEROCTA_LOCAL_RANK=0 "
          "ZEROCTA_ROOT=127.0.0.1:1",
          "ZEROCTA_TOKEN is not set"},
+        {RUN "ZEROCTA_NODE=one", "ZEROCTA_NODE is 'one'"},
+        {RUN "ZEROCTA_NODE=-1", "ZEROCTA_NODE is '-1'"},
+        {RUN "ZEROCTA_ADDRESS=eth0", "ZEROCTA_ADDRESS is 'eth0'"},
+        {RUN "ZEROCTA_ADDRESS=0.0.0.0", "the numeric address of one of this machine's"},
+        {RUN "ZEROCTA_ADDRESS=::", "the numeric address of one of this machine's"},
+        {RUN "ZEROCTA_ADDRESS=10.1.2.3", "set ZEROCTA_REMOTE=1"},
+        {TORCH "ZEROCTA_ADDRESS=10.1.2.3 ZEROCTA_REMOTE=1", "set ZEROCTA_TOKEN"},
         {RUN "ZEROCTA_ROOT=127.0.0.1", "127.0.0.1, which is not host:port"},
         {RUN "ZEROCTA_ROOT=127.0.0.1:0", "not host:port"},
         {RUN "ZEROCTA_ROOT=127.0.0.1:65536", "not host:port"},

@@ -139,7 +139,8 @@ static void say_unkillable(struct job *job)
             zc_output_say(job->output,
                           "zerocta %s: rank %u (process %d) does not end even after SIGKILL; "
                           "left behind",
-                          job->launch->command, rank, (int)job->pids[rank]);
+                          job->launch->command, zc_spawn_job_rank(&job->spawn, rank),
+                          (int)job->pids[rank]);
 }
 
 /* Moves to the next phase when a deadline has passed. */
@@ -162,8 +163,9 @@ static void advance(struct job *job)
     enter(job, job->phase + 1);
 }
 
-static void describe_end(struct job *job, uint32_t rank, const siginfo_t *end)
+static void describe_end(struct job *job, uint32_t local_rank, const siginfo_t *end)
 {
+    const uint32_t rank = zc_spawn_job_rank(&job->spawn, local_rank);
     const char *rest = job->live > 0 && job->phase == PHASE_RUN ? "; ending the others" : "";
 
     if (end->si_code == CLD_EXITED)
@@ -388,7 +390,8 @@ static bool allow_files(struct job *job)
 static int complain_start(const struct job *job, uint32_t rank, bool executed, int error)
 {
     if (!executed)
-        return zc_failure(job->launch->command, "cannot start rank %u: %s", rank, strerror(error));
+        return zc_failure(job->launch->command, "cannot start rank %u: %s",
+                          zc_spawn_job_rank(&job->spawn, rank), strerror(error));
     zc_failure(job->launch->command, "cannot execute '%s': %s", job->launch->argv[0],
                strerror(error));
     return error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -436,7 +439,8 @@ static int prepare(struct job *job)
     if (!allow_files(job))
         return ZC_EXIT_FAILED;
     job->pids = calloc(job->launch->rank_count, sizeof *job->pids);
-    job->output = zc_output_new(job->launch->rank_count, job->launch->prefix);
+    job->output = zc_output_new(zc_spawn_job_rank(&job->spawn, 0), job->launch->rank_count,
+                                job->launch->prefix);
     if (job->pids == NULL || job->output == NULL)
         return cannot(job, "start the job", ENOMEM);
     job->polled = calloc(1 + zc_output_poll_count(job->output), sizeof *job->polled);
@@ -482,8 +486,13 @@ int zc_launch_run(const struct zc_launch *launch)
     int status;
 
     assert(launch->rank_count > 0 && launch->argv[0] != NULL);
-    job.spawn =
-        (struct zc_spawn){.argv = launch->argv, .rank_count = launch->rank_count, .listen_fd = -1};
+    job.spawn = (struct zc_spawn){.argv = launch->argv,
+                                  .rank_count = launch->rank_count,
+                                  .nodes = launch->nodes == 0 ? 1 : launch->nodes,
+                                  .node = launch->node,
+                                  .listen_fd = -1};
+    if (launch->root != NULL)
+        snprintf(job.spawn.root, sizeof job.spawn.root, "%s", launch->root);
     status = prepare(&job);
     if (status == 0)
         status = start_ranks(&job);

@@ -1,5 +1,5 @@
-/* Starts the ranks of a job on this machine and watches over them until the last has ended. Knows
- * nothing of the library: any program can be a rank. */
+/* Starts the ranks of a job on this machine and watches over them until the last has ended. Other
+ * machines start theirs themselves. Knows nothing of the library: any program can be a rank. */
 #ifndef ZC_LAUNCH_H
 #define ZC_LAUNCH_H
 
@@ -8,7 +8,10 @@
 
 struct zc_launch {
     const char *command; /* for messages: "run" */
-    uint32_t rank_count;
+    uint32_t rank_count; /* on this machine */
+    uint32_t nodes;      /* machines, with as many ranks each; 0 or 1: only this one */
+    uint32_t node;       /* which of them this is, from 0 */
+    const char *root;    /* several: where rank 0 listens, "host:port" */
     char *const *argv;   /* program and arguments, NULL at the end; looked up in PATH */
     bool prefix;         /* "[rank] " before each line of output */
     uint64_t timeout_ns; /* 0: none */

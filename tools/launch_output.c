@@ -38,18 +38,19 @@ struct sink {
 };
 
 struct zc_output {
-    uint32_t rank_count;
+    uint32_t first_rank, rank_count;
     bool prefix;
     struct sink sinks[ZC_CHANNELS];
     struct source *sources; /* rank * ZC_CHANNELS + channel */
 };
 
-struct zc_output *zc_output_new(uint32_t rank_count, bool prefix)
+struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix)
 {
     struct zc_output *output = calloc(1, sizeof *output);
 
     if (output == NULL)
         return NULL;
+    output->first_rank = first_rank;
     output->rank_count = rank_count;
     output->prefix = prefix;
     output->sources = calloc(rank_count, ZC_CHANNELS * sizeof *output->sources);
@@ -177,7 +178,8 @@ static void emit(struct zc_output *output, size_t index, const char *line, size_
 {
     struct sink *sink = &output->sinks[index % ZC_CHANNELS];
     char prefix[16];
-    const int length = snprintf(prefix, sizeof prefix, "[%zu] ", index / ZC_CHANNELS);
+    const int length =
+        snprintf(prefix, sizeof prefix, "[%zu] ", output->first_rank + index / ZC_CHANNELS);
 
     if (output->prefix)
         sink_append(sink, prefix, (size_t)length);

@@ -13,8 +13,9 @@ enum zc_channel { ZC_CHANNEL_OUT, ZC_CHANNEL_ERR, ZC_CHANNELS };
 
 struct zc_output;
 
-/* NULL when out of memory. */
-struct zc_output *zc_output_new(uint32_t rank_count, bool prefix);
+/* The prefix of the first rank's lines is its number in the job, `first_rank`. NULL when out of
+ * memory. */
+struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix);
 void zc_output_free(struct zc_output *output);
 
 /* Opens the two pipes of a rank. `writers` gets the rank's ends, close-on-exec, the caller's.

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -55,12 +56,39 @@ static int draw_token(char text[2 * TOKEN_BYTES + 1])
     return 0;
 }
 
+uint32_t zc_spawn_job_rank(const struct zc_spawn *spawn, uint32_t rank)
+{
+    return spawn->node * spawn->rank_count + rank;
+}
+
+/* "host:port" or "[v6]:port": the address, and the port behind this one. */
+static int split_root(struct zc_spawn *spawn)
+{
+    const char *colon = strrchr(spawn->root, ':');
+    char *end = NULL;
+    const unsigned long port = colon == NULL ? 0 : strtoul(colon + 1, &end, 10);
+    const bool brackets = spawn->root[0] == '[';
+    const size_t host = colon == NULL ? 0 : (size_t)(colon - spawn->root) - (brackets ? 2 : 0);
+
+    if (port == 0 || port >= 65535 || *end != '\0' || host == 0 ||
+        host >= sizeof spawn->master_address)
+        return EINVAL;
+    memcpy(spawn->master_address, spawn->root + (brackets ? 1 : 0), host);
+    spawn->master_address[host] = '\0';
+    snprintf(spawn->master_port, sizeof spawn->master_port, "%lu", port + 1);
+    return 0;
+}
+
 int zc_spawn_open(struct zc_spawn *spawn, const char **what)
 {
     uint16_t port;
     int fd, error;
 
     spawn->listen_fd = -1;
+    *what = "use that root";
+    if (spawn->nodes > 1)
+        return split_root(spawn);
+    snprintf(spawn->master_address, sizeof spawn->master_address, "127.0.0.1");
     *what = "make a listening socket on 127.0.0.1";
     fd = bind_free_port(&port);
     if (fd < 0)
@@ -107,24 +135,31 @@ static int set_number(const char *name, uint32_t value)
 
 static int set_environment(const struct zc_spawn *spawn, uint32_t rank)
 {
-    static const char *const rank_names[] = {"RANK", "LOCAL_RANK", "ZEROCTA_RANK",
-                                             "ZEROCTA_LOCAL_RANK"};
-    static const char *const count_names[] = {"WORLD_SIZE", "LOCAL_WORLD_SIZE",
-                                              "ZEROCTA_RANK_COUNT", "ZEROCTA_LOCAL_RANK_COUNT"};
+    static const char *const prefixes[] = {"", "ZEROCTA_"};
+    static const char *const counts[] = {"WORLD_SIZE", "ZEROCTA_RANK_COUNT"};
+    static const char *const local_counts[] = {"LOCAL_WORLD_SIZE", "ZEROCTA_LOCAL_RANK_COUNT"};
+    char name[32];
     int failed = 0;
 
-    for (size_t i = 0; i < sizeof rank_names / sizeof rank_names[0]; i++) {
-        failed |= set_number(rank_names[i], rank);
-        failed |= set_number(count_names[i], spawn->rank_count);
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "%sRANK", prefixes[i]);
+        failed |= set_number(name, zc_spawn_job_rank(spawn, rank));
+        snprintf(name, sizeof name, "%sLOCAL_RANK", prefixes[i]);
+        failed |= set_number(name, rank);
+        failed |= set_number(counts[i], spawn->nodes * spawn->rank_count);
+        failed |= set_number(local_counts[i], spawn->rank_count);
     }
-    failed |= set_number("GROUP_RANK", 0);
-    failed |= setenv("MASTER_ADDR", "127.0.0.1", 1);
+    failed |= set_number("GROUP_RANK", spawn->node);
+    failed |= setenv("MASTER_ADDR", spawn->master_address, 1);
     failed |= setenv("MASTER_PORT", spawn->master_port, 1);
     failed |= setenv("ZEROCTA_ROOT", spawn->root, 1);
-    failed |= setenv("ZEROCTA_TOKEN", spawn->token, 1);
+    if (spawn->token[0] != '\0')
+        failed |= setenv("ZEROCTA_TOKEN", spawn->token, 1);
+    if (spawn->nodes > 1)
+        failed |= setenv("ZEROCTA_REMOTE", "1", 1);
     /* It would move the ranks away from the socket that rank 0 inherits. */
     failed |= unsetenv("ZEROCTA_PORT");
-    if (rank == 0)
+    if (rank == 0 && spawn->listen_fd >= 0)
         failed |= set_number("ZEROCTA_LISTEN_FD", (uint32_t)spawn->listen_fd);
     else
         failed |= unsetenv("ZEROCTA_LISTEN_FD");
@@ -144,7 +179,7 @@ static int set_files(const struct zc_spawn *spawn, uint32_t rank, const int writ
     if (dup2(writers[ZC_CHANNEL_OUT], STDOUT_FILENO) < 0 ||
         dup2(writers[ZC_CHANNEL_ERR], STDERR_FILENO) < 0)
         return -1;
-    if (rank == 0 && fcntl(spawn->listen_fd, F_SETFD, 0) != 0)
+    if (rank == 0 && spawn->listen_fd >= 0 && fcntl(spawn->listen_fd, F_SETFD, 0) != 0)
         return -1;
     return setrlimit(RLIMIT_NOFILE, &spawn->files);
 }

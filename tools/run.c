@@ -1,4 +1,7 @@
 /* zerocta run: starts the ranks of a job on this machine. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "commands.h"
 #include "launch.h"
 #include "options.h"
@@ -6,6 +9,8 @@
 
 struct settings {
     uint64_t rank_count;
+    uint64_t nodes, node;
+    const char *root;
     uint64_t timeout_ns;
     bool no_prefix;
 };
@@ -14,11 +19,30 @@ static const struct zc_option options[] = {
     {.name = "ranks",
      .letter = 'n',
      .argument = "RANKS",
-     .help = "how many ranks to start (needed)",
+     .help = "how many ranks to start on this machine (needed)",
      .kind = ZC_OPTION_NUMBER,
      .offset = offsetof(struct settings, rank_count),
      .min = 1,
      .max = ZC_MAX_RANKS},
+    {.name = "nodes",
+     .argument = "NODES",
+     .help = "how many machines the job has, each with RANKS ranks; start this command on each",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, nodes),
+     .min = 1,
+     .max = ZC_MAX_RANKS},
+    {.name = "node",
+     .argument = "NODE",
+     .help = "which of them this machine is, from 0",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, node),
+     .min = 0,
+     .max = ZC_MAX_RANKS - 1},
+    {.name = "root",
+     .argument = "HOST:PORT",
+     .help = "an address of machine 0 and a port free there, the same on all machines",
+     .kind = ZC_OPTION_TEXT,
+     .offset = offsetof(struct settings, root)},
     {.name = "timeout",
      .letter = 't',
      .argument = "SECONDS",
@@ -38,7 +62,8 @@ static const struct zc_command_line line = {
     .synopsis = "-n RANKS [OPTIONS] [--] PROGRAM [ARGUMENTS]",
     .purpose = "Starts RANKS processes of PROGRAM on this machine and tells each who it is through "
                "its environment: zerocta's variables and torchrun's (RANK, WORLD_SIZE, LOCAL_RANK, "
-               "LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR, MASTER_PORT).",
+               "LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR, MASTER_PORT). Over several machines it "
+               "does that on each of them, with --nodes, --node and --root.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .stop_at_operand = true,
@@ -46,6 +71,9 @@ static const struct zc_command_line line = {
     .operands_max = UINT32_MAX,
     .operand_name = "the program to start",
     .notes =
+        "Over several machines ZEROCTA_TOKEN must hold the same secret everywhere; MASTER_PORT is\n"
+        "the port behind the root's. When a rank fails, its own machine's others are ended, and\n"
+        "zerocta tells those elsewhere.\n"
         "Output comes line by line, never mixed; a line over 64 KiB comes in pieces.\n"
         "Rank 0 reads standard input unless that is a terminal; the others read nothing.\n"
         "Signals (INT, TERM, HUP, QUIT, USR1, USR2, TSTP, CONT) are passed on to every rank; a\n"
@@ -57,6 +85,32 @@ static const struct zc_command_line line = {
         "executed, 127 if it does not exist; 2 for a wrong option.",
 };
 
+/* False: *status is the exit status, after it was said why. */
+static bool nodes_make_sense(const struct settings *settings, int *status)
+{
+    const char *token = getenv("ZEROCTA_TOKEN");
+
+    *status = 0;
+    if (settings->nodes <= 1) {
+        if (settings->node != 0 || settings->root != NULL)
+            *status = zc_usage_error("run", "--node and --root are for several machines: say how "
+                                            "many with --nodes");
+    } else if (settings->root == NULL || strrchr(settings->root, ':') == NULL) {
+        *status = zc_usage_error("run", "--nodes needs --root HOST:PORT, an address of machine 0 "
+                                        "and a port that is free there");
+    } else if (settings->node >= settings->nodes) {
+        *status = zc_usage_error("run", "--node counts from 0: the last of %llu is %llu",
+                                 (unsigned long long)settings->nodes,
+                                 (unsigned long long)settings->nodes - 1);
+    } else if (settings->nodes * settings->rank_count > ZC_MAX_RANKS) {
+        *status = zc_usage_error("run", "a job has at most %u ranks", ZC_MAX_RANKS);
+    } else if (token == NULL || token[0] == '\0') {
+        *status = zc_failure("run", "several machines need a secret: set ZEROCTA_TOKEN to the same "
+                                    "text on all of them");
+    }
+    return *status == 0;
+}
+
 int zc_command_run(int argc, char **argv)
 {
     struct settings settings = {0};
@@ -67,8 +121,13 @@ int zc_command_run(int argc, char **argv)
     if (settings.rank_count == 0)
         return zc_usage_error("run", "-n is missing: how many ranks to start, from 1 to %u",
                               ZC_MAX_RANKS);
+    if (!nodes_make_sense(&settings, &status))
+        return status;
     return zc_launch_run(&(struct zc_launch){.command = "run",
                                              .rank_count = (uint32_t)settings.rank_count,
+                                             .nodes = (uint32_t)settings.nodes,
+                                             .node = (uint32_t)settings.node,
+                                             .root = settings.root,
                                              .argv = argv + first,
                                              .prefix = !settings.no_prefix,
                                              .timeout_ns = settings.timeout_ns});

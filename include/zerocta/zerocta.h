@@ -49,8 +49,10 @@
  * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;
  * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
- * secret, ZEROCTA_NODE is a number that sets this rank's node apart from others, ZEROCTA_PORT
- * overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback. Of GPUs: every signal
+ * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
+ * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
+ * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number that
+ * sets this rank's node apart from others, as if on another machine. Of GPUs: every signal
  * between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow no data stream
  * writes, where the driver has them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the
  * library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL
@@ -137,7 +139,7 @@ ZCTA_API zcta_status zcta_last_error(zcta_context *context, zcta_error *error);
 /* ---- Context ---- */
 
 typedef enum zcta_device {
-    ZCTA_DEVICE_AUTO = 0, /* CUDA where there is a GPU, else the host */
+    ZCTA_DEVICE_AUTO = 0, /* CUDA where there is a GPU that can do it, else the host */
     ZCTA_DEVICE_HOST = 1, /* shared memory, copies by the CPU */
     ZCTA_DEVICE_CUDA = 2, /* GPU memory, copies by the copy engines */
 } zcta_device;
@@ -168,10 +170,13 @@ typedef struct zcta_init_params {
     uint32_t gpu;        /* CUDA: 1 + the GPU's ordinal; 0: the one that the calling thread's
                             current CUDA context is on, else the local rank modulo the GPUs */
     uint64_t node;       /* ranks that say different numbers do not map each other's memory, as if
-                            they were on different machines; 0: ZEROCTA_NODE, or none said */
+                            they were on different machines; all say one, or none. 0:
+                            ZEROCTA_NODE, or none said */
 } zcta_init_params;
 
 /* Joins the job. Collective over the world. `params` may be NULL: all from the environment.
+ * Ranks on different machines are connected by TCP: each listens at a port of its own meanwhile,
+ * and proves the token or, through `exchange`, a key made for the job.
  * Errors: ERR_INVALID, ERR_ENVIRONMENT (names the missing variable), ERR_RENDEZVOUS (port taken,
  * wrong token), ERR_TIMEOUT (names a missing rank), ERR_UNSUPPORTED (no such device), ERR_SYSTEM,
  * ERR_NO_MEMORY. */

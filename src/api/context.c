@@ -66,8 +66,9 @@ static zcta_status open_as(zcta_context *context, const struct zc_device_ops *op
     return ZCTA_OK;
 }
 
-/* A GPU where there is one. That there is none is no error here, only the reason for the host.
- * Ranks that come to different answers are told so when they make the world. */
+/* A GPU where there is one. That there is none, or none that can do it, is no error here, only the
+ * reason for the host; what the user asks of a GPU, or a GPU that fails, is. Ranks that come to
+ * different answers are told so when they make the world. */
 static zcta_status open_any(zcta_context *context, const zcta_init_params *params)
 {
     static const zcta_error none = {.rank = ZCTA_NO_RANK};
@@ -78,8 +79,8 @@ static zcta_status open_any(zcta_context *context, const zcta_init_params *param
     context->diag.level = ZC_LOG_OFF;
     status = open_as(context, &zc_device_cuda, params);
     context->diag.level = level;
-    if (status == ZCTA_OK)
-        return ZCTA_OK;
+    if (status != ZCTA_ERR_UNSUPPORTED || params->gpu != 0)
+        return status;
     zc_diag_last(&context->diag, &reason);
     zc_diag_repeat(&context->diag, &none);
     zc_log(&context->diag, ZC_LOG_INFO, "device host, because %s", reason.message);

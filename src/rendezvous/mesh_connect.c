@@ -349,8 +349,9 @@ static zcta_status find_hosts(struct zc_mesh *mesh, const struct zc_bootstrap *b
         if (bootstrap->table[rank].port == 0 || bootstrap->mine.port == 0)
             return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
                                 "rank %" PRIu32 " runs on another machine or in another network "
-                                "namespace than rank %" PRIu32 ", and has no port for it: set "
-                                "ZEROCTA_REMOTE=1, and ZEROCTA_TOKEN to a secret, on all ranks",
+                                "namespace than rank %" PRIu32 ", and one of them has no port for "
+                                "the other: set ZEROCTA_REMOTE=1, and ZEROCTA_TOKEN to a secret, "
+                                "on all ranks; where ZEROCTA_NODE tells them apart, set it on all",
                                 rank, mesh->rank);
         peer->stream = zc_stream_create();
         if (peer->stream == NULL)
