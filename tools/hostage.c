@@ -313,6 +313,17 @@ static bool run_test(struct ward *w, const struct test *test, bool *failed)
     return true;
 }
 
+static int fail_test(const struct ward *w)
+{
+    zcta_error error = {0};
+
+    /* What went wrong outside the library has been said where it did. */
+    if (zcta_last_error(w->context, &error) != ZCTA_OK || error.status == ZCTA_OK)
+        return zc_failure(line.command, "rank %" PRIu32 ": the test could not be run", w->rank);
+    return zc_failure(line.command, "rank %" PRIu32 ": the test could not be run: %s (%s)", w->rank,
+                      error.message, zcta_status_name(error.status));
+}
+
 static int run_tests(struct ward *w, const struct hostage *settings)
 {
     bool failed = false;
@@ -331,8 +342,7 @@ static int run_tests(struct ward *w, const struct hostage *settings)
                                           .policy = (zcta_policy)policy};
 
                 if (!run_test(w, &test, &failed))
-                    return zc_failure(line.command, "rank %" PRIu32 ": the test could not be run",
-                                      w->rank);
+                    return fail_test(w);
             }
     if (w->rank == 0)
         printf("\nverdict: %s\n", failed ? "FAILED" : "OK, policy ZERO and in place need no SM");
@@ -365,8 +375,8 @@ static int run_rank(const struct hostage *settings)
     w.rank_count = zcta_team_rank_count(w.world);
     if (w.world->shared_gpu)
         status = zc_failure(line.command, "two ranks are on one GPU; start one a GPU");
-    else if (prepare(&w, settings))
-        status = run_tests(&w, settings);
+    else
+        status = prepare(&w, settings) ? run_tests(&w, settings) : fail_test(&w);
     unload_kernel(&w);
     if (zcta_finalize(&w.context) != ZCTA_OK)
         status = ZC_EXIT_FAILED;

@@ -22,7 +22,9 @@ int zc_perf_complain(const struct zc_bench *bench, const char *what)
 {
     zcta_error error = {0};
 
-    zcta_last_error(bench->context, &error);
+    /* What went wrong outside the library has been said where it did. */
+    if (zcta_last_error(bench->context, &error) != ZCTA_OK || error.status == ZCTA_OK)
+        return zc_failure(bench->perf->command, "rank %" PRIu32 ", %s", bench->rank, what);
     return zc_failure(bench->perf->command, "rank %" PRIu32 ", %s: %s (%s)", bench->rank, what,
                       error.message, zcta_status_name(error.status));
 }
