@@ -350,8 +350,9 @@ static zcta_status find_hosts(struct zc_mesh *mesh, const struct zc_bootstrap *b
             return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
                                 "rank %" PRIu32 " runs on another machine or in another network "
                                 "namespace than rank %" PRIu32 ", and one of them has no port for "
-                                "the other: set ZEROCTA_REMOTE=1, and ZEROCTA_TOKEN to a secret, "
-                                "on all ranks; where ZEROCTA_NODE tells them apart, set it on all",
+                                "the other: set ZEROCTA_REMOTE=1, ZEROCTA_TOKEN to a secret, and "
+                                "ZEROCTA_ADDRESS where there is no other interface, on all ranks; "
+                                "where ZEROCTA_NODE tells them apart, set that on all",
                                 rank, mesh->rank);
         peer->stream = zc_stream_create();
         if (peer->stream == NULL)

@@ -187,22 +187,45 @@ bool zc_net_here(int fd, struct zc_endpoint *endpoint)
            (endpoint->address.ss_family == AF_INET || endpoint->address.ss_family == AF_INET6);
 }
 
+/* Bridges of containers and virtual machines have the same address on every machine. */
+static bool is_bridge(const char *name)
+{
+    return strncmp(name, "docker", 6) == 0 || strncmp(name, "virbr", 5) == 0;
+}
+
+static bool is_usable(const struct ifaddrs *at, int family)
+{
+    struct sockaddr_in6 six;
+
+    if (at->ifa_addr == NULL || at->ifa_addr->sa_family != family ||
+        (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0 ||
+        is_bridge(at->ifa_name))
+        return false;
+    if (family == AF_INET)
+        return true;
+    memcpy(&six, at->ifa_addr, sizeof six);
+    return !IN6_IS_ADDR_LINKLOCAL(&six.sin6_addr);
+}
+
 bool zc_net_own_address(struct zc_endpoint *endpoint)
 {
+    static const struct {
+        int family;
+        socklen_t length;
+    } kinds[] = {{AF_INET, sizeof(struct sockaddr_in)}, {AF_INET6, sizeof(struct sockaddr_in6)}};
     struct ifaddrs *all = NULL;
     bool found = false;
 
     if (getifaddrs(&all) != 0)
         return false;
-    for (const struct ifaddrs *at = all; at != NULL && !found; at = at->ifa_next) {
-        if (at->ifa_addr == NULL || at->ifa_addr->sa_family != AF_INET ||
-            (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0)
-            continue;
-        memset(endpoint, 0, sizeof *endpoint);
-        endpoint->length = sizeof(struct sockaddr_in);
-        memcpy(&endpoint->address, at->ifa_addr, endpoint->length);
-        found = true;
-    }
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        for (const struct ifaddrs *at = all; at != NULL && !found; at = at->ifa_next)
+            if (is_usable(at, kinds[i].family)) {
+                memset(endpoint, 0, sizeof *endpoint);
+                endpoint->length = kinds[i].length;
+                memcpy(&endpoint->address, at->ifa_addr, endpoint->length);
+                found = true;
+            }
     freeifaddrs(all);
     return found;
 }
