@@ -261,19 +261,26 @@ int ncclCommCount(zc_nccl_handle comm, int *count) /* NOLINT(readability-non-con
     return INVALID_ARGUMENT;
 }
 
-/* What this version knows of a configuration. */
+/* What this version knows of a configuration, and what it says of that, in NCCL's order and words.
+ * FAKE_NCCL_CONF is an override that only NCCL knows of, as from its nccl.conf. */
 static int policy_of(const struct zc_nccl_config *config)
 {
     const char *forced = getenv("NCCL_CTA_POLICY");
     int policy = 0;
 
-    if (version >= 22700 && config->size > offsetof(struct zc_nccl_config, cta_policy) &&
-        config->cta_policy != ZC_NCCL_CONFIG_UNSET)
+    if (version < 22700)
+        return 0;
+    if (config->size > offsetof(struct zc_nccl_config, cta_policy) &&
+        config->cta_policy != ZC_NCCL_CONFIG_UNSET) {
         policy = config->cta_policy;
-    if (forced != NULL)
-        policy = atoi(forced); /* NOLINT(cert-err34-c): a test's own */
-    if (version >= 22700)
         say("Comm config CTA policy flags set to %d", policy);
+    }
+    if (forced == NULL)
+        forced = getenv("FAKE_NCCL_CONF");
+    if (forced != NULL) {
+        policy = atoi(forced); /* NOLINT(cert-err34-c): a test's own */
+        say("Comm config CTAPolicy reset to NCCL_CTA_POLICY=%d", policy);
+    }
     return policy;
 }
 

@@ -333,6 +333,28 @@ static void environment_overrides(void **state)
     unsetenv("NCCL_WIN_ENABLE");
 }
 
+/* The rank's first call fails, with that sentence. */
+static void fails_at_once(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    char *out = zcta_window_base(recv);
+
+    expect_error(context,
+                 zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_POLICY, data);
+}
+
+/* What only NCCL knows of, its log tells. */
+static void a_file_of_nccls_overrides(void **state)
+{
+    (void)state;
+    setenv("FAKE_NCCL_CONF", "0", 1);
+    run_as_threads_with(RANKS, &on_gpus, fails_at_once, "CTA policy 0 instead of ZERO");
+    assert_null(strstr(fake.story(0), "gather"));
+    unsetenv("FAKE_NCCL_CONF");
+}
+
 /* ---- Evidence ---- */
 
 /* All is as it should be, and NCCL takes kernels nevertheless. */
@@ -821,6 +843,7 @@ int main(void)
         cmocka_unit_test_setup(a_version_that_is_too_old, begin),
         cmocka_unit_test_setup(no_nccl, begin),
         cmocka_unit_test_setup(environment_overrides, begin),
+        cmocka_unit_test_setup(a_file_of_nccls_overrides, begin),
         cmocka_unit_test_setup(evidence_counts, begin),
         cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),
         cmocka_unit_test_setup(plans_run_and_teams_end, begin),

@@ -24,6 +24,7 @@ enum {
     ZC_NCCL_POLICY_DEFAULT = 0,
     ZC_NCCL_POLICY_EFFICIENCY = 1,
     ZC_NCCL_POLICY_ZERO = 2,
+    ZC_NCCL_POLICIES = 3, /* all of them, which are bits */
 
     ZC_NCCL_CONFIG_UNSET = INT_MIN,
     ZC_NCCL_CONFIG_MAGIC = (int)0xcafebeef,

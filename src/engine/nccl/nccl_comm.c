@@ -329,25 +329,45 @@ static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nc
     return status;
 }
 
-/* NCCL tells in its log which policy it took: not ours if its environment says otherwise. */
+/* The policy that NCCL's log tells of; -1 if it tells none. First NCCL notes what it was given, then
+ * whether NCCL_CTA_POLICY, from the environment or from a file of NCCL's, takes its place. That is
+ * read once, so it holds for every communicator of the process. */
+static int policy_told(const struct zc_nccl_comm *comm, size_t mark)
+{
+    static const char given[] = "CTA policy flags set to ";
+    static const char forced[] = "CTAPolicy reset to NCCL_CTA_POLICY=";
+    char line[64];
+
+    for (int policy = 0; policy <= ZC_NCCL_POLICIES; policy++) {
+        snprintf(line, sizeof line, "%s%d\n", forced, policy);
+        if (zc_nccl_log_count(mark, line) > 0)
+            return zc_nccl_policy_of(policy);
+    }
+    if (zc_nccl_log_count(mark, forced) > 0)
+        return ZC_NCCL_POLICY_DEFAULT; /* what NCCL makes of a number that is no policy */
+    snprintf(line, sizeof line, "%s%d\n", given, comm->policy);
+    return zc_nccl_log_count(mark, line) > 0 ? comm->policy : -1;
+}
+
 static zcta_status check_policy(const struct zc_nccl_comm *comm, size_t mark)
 {
-    static const char line[] = "CTA policy flags set to ";
-    char ours[sizeof line + 12];
+    int told;
 
     if (comm->nccl.version < ZC_NCCL_HAS_POLICIES || !zc_nccl_log_is_ours())
         return ZCTA_OK;
-    snprintf(ours, sizeof ours, "%s%d", line, comm->policy);
-    if (zc_nccl_log_count(mark, line) > 0 && zc_nccl_log_count(mark, ours) == 0) {
-        zc_log(comm->group->diag, ZC_LOG_WARN,
-               "NCCL took another CTA policy than %d for a communicator; NCCL_CTA_POLICY in the "
-               "environment overrides the team's",
-               comm->policy);
-        if (comm->policy == ZC_NCCL_POLICY_ZERO)
-            return zc_fail(comm->group->diag, ZCTA_ERR_POLICY, "NCCL", 0,
-                           "NCCL took another CTA policy than ZERO for this team's communicator");
-    }
-    return ZCTA_OK;
+    told = policy_told(comm, mark);
+    if (told < 0 || told == comm->policy)
+        return ZCTA_OK;
+    zc_log(comm->group->diag, ZC_LOG_WARN,
+           "NCCL made a communicator with CTA policy %d instead of %d: NCCL_CTA_POLICY in the "
+           "environment or in nccl.conf overrides the team's",
+           told, comm->policy);
+    if (comm->policy != ZC_NCCL_POLICY_ZERO)
+        return ZCTA_OK;
+    return zc_fail(comm->group->diag, ZCTA_ERR_POLICY, "NCCL", told,
+                   "NCCL made this team's communicator with CTA policy %d instead of ZERO: "
+                   "NCCL_CTA_POLICY in the environment or in nccl.conf overrides it; unset that",
+                   told);
 }
 
 /* Waits for the thread to make it, in the team's time. */

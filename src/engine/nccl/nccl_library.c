@@ -36,6 +36,11 @@ const char *zc_nccl_lacks(int version, char text[160])
     return text;
 }
 
+int zc_nccl_policy_of(int flags)
+{
+    return (flags & ZC_NCCL_POLICY_ZERO) != 0 ? ZC_NCCL_POLICY_ZERO : flags;
+}
+
 struct zc_nccl_config zc_nccl_config(int version, int policy)
 {
     struct zc_nccl_config config = {.magic = (unsigned)ZC_NCCL_CONFIG_MAGIC,

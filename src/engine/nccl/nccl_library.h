@@ -33,6 +33,8 @@ struct zc_nccl_facts {
 const char *zc_nccl_version_text(int version, char text[16]);
 /* What the version lacks of what the engine can use, as a list; "" if nothing. */
 const char *zc_nccl_lacks(int version, char text[160]);
+/* What NCCL makes of a combination of policies: ZERO comes before EFFICIENCY. */
+int zc_nccl_policy_of(int flags);
 /* A configuration this version understands, all unset but the policy and blocking. */
 struct zc_nccl_config zc_nccl_config(int version, int policy);
 
