@@ -82,6 +82,21 @@ static void every_policy_place_and_engine(void **state)
     }
 }
 
+/* Windows that NCCL cannot find the parts of leave it its kernels, and us everything. */
+static void an_unlike_window(void **state)
+{
+    struct zc_facts facts = usual();
+
+    (void)state;
+    facts.unlike_window = true;
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_string_equal(chosen(&facts), "");
+    facts.policy = ZCTA_POLICY_EFFICIENCY;
+    assert_string_equal(chosen(&facts), "nccl/kernels");
+}
+
 /* Two ranks on one GPU copy within it, and NCCL refuses them. */
 static void a_shared_gpu_has_nothing_without_sms(void **state)
 {
@@ -280,6 +295,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_policy_place_and_engine),
+        cmocka_unit_test(an_unlike_window),
         cmocka_unit_test(a_shared_gpu_has_nothing_without_sms),
         cmocka_unit_test(measurements_decide),
         cmocka_unit_test(nodes_and_who_crosses_between_them),

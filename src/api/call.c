@@ -127,7 +127,9 @@ static zcta_engine engine_of(const zcta_team *team, const struct zc_call_key *ke
     return key->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : key->engine;
 }
 
-static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place)
+/* `window` is recv's; NULL where it does not matter. */
+static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
+                                const zcta_window *window)
 {
     return (struct zc_facts){.collective = key->collective,
                              .caps = &team->context->caps,
@@ -136,6 +138,7 @@ static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key 
                              .rank_count = team->group.count,
                              .bytes = key->bytes,
                              .in_place = in_place,
+                             .unlike_window = window != NULL && !window->memory->alike,
                              .shared_gpu = team->shared_gpu,
                              .node_ranks = team->node_ranks == ZC_UNEVEN ? 0 : team->node_ranks,
                              .uneven_nodes = team->node_ranks == ZC_UNEVEN,
@@ -209,11 +212,13 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
                                       void *const *outputs, bool releasable,
                                       struct zc_settled *settled)
 {
-    const struct zc_facts facts = facts_of(team, &settled->key, buffers->in_place);
+    const struct zc_facts facts = 
+        facts_of(team, &settled->key, buffers->in_place, buffers->recv_window);
     struct zc_call call = {.send = settled->key.send,
                            .recv = outputs,
                            .window = {.base = zcta_window_base(buffers->recv_window),
-                                      .bytes = zcta_window_bytes(buffers->recv_window)},
+                                      .bytes = zcta_window_bytes(buffers->recv_window),
+                                      .alike = !facts.unlike_window},
                            .releasable = releasable,
                            .strict = facts.policy == ZCTA_POLICY_ZERO};
     zcta_report report;
@@ -303,7 +308,8 @@ struct agreement {
 static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
                                      zcta_status own)
 {
-    const struct zc_facts facts = facts_of(team, &settled->key, settled->in_place);
+    const struct zc_facts facts = 
+        facts_of(team, &settled->key, settled->in_place, settled->recv_window);
 
     return (struct agreement){
         .fields = {[AGREE_STATUS] = (uint64_t)own,
@@ -709,7 +715,8 @@ zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *rec
     if (bytes > 0)
         status = check_buffers(team, &key, &buffers, outputs);
     if (status == ZCTA_OK) {
-        const struct zc_facts facts = facts_of(team, &key, buffers.in_place);
+        const struct zc_facts facts = 
+            facts_of(team, &key, buffers.in_place, buffers.recv_window);
 
         zc_select(&facts, &made);
         *report = made;

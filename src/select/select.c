@@ -168,6 +168,9 @@ static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdi
     else if (nccl->switch_off != NULL)
         because(verdict, "%s in the environment keeps NCCL from symmetric windows",
                 nccl->switch_off);
+    else if (facts->unlike_window)
+        because(verdict, "recv's window was registered at places of the ranks' allocations that "
+                         "differ or are no multiple of 4096; NCCL's copy engines need the same");
     else if (facts->policy == ZCTA_POLICY_DEFAULT)
         because(verdict, "policy DEFAULT: NCCL takes its kernels");
     else if (has_nodes(facts) && nccl->version < ZC_NCCL_HAS_ZERO_NETWORK)

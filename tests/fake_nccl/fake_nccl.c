@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "device/cuda/cuda_api.h"
 #include "engine/nccl/nccl_api.h"
 #include "fake_cuda/fake_cuda.h"
 
@@ -79,6 +80,13 @@ static bool log_open, logs_info;
 static fake_cuda_enqueue_fn *enqueue;
 static fake_cuda_current_fn *current_gpu;
 
+/* What it calls of the driver, by its own names. */
+static struct {
+#define MEMBER(name, parameters, version) zc_cu_result(*name) parameters;
+    ZC_CU_FUNCTIONS(MEMBER)
+#undef MEMBER
+} cuda;
+
 /* ---- What tests say and ask ---- */
 
 EXPORT fake_nccl_be_fn fake_nccl_be;
@@ -88,9 +96,9 @@ EXPORT fake_nccl_story_fn fake_nccl_story;
 EXPORT fake_nccl_begin_fn fake_nccl_begin;
 EXPORT fake_nccl_alive_fn fake_nccl_alive;
 
-static void find(void *cuda, const char *name, void *function)
+static void find(void *library, const char *name, void *function)
 {
-    void *found = dlsym(cuda, name);
+    void *found = dlsym(library, name);
 
     memcpy(function, &found, sizeof found);
 }
@@ -98,13 +106,18 @@ static void find(void *cuda, const char *name, void *function)
 static void start(void)
 {
     const char *text = getenv("FAKE_NCCL_VERSION");
-    void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    int (*get)(const char *, void *, int, uint64_t, int *) = NULL, found;
 
     version = text != NULL ? atoi(text) : 22803; /* NOLINT(cert-err34-c): a test's own */
-    if (cuda == NULL)
+    if (library == NULL)
         return;
-    find(cuda, "fake_cuda_enqueue", &enqueue);
-    find(cuda, "fake_cuda_current", &current_gpu);
+    find(library, "fake_cuda_enqueue", &enqueue);
+    find(library, "fake_cuda_current", &current_gpu);
+    find(library, "cuGetProcAddress_v2", &get);
+#define FILL(name, parameters, version) get(#name, &cuda.name, version, 0, &found);
+    ZC_CU_FUNCTIONS(FILL)
+#undef FILL
 }
 
 void fake_nccl_be(int as)
@@ -350,16 +363,57 @@ int ncclCommGetAsyncError(zc_nccl_handle comm, int *result)
     return 0;
 }
 
+/* As NCCL does it: an allocation of its own, that can leave the process, and whose handle stays. */
 int ncclMemAlloc(void **memory, size_t bytes)
 {
-    (void)memory, (void)bytes;
-    return INVALID_USAGE;
+    struct zc_cu_allocation_prop prop = {.type = ZC_CU_MEM_ALLOCATION_PINNED,
+                                         .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+                                         .location = {.type = ZC_CU_MEM_LOCATION_DEVICE}};
+    const struct zc_cu_access access = {
+        .location = {.type = ZC_CU_MEM_LOCATION_DEVICE, .id = current_gpu()},
+        .flags = ZC_CU_MEM_ACCESS_READWRITE};
+    zc_cu_allocation handle;
+    zc_cu_pointer at = 0;
+    size_t unit = 0;
+
+    prop.location.id = current_gpu();
+    if (cuda.cuMemGetAllocationGranularity(&unit, &prop, 0) != 0)
+        return UNHANDLED;
+    bytes = (bytes + unit - 1) / unit * unit;
+    if (cuda.cuMemCreate(&handle, bytes, &prop, 0) != 0)
+        return UNHANDLED;
+    if (cuda.cuMemAddressReserve(&at, bytes, unit, 0, 0) != 0 ||
+        cuda.cuMemMap(at, bytes, 0, handle, 0) != 0 ||
+        cuda.cuMemSetAccess(at, bytes, &access, 1) != 0)
+        return UNHANDLED;
+    *memory = (void *)(uintptr_t)at;
+    return 0;
 }
 
 int ncclMemFree(void *memory)
 {
-    (void)memory;
-    return INVALID_USAGE;
+    zc_cu_allocation handle;
+    zc_cu_pointer at = 0;
+    size_t bytes = 0;
+
+    if (cuda.cuMemGetAddressRange(&at, &bytes, (uintptr_t)memory) != 0 ||
+        cuda.cuMemRetainAllocationHandle(&handle, memory) != 0)
+        return INVALID_ARGUMENT;
+    cuda.cuMemRelease(handle);
+    cuda.cuMemRelease(handle);
+    cuda.cuMemUnmap(at, bytes);
+    cuda.cuMemAddressFree(at, bytes);
+    return 0;
+}
+
+/* NCCL wants windows to begin at a page of their allocation. */
+static bool begins_at_a_page(const void *base)
+{
+    zc_cu_pointer at = 0;
+    size_t bytes = 0;
+
+    return cuda.cuMemGetAddressRange(&at, &bytes, (uintptr_t)base) == 0 &&
+           ((uintptr_t)base - at) % 4096 == 0;
 }
 
 int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void **window, int flags)
@@ -368,7 +422,8 @@ int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void *
     int result;
 
     pthread_mutex_lock(&lock);
-    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC || current_gpu() != comm->gpu
+    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC ||
+                     current_gpu() != comm->gpu || !begins_at_a_page(base)
                  ? INVALID_ARGUMENT
                  : trip(__func__, comm);
     if (result == 0) {

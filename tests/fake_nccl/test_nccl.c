@@ -23,6 +23,8 @@ static struct {
     fake_nccl_alive_fn *alive;
 } fake;
 static struct zc_cuda_driver driver;
+static int (*nccl_mem_alloc)(void **memory, size_t bytes);
+static int (*nccl_mem_free)(void *memory);
 
 static void find(void *library, const char *name, void *member)
 {
@@ -45,6 +47,8 @@ static int load_fake(void **state)
     find(library, "fake_nccl_story", &fake.story);
     find(library, "fake_nccl_begin", &fake.begin);
     find(library, "fake_nccl_alive", &fake.alive);
+    find(library, "ncclMemAlloc", &nccl_mem_alloc);
+    find(library, "ncclMemFree", &nccl_mem_free);
     zc_diag_init(&diag);
     return zc_cuda_driver_load(&diag, &driver) == ZCTA_OK ? 0 : -1;
 }
@@ -428,6 +432,63 @@ static void windows_are_registered_as_long_as_they_live(void **state)
                                "deregister deregister register gather:ce register gather:sm "
                                "deregister deregister register gather:ce register gather:sm "
                                "deregister deregister destroy destroy "));
+}
+
+/* Memory of ncclMemAlloc() that begins `offset` bytes into it on this rank: a window, which gathers
+ * by NCCL's copy engines if that is so for all, and by its kernels in any case. */
+static void gather_registered(zcta_context *context, size_t offset, const char *why)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *thrifty = team_with(context, ZCTA_POLICY_EFFICIENCY, "thrifty");
+    const char *path = why == NULL ? "all_gather/nccl/copy-engine" : "all_gather/nccl/kernels";
+    const uint64_t before = count_calls(thrifty, path, NULL);
+    zcta_window *recv = NULL;
+    void *memory = NULL;
+
+    enter_gpu(context);
+    EXPECT(nccl_mem_alloc(&memory, 4 * MIB) == 0);
+    EXPECT_OK(context, zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
+    for (uint32_t call = 0; call < 2; call++)
+        gather(context, thrifty, recv, NULL, call, NULL);
+    EXPECT(count_calls(thrifty, path, NULL) == before + 2);
+    if (why == NULL) {
+        gather(context, zero, recv, NULL, 9, NULL);
+    } else {
+        char *out = zcta_window_base(recv);
+
+        expect_error(
+            context,
+            zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+            ZCTA_ERR_POLICY, why);
+    }
+    EXPECT_OK(context, zcta_window_free(&recv));
+    EXPECT(nccl_mem_free(memory) == 0);
+    leave_gpu(context);
+}
+
+static void registered_alike(zcta_context *context, void *data)
+{
+    (void)data;
+    gather_registered(context, 0, NULL);
+    gather_registered(context, 8192, NULL);
+}
+
+static void registered_unlike(zcta_context *context, void *data)
+{
+    (void)data;
+    gather_registered(context, (size_t)zcta_team_rank(zcta_world(context)) * 4096,
+                      "registered at places");
+    gather_registered(context, 16, "no multiple of 4096");
+}
+
+static void memory_of_nccls_own(void **state)
+{
+    (void)state;
+    run(registered_alike);
+    assert_non_null(strstr(fake.story(0), "register gather:ce"));
+    fake.begin();
+    run(registered_unlike);
+    assert_null(strstr(fake.story(0), "register"));
 }
 
 /* A plan settles all before; a team given back ends its communicator. */
@@ -846,6 +907,7 @@ int main(void)
         cmocka_unit_test_setup(a_file_of_nccls_overrides, begin),
         cmocka_unit_test_setup(evidence_counts, begin),
         cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),
+        cmocka_unit_test_setup(memory_of_nccls_own, begin),
         cmocka_unit_test_setup(plans_run_and_teams_end, begin),
         cmocka_unit_test_setup(the_first_run_is_not_captured, begin),
         cmocka_unit_test_setup(a_failing_call_fails_the_team_alone, begin),

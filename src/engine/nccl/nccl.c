@@ -225,6 +225,13 @@ static void keep_comm(struct zc_engine *engine, int which, struct zc_nccl_comm *
         zc_nccl_comm_abort(comm);
 }
 
+/* NCCL finds a peer's part of a window by the own part's place in its allocation, so it gets none
+ * whose parts lie in different places, and none off a page, which it refuses. */
+static bool has_window(const struct zc_engine *engine, const struct zc_prepared *prepared)
+{
+    return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike;
+}
+
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
                               zcta_stream stream)
 {
@@ -239,7 +246,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
         if (status == ZCTA_OK)
             keep_comm(engine, which, comm);
     }
-    if (status == ZCTA_OK && engine->nccl.version >= ZC_NCCL_HAS_WINDOWS)
+    if (status == ZCTA_OK && has_window(engine, prepared))
         status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
     prepared->ready = status == ZCTA_OK;
     return status;
