@@ -475,6 +475,9 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_str
         status = zc_nccl_join_nodes(team->nccl, team->node_ranks, stream);
     if (status == ZCTA_OK)
         status = settled->ops->run(settled->engine, settled->prepared, stream);
+    /* The nccl engine meets the other ranks when it sets things up. */
+    if (settled->crosses || settled->ops == &zc_engine_nccl)
+        status = zc_team_round(team, status);
     if (status == ZCTA_OK)
         count_run(team, settled);
     return end(team, settled, status);

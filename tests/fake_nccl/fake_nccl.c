@@ -46,6 +46,7 @@ struct pair {
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
+    char *recv[RANKS_MOST]; /* of each rank's latest gather */
     struct op ops[OPS];
     struct pair pairs[RANKS_MOST][RANKS_MOST];
 };
@@ -643,10 +644,32 @@ static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
     return takes;
 }
 
+/* What a graph replays: the own share into every output, which are those of the gather before. */
+static int push_captured(const struct job *job, void *stream)
+{
+    const struct ncclComm *comm = job->comm;
+    int result = 0;
+
+    for (int i = 0; i < comm->room->count && result == 0; i++)
+        if (comm->room->recv[i] + (size_t)comm->rank * job->bytes != job->send)
+            result = cuda.cuMemcpyAsync(
+                (uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
+                (uintptr_t)job->send, job->bytes, stream);
+    return result;
+}
+
+static bool is_capturing(void *stream)
+{
+    int status = ZC_CU_STREAM_CAPTURE_NONE;
+
+    return cuda.cuStreamIsCapturing(stream, &status) == 0 && status != ZC_CU_STREAM_CAPTURE_NONE;
+}
+
 int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
                   void *stream)
 {
     struct job *job = calloc(1, sizeof *job);
+    const bool captured = is_capturing(stream);
     bool takes;
     int result;
 
@@ -662,13 +685,20 @@ int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_
         result = INVALID_USAGE;
         goto out;
     }
-    job->number = comm->gathers++;
-    tell(comm->rank, "gather:%s ", takes ? "ce" : "sm");
+    tell(comm->rank, "%s:%s ", captured ? "capture" : "gather", takes ? "ce" : "sm");
+    if (!captured) {
+        job->number = comm->gathers++;
+        comm->room->recv[comm->rank] = recv;
+    } else if (push_captured(job, stream) != 0) {
+        result = UNHANDLED;
+    }
 out:
     pthread_mutex_unlock(&lock);
-    if (result == 0 && enqueue(stream, run_gather, job) != 0)
+    if (captured)
+        free(job);
+    else if (result == 0 && enqueue(stream, run_gather, job) != 0)
         result = UNHANDLED;
-    if (result != 0)
+    if (result != 0 && !captured)
         free(job);
     return result;
 }

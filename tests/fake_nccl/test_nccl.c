@@ -556,6 +556,63 @@ static void the_first_run_is_not_captured(void **state)
     run(captured);
 }
 
+/* One replay of what gathers `out`, checked. */
+static void replay(zcta_context *context, zcta_team *team, zc_cu_graph_exec exec,
+                   zc_cu_stream stream, unsigned char *out, uint32_t call)
+{
+    const uint32_t rank = zcta_team_rank(team);
+
+    memset(out, 0xee, (size_t)RANKS * SHARE);
+    model_fill(out + rank * SHARE, call, rank, SHARE);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), stream));
+    EXPECT(driver.cuGraphLaunch(exec, stream) == 0);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), stream));
+    EXPECT(driver.cuStreamSynchronize(stream) == 0);
+    EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), stream));
+    EXPECT(driver.cuStreamSynchronize(stream) == 0);
+}
+
+/* What has run can be captured, on one rank before the others as well; so can another call in the
+ * same window. */
+static void captured_later(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv), *other = out + RANKS * SHARE;
+    const uint32_t rank = zcta_team_rank(zero);
+    zc_cu_graph_exec exec = NULL;
+    zc_cu_stream stream = NULL;
+    zc_cu_graph graph = NULL;
+
+    (void)data;
+    gather(context, zero, recv, NULL, 1, NULL);
+    enter_gpu(context);
+    EXPECT(driver.cuStreamCreate(&stream, ZC_CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(driver.cuStreamBeginCapture(stream, 0) == 0);
+    EXPECT_OK(context, zcta_all_gather(zero, other + rank * SHARE, other, SHARE, stream, NULL));
+    EXPECT(driver.cuStreamEndCapture(stream, &graph) == 0);
+    driver.cuGraphDestroy(graph);
+    EXPECT(driver.cuStreamBeginCapture(stream, 0) == 0);
+    EXPECT_OK(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, stream, NULL));
+    EXPECT(driver.cuStreamEndCapture(stream, &graph) == 0);
+    EXPECT(driver.cuGraphInstantiateWithFlags(&exec, graph, 0) == 0);
+    driver.cuGraphDestroy(graph);
+    for (uint32_t call = 2; call < 5; call++)
+        replay(context, zero, exec, stream, out, call);
+    driver.cuGraphExecDestroy(exec);
+    driver.cuStreamDestroy(stream);
+    leave_gpu(context);
+    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 3);
+}
+
+static void a_later_run_is_captured_and_replays(void **state)
+{
+    (void)state;
+    run(captured_later);
+    assert_non_null(strstr(fake.story(0), "gather:ce capture:ce capture:ce "));
+}
+
 /* ---- Failure ---- */
 
 /* Rank 1's call fails: all ranks learn of it, in NCCL's words, and go on without that team. */
@@ -668,6 +725,41 @@ static void a_rank_that_does_not_come(void **state)
     run_as_threads_with(RANKS, &hasty, absent, NULL);
     assert_int_equal(fake.alive(), 0);
     assert_non_null(strstr(fake.story(0), "abort"));
+}
+
+/* Nor does it come to the first gather, which sets things up: the team fails, and a new one, of the
+ * same ranks, goes on. */
+static void absent_at_first(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero"), *next;
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    const uint32_t rank = zcta_team_rank(zero);
+    zcta_error error;
+
+    (void)data;
+    if (rank != 3)
+        expect_error(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL),
+                     ZCTA_ERR_TIMEOUT, "did not come to make NCCL's communicator");
+    EXPECT(await_failure(zero) == ZCTA_ERR_TIMEOUT);
+    EXPECT(zcta_last_error(context, &error) == ZCTA_OK && error.rank == 3);
+    expect_error(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_TIMEOUT, "rank 3 ");
+    EXPECT_OK(context, zcta_team_destroy(&zero));
+    next = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    enter_gpu(context);
+    gather(context, next, recv, NULL, 1, NULL);
+    leave_gpu(context);
+}
+
+static void a_rank_that_does_not_come_at_first(void **state)
+{
+    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                        .timeout_ns = UINT64_C(1500000000)};
+
+    (void)state;
+    run_as_threads_with(RANKS, &hasty, absent_at_first, NULL);
+    assert_int_equal(fake.alive(), 0);
 }
 
 /* A call of NCCL's that hangs, in setting up and in running. */
@@ -910,9 +1002,11 @@ int main(void)
         cmocka_unit_test_setup(memory_of_nccls_own, begin),
         cmocka_unit_test_setup(plans_run_and_teams_end, begin),
         cmocka_unit_test_setup(the_first_run_is_not_captured, begin),
+        cmocka_unit_test_setup(a_later_run_is_captured_and_replays, begin),
         cmocka_unit_test_setup(a_failing_call_fails_the_team_alone, begin),
         cmocka_unit_test_setup(an_error_found_later_fails_the_team, begin),
         cmocka_unit_test_setup(a_rank_that_does_not_come, begin),
+        cmocka_unit_test_setup(a_rank_that_does_not_come_at_first, begin),
         cmocka_unit_test_setup(a_call_that_hangs, begin),
         cmocka_unit_test_setup(two_nodes_of_four, begin),
         cmocka_unit_test_setup(four_nodes_of_two, begin),

@@ -232,13 +232,18 @@ static bool has_window(const struct zc_engine *engine, const struct zc_prepared 
     return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike;
 }
 
+/* A rank that captures what the others do not has nothing to make up for as long as nothing has to
+ * be made: all have made the same. */
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
                               zcta_stream stream)
 {
     const int which = prepared->no_sm ? NO_SM : KERNELS;
     struct zc_nccl_comm *comm = engine->comms[which];
-    zcta_status status = refuse_capture(engine, stream);
+    const bool registers = has_window(engine, prepared);
+    zcta_status status = ZCTA_OK;
 
+    if (comm == NULL || (registers && !zc_nccl_comm_has_window(comm, prepared->window.base)))
+        status = refuse_capture(engine, stream);
     if (status == ZCTA_OK && comm == NULL) {
         status =
             zc_nccl_comm_open(&engine->group, engine->guard,
@@ -246,7 +251,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
         if (status == ZCTA_OK)
             keep_comm(engine, which, comm);
     }
-    if (status == ZCTA_OK && has_window(engine, prepared))
+    if (status == ZCTA_OK && registers)
         status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
     prepared->ready = status == ZCTA_OK;
     return status;

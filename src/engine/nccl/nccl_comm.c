@@ -33,7 +33,6 @@ struct zc_nccl_comm {
     uint64_t timeout_ns;
     int rank, rank_count, policy;
     struct window *windows;
-    uint32_t window_count;
 
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
@@ -404,15 +403,13 @@ static void init_locks(struct zc_nccl_comm *comm)
     pthread_condattr_destroy(&attributes);
 }
 
-zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *guard, int policy,
-                              struct zc_nccl_comm **comm)
+static struct zc_nccl_comm *new_comm(const struct zc_group *group, struct zc_guard *guard,
+                                     int policy)
 {
     struct zc_nccl_comm *made = calloc(1, sizeof *made);
-    zcta_status status;
-    size_t mark;
 
     if (made == NULL)
-        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+        return NULL;
     init_locks(made);
     made->group = group;
     made->guard = guard;
@@ -421,25 +418,42 @@ zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *gua
     made->rank_count = (int)group->count;
     made->policy = policy;
     made->made = ZC_NCCL_IN_PROGRESS;
+    return made;
+}
+
+zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *guard, int policy,
+                              struct zc_nccl_comm **comm)
+{
+    struct zc_nccl_comm *made = new_comm(group, guard, policy);
+    const size_t mark = zc_nccl_log_mark();
+    bool started = false;
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     status = meet(made, zc_nccl_load(group->diag, &made->nccl), &made->id);
-    mark = zc_nccl_log_mark();
-    if (status == ZCTA_OK)
-        status = start_thread(made);
-    if (status != ZCTA_OK) {
-        free_comm(made);
-        return status;
-    }
-    status = await_handle(made);
+    if (status != ZCTA_OK)
+        goto fail;
+    status = start_thread(made);
+    started = status == ZCTA_OK;
+    if (started)
+        status = await_handle(made);
     if (status == ZCTA_OK)
         status = check_policy(made, mark);
+    /* Whoever has met the others also tells them how it went on. */
     status = zc_group_confirm(group, "NCCL", "did not make NCCL's communicator", status);
-    if (status != ZCTA_OK) {
-        zc_nccl_comm_abort(made);
-        zc_nccl_comm_close(made);
-        return status;
-    }
+    if (status != ZCTA_OK)
+        goto fail;
     *comm = made;
     return ZCTA_OK;
+fail:
+    if (started) {
+        zc_nccl_comm_abort(made);
+        zc_nccl_comm_close(made);
+    } else {
+        free_comm(made);
+    }
+    return status;
 }
 
 /* ---- The team's thread in NCCL ---- */
@@ -525,8 +539,16 @@ static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t byte
     window->base = base;
     window->next = comm->windows;
     comm->windows = window;
-    comm->window_count++;
     return ZCTA_OK;
+}
+
+bool zc_nccl_comm_has_window(const struct zc_nccl_comm *comm, const void *base)
+{
+    const struct window *window = comm->windows;
+
+    while (window != NULL && window->base != base)
+        window = window->next;
+    return window != NULL;
 }
 
 zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t bytes)
@@ -534,9 +556,8 @@ zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t 
     const struct zc_group *group = comm->group;
     zcta_status status;
 
-    for (const struct window *window = comm->windows; window != NULL; window = window->next)
-        if (window->base == base)
-            return ZCTA_OK;
+    if (zc_nccl_comm_has_window(comm, base))
+        return ZCTA_OK;
     status = group->ops->enter(group->device);
     if (status == ZCTA_OK) {
         status = add_window(comm, base, bytes);
@@ -552,7 +573,6 @@ static struct window *take_window(struct zc_nccl_comm *comm, const void *base)
             struct window *taken = *at;
 
             *at = taken->next;
-            comm->window_count--;
             return taken;
         }
     return NULL;
@@ -576,11 +596,6 @@ void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
         group->ops->leave(group->device);
     }
     free(window);
-}
-
-uint32_t zc_nccl_comm_window_count(const struct zc_nccl_comm *comm)
-{
-    return comm->window_count;
 }
 
 /* ---- Ending ---- */
