@@ -127,13 +127,23 @@ static zcta_engine engine_of(const zcta_team *team, const struct zc_call_key *ke
     return key->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : key->engine;
 }
 
+/* What the ranks have compared; for a call that asks for NCCL before that, what this rank has. */
+static const struct zc_nccl_facts *nccl_facts_of(const zcta_team *team,
+                                                 const struct zc_call_key *key)
+{
+    if (team->nccl_facts != NULL || key->engine != ZCTA_ENGINE_NCCL ||
+        team->context->caps.unit == 0)
+        return team->nccl_facts;
+    return zc_know_nccl(team->context);
+}
+
 /* `window` is recv's; NULL where it does not matter. */
 static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
                                 const zcta_window *window)
 {
     return (struct zc_facts){.collective = key->collective,
                              .caps = &team->context->caps,
-                             .nccl = team->nccl_facts,
+                             .nccl = nccl_facts_of(team, key),
                              .tuned = team->tuned,
                              .rank_count = team->group.count,
                              .bytes = key->bytes,
@@ -576,9 +586,6 @@ static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
                        (int)params.engine);
     key->policy = params.policy;
     key->engine = params.engine;
-    if (key->engine == ZCTA_ENGINE_NCCL && team->nccl_facts == NULL &&
-        team->context->caps.unit != 0)
-        team->nccl_facts = zc_know_nccl(team->context);
     return ZCTA_OK;
 }
 
@@ -592,6 +599,8 @@ zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_
     if (team == NULL)
         return ZCTA_ERR_INVALID;
     status = read_call(team, params, &key);
+    if (status == ZCTA_OK && key.engine == ZCTA_ENGINE_NCCL)
+        status = zc_team_compare_nccl(team);
     if (status == ZCTA_OK)
         status = find_or_settle(team, &key, &settled);
     return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : refuse(team, &key, status);

@@ -43,6 +43,14 @@ run "$zerocta" run -n 2 -- bash -c 'export ZEROCTA_NODE=$((RANK + 1)) FAKE_NCCL_
 check "ranks with different NCCLs: status 1" is "$status" 1
 check "ranks with different NCCLs: who" says err "rank 0 has NCCL 2.28.3, rank 1 has 2.28.4"
 
+# Asked for in a call only, NCCL is compared before the first one.
+# shellcheck disable=SC2016
+run "$zerocta" run -n 2 -- bash -c '[ "$RANK" = 0 ] || export NCCL_P2P_DISABLE=1
+    exec "$0" perf all_gather -b 1K -e 1K --device cuda --iterations 1 --in-place --engine nccl \
+        --policy efficiency' "$zerocta"
+check "ranks with different variables: status 1" is "$status" 1
+check "ranks with different variables: who" says err "ranks 0 and 1 have different NCCL_"
+
 run "$zerocta" info
 check "info: the version" says out "2.28.3: engine nccl; it lacks copy engines on the NULL stream"
 run env FAKE_NCCL_VERSION=22000 "$zerocta" info
