@@ -59,7 +59,7 @@ run env FAKE_NCCL_VERSION=21800 "$zerocta" info
 check "info: too old" says out "2.19 is the oldest"
 run env NCCL_CTA_POLICY=2 NCCL_P2P_DISABLE=1 "$zerocta" info
 check "info: an override" says out "NCCL_CTA_POLICY=2 in the environment overrides"
-check "info: a switch" says out "NCCL_P2P_DISABLE in the environment"
+check "info: a switch" says out "NCCL_P2P_DISABLE=1 in the environment"
 
 # Measured, kept, found again, and believed as long as nothing has changed.
 export XDG_CACHE_HOME=$scratch/cache

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "device/cuda/cuda_driver.h"
+#include "engine/nccl/nccl_library.h"
 #include "fake_nccl.h"
 #include "support_ranks.h"
 
@@ -325,6 +326,41 @@ static void no_nccl(void **state)
 
 /* ---- What the environment overrides ---- */
 
+/* A team of one. */
+static zcta_team *alone_with(zcta_context *context, zcta_policy policy)
+{
+    const zcta_team_params params = {
+        .size = sizeof params, .policy = policy, .engine = ZCTA_ENGINE_NCCL, .name = "alone"};
+    const uint32_t rank = zcta_team_rank(zcta_world(context));
+    zcta_team *team = NULL;
+
+    EXPECT_OK(context, zcta_team_get(context, &rank, 1, &params, &team));
+    return team;
+}
+
+static void refused_alone(zcta_context *context, void *data)
+{
+    zcta_team *zero = alone_with(context, ZCTA_POLICY_ZERO);
+    char *out = zcta_window_base(window_of(context, MIB));
+
+    expect_error(context, zcta_all_gather(zero, out, out, SHARE, NULL, NULL), ZCTA_ERR_POLICY,
+                 data);
+}
+
+/* Its file says so, where we do not see it: the making fails, and what there is of it is aborted. */
+static void not_waited_for(zcta_context *context, void *data)
+{
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    char *out = zcta_window_base(window_of(context, MIB));
+    zcta_error error;
+
+    (void)data;
+    EXPECT(zcta_all_gather(fast, out + zcta_team_rank(fast) * SHARE, out, SHARE, NULL, NULL) !=
+           ZCTA_OK);
+    EXPECT(zcta_last_error(context, &error) == ZCTA_OK);
+    EXPECT(strstr(error.message, "NCCL_COMM_BLOCKING=0 in nccl.conf") != NULL);
+}
+
 static void environment_overrides(void **state)
 {
     (void)state;
@@ -332,9 +368,54 @@ static void environment_overrides(void **state)
     run_as_threads_with(RANKS, &on_gpus, refused, "NCCL_CTA_POLICY=1 in the environment");
     run(falls_back);
     unsetenv("NCCL_CTA_POLICY");
-    setenv("NCCL_WIN_ENABLE", "0", 1);
-    run_as_threads_with(RANKS, &on_gpus, refused, "NCCL_WIN_ENABLE");
-    unsetenv("NCCL_WIN_ENABLE");
+}
+
+/* NCCL reads its variables in its own way. */
+static void environment_as_nccl_reads_it(void **state)
+{
+    static const struct {
+        const char *variable, *value, *why;
+    } refuse[] = {{"NCCL_WIN_ENABLE", "0x0", "NCCL_WIN_ENABLE=0"},
+                  {"NCCL_CUMEM_ENABLE", "no", "NCCL_CUMEM_ENABLE=0"},
+                  {"NCCL_P2P_DISABLE", "1", "NCCL_P2P_DISABLE=1"},
+                  {"NCCL_P2P_LEVEL", "LOC", "NCCL_P2P_LEVEL=LOC"},
+                  {"NCCL_P2P_LEVEL", "0", "NCCL_P2P_LEVEL=LOC"},
+                  {"NCCL_CTA_POLICY", "Efficiency|nonsense", "NCCL_CTA_POLICY=1"},
+                  {"NCCL_CTA_POLICY", "0", "NCCL_CTA_POLICY=0"}},
+      let[] = {{"NCCL_CTA_POLICY", "zero|EFFICIENCY", ""}, {"NCCL_CTA_POLICY", "nonsense", ""},
+               {"NCCL_CTA_POLICY", "9", ""},  {"NCCL_P2P_LEVEL", "NVL", ""},
+               {"NCCL_WIN_ENABLE", "", ""},   {"NCCL_CUMEM_ENABLE", "-2", ""}};
+    struct zc_nccl nccl = {.version = 22803};
+    struct zc_nccl_facts facts;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof refuse / sizeof refuse[0]; i++) {
+        setenv(refuse[i].variable, refuse[i].value, 1);
+        run_as_threads_with(1, &on_gpus, refused_alone, (void *)refuse[i].why);
+        unsetenv(refuse[i].variable);
+    }
+    for (size_t i = 0; i < sizeof let / sizeof let[0]; i++) {
+        setenv(let[i].variable, let[i].value, 1);
+        zc_nccl_read_facts(&nccl, &facts);
+        assert_null(facts.switch_off);
+        assert_true(facts.forced_policy == -1 || facts.forced_policy == ZC_NCCL_POLICY_ZERO);
+        unsetenv(let[i].variable);
+    }
+}
+
+static void nccl_that_does_not_wait(void **state)
+{
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA,
+                                          .may_fail_to_finalize = true};
+
+    (void)state;
+    setenv("NCCL_COMM_BLOCKING", "0", 1);
+    run_as_threads_with(RANKS, &on_gpus, unsupported, "NCCL_COMM_BLOCKING=0");
+    unsetenv("NCCL_COMM_BLOCKING");
+    setenv("FAKE_NCCL_NOT_BLOCKING", "1", 1);
+    run_as_threads_with(RANKS, &options, not_waited_for, NULL);
+    unsetenv("FAKE_NCCL_NOT_BLOCKING");
+    assert_int_equal(fake.alive(), 0);
 }
 
 /* The rank's first call fails, with that sentence. */
@@ -996,6 +1077,8 @@ int main(void)
         cmocka_unit_test_setup(a_version_that_is_too_old, begin),
         cmocka_unit_test_setup(no_nccl, begin),
         cmocka_unit_test_setup(environment_overrides, begin),
+        cmocka_unit_test_setup(environment_as_nccl_reads_it, begin),
+        cmocka_unit_test_setup(nccl_that_does_not_wait, begin),
         cmocka_unit_test_setup(a_file_of_nccls_overrides, begin),
         cmocka_unit_test_setup(evidence_counts, begin),
         cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),

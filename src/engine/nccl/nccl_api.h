@@ -16,6 +16,7 @@ struct zc_nccl_id {
 enum {
     ZC_NCCL_SUCCESS = 0,
     ZC_NCCL_CUDA_ERROR = 1,
+    ZC_NCCL_INVALID_USAGE = 5,
     ZC_NCCL_IN_PROGRESS = 7,
 
     ZC_NCCL_INT8 = 0,

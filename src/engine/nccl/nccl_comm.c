@@ -185,8 +185,10 @@ static void make_handle(struct zc_nccl_comm *comm)
         result = comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank,
                                                    &config);
     pthread_mutex_lock(&comm->lock);
-    comm->handle = result == ZC_NCCL_SUCCESS ? handle : NULL;
-    comm->made = result;
+    comm->handle =
+        result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS ? handle : NULL;
+    /* Its calls would not wait, whatever it was told; it is only there to be aborted. */
+    comm->made = result == ZC_NCCL_IN_PROGRESS ? ZC_NCCL_INVALID_USAGE : result;
     pthread_cond_broadcast(&comm->changed);
     pthread_mutex_unlock(&comm->lock);
 }
@@ -389,7 +391,10 @@ static zcta_status await_handle(struct zc_nccl_comm *comm)
                        "NCCL has not made a communicator within %.3g s: a rank is missing there, "
                        "and NCCL does not say which",
                        (double)comm->timeout_ns / 1e9);
-    return check(comm, made, "ncclCommInitRankConfig", "making a communicator");
+    return check(comm, made, "ncclCommInitRankConfig",
+                 made == ZC_NCCL_INVALID_USAGE
+                     ? "making a communicator (is NCCL_COMM_BLOCKING=0 in nccl.conf?)"
+                     : "making a communicator");
 }
 
 static void init_locks(struct zc_nccl_comm *comm)

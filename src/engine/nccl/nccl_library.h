@@ -25,7 +25,7 @@ enum {
 struct zc_nccl_facts {
     int version;            /* 0: there is no NCCL that could be used */
     int forced_policy;      /* by NCCL_CTA_POLICY in the environment; -1: none */
-    const char *switch_off; /* the variable that keeps NCCL from its windows; NULL: none */
+    const char *switch_off; /* the setting that keeps NCCL from its windows; NULL: none */
     char why[160];          /* version 0: the reason */
 };
 
