@@ -82,6 +82,41 @@ static void every_policy_place_and_engine(void **state)
     }
 }
 
+/* What the environment makes of NCCL's policy is said, for every policy of ours. */
+static void a_policy_from_the_environment(void **state)
+{
+    struct zc_nccl_facts forced = nccl;
+    struct zc_facts facts = usual();
+    zcta_report report;
+
+    (void)state;
+    forced.forced_policy = ZC_NCCL_POLICY_ZERO;
+    facts.nccl = &forced;
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_string_equal(chosen(&facts), "nccl/kernels");
+    zc_select(&facts, &report);
+    assert_non_null(strstr(report.paths[report.chosen].reason, "NCCL_CTA_POLICY=2"));
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_string_equal(chosen(&facts), "nccl/copy-engine");
+    forced.forced_policy = ZC_NCCL_POLICY_EFFICIENCY;
+    assert_string_equal(chosen(&facts), "");
+}
+
+/* Windows that NCCL cannot find the parts of leave it its kernels, and us everything. */
+static void an_unlike_window(void **state)
+{
+    struct zc_facts facts = usual();
+
+    (void)state;
+    facts.unlike_window = true;
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_string_equal(chosen(&facts), "ce/direct-push");
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_string_equal(chosen(&facts), "");
+    facts.policy = ZCTA_POLICY_EFFICIENCY;
+    assert_string_equal(chosen(&facts), "nccl/kernels");
+}
+
 /* Two ranks on one GPU copy within it, and NCCL refuses them. */
 static void a_shared_gpu_has_nothing_without_sms(void **state)
 {
@@ -280,6 +315,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_policy_place_and_engine),
+        cmocka_unit_test(a_policy_from_the_environment),
+        cmocka_unit_test(an_unlike_window),
         cmocka_unit_test(a_shared_gpu_has_nothing_without_sms),
         cmocka_unit_test(measurements_decide),
         cmocka_unit_test(nodes_and_who_crosses_between_them),

@@ -86,6 +86,8 @@ static void print_nccl(void)
     zc_info_say("nccl", "%s: engine nccl%s%s", zc_nccl_version_text(nccl.version, version),
                 lacks[0] == '\0' ? "" : "; it lacks ", lacks);
     zc_nccl_read_facts(&nccl, &facts);
+    if (facts.version == 0)
+        zc_info_say("", "not used: %s", facts.why);
     if (facts.forced_policy >= 0)
         zc_info_say("", "NCCL_CTA_POLICY=%d in the environment overrides every team's policy",
                     facts.forced_policy);

@@ -317,7 +317,8 @@ typedef struct zcta_call_params {
  * ranks. `send` is any memory of this rank that the device can read; send == recv + rank * bytes
  * means in place; any other overlap is an error. Memory is the caller's; it must stay valid and,
  * but for reading `send`, untouched until the collective has finished.
- * By NCCL the first run sets things up with the other ranks: it cannot be captured into a graph.
+ * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
+ * be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
  * Collectives of one team are ordered among themselves, also across streams.
  * `params` may be NULL.

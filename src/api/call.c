@@ -127,15 +127,28 @@ static zcta_engine engine_of(const zcta_team *team, const struct zc_call_key *ke
     return key->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : key->engine;
 }
 
-static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place)
+/* What the ranks have compared; for a call that asks for NCCL before that, what this rank has. */
+static const struct zc_nccl_facts *nccl_facts_of(const zcta_team *team,
+                                                 const struct zc_call_key *key)
+{
+    if (team->nccl_facts != NULL || key->engine != ZCTA_ENGINE_NCCL ||
+        team->context->caps.unit == 0)
+        return team->nccl_facts;
+    return zc_know_nccl(team->context);
+}
+
+/* `window` is recv's; NULL where it does not matter. */
+static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
+                                const zcta_window *window)
 {
     return (struct zc_facts){.collective = key->collective,
                              .caps = &team->context->caps,
-                             .nccl = team->nccl_facts,
+                             .nccl = nccl_facts_of(team, key),
                              .tuned = team->tuned,
                              .rank_count = team->group.count,
                              .bytes = key->bytes,
                              .in_place = in_place,
+                             .unlike_window = window != NULL && !window->memory->alike,
                              .shared_gpu = team->shared_gpu,
                              .node_ranks = team->node_ranks == ZC_UNEVEN ? 0 : team->node_ranks,
                              .uneven_nodes = team->node_ranks == ZC_UNEVEN,
@@ -209,11 +222,13 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
                                       void *const *outputs, bool releasable,
                                       struct zc_settled *settled)
 {
-    const struct zc_facts facts = facts_of(team, &settled->key, buffers->in_place);
+    const struct zc_facts facts = 
+        facts_of(team, &settled->key, buffers->in_place, buffers->recv_window);
     struct zc_call call = {.send = settled->key.send,
                            .recv = outputs,
                            .window = {.base = zcta_window_base(buffers->recv_window),
-                                      .bytes = zcta_window_bytes(buffers->recv_window)},
+                                      .bytes = zcta_window_bytes(buffers->recv_window),
+                                      .alike = !facts.unlike_window},
                            .releasable = releasable,
                            .strict = facts.policy == ZCTA_POLICY_ZERO};
     zcta_report report;
@@ -303,7 +318,8 @@ struct agreement {
 static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
                                      zcta_status own)
 {
-    const struct zc_facts facts = facts_of(team, &settled->key, settled->in_place);
+    const struct zc_facts facts = 
+        facts_of(team, &settled->key, settled->in_place, settled->recv_window);
 
     return (struct agreement){
         .fields = {[AGREE_STATUS] = (uint64_t)own,
@@ -469,6 +485,9 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_str
         status = zc_nccl_join_nodes(team->nccl, team->node_ranks, stream);
     if (status == ZCTA_OK)
         status = settled->ops->run(settled->engine, settled->prepared, stream);
+    /* The nccl engine meets the other ranks when it sets things up. */
+    if (settled->crosses || settled->ops == &zc_engine_nccl)
+        status = zc_team_round(team, status);
     if (status == ZCTA_OK)
         count_run(team, settled);
     return end(team, settled, status);
@@ -567,9 +586,6 @@ static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
                        (int)params.engine);
     key->policy = params.policy;
     key->engine = params.engine;
-    if (key->engine == ZCTA_ENGINE_NCCL && team->nccl_facts == NULL &&
-        team->context->caps.unit != 0)
-        team->nccl_facts = zc_know_nccl(team->context);
     return ZCTA_OK;
 }
 
@@ -583,6 +599,8 @@ zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_
     if (team == NULL)
         return ZCTA_ERR_INVALID;
     status = read_call(team, params, &key);
+    if (status == ZCTA_OK && key.engine == ZCTA_ENGINE_NCCL)
+        status = zc_team_compare_nccl(team);
     if (status == ZCTA_OK)
         status = find_or_settle(team, &key, &settled);
     return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : refuse(team, &key, status);
@@ -709,7 +727,8 @@ zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *rec
     if (bytes > 0)
         status = check_buffers(team, &key, &buffers, outputs);
     if (status == ZCTA_OK) {
-        const struct zc_facts facts = facts_of(team, &key, buffers.in_place);
+        const struct zc_facts facts = 
+            facts_of(team, &key, buffers.in_place, buffers.recv_window);
 
         zc_select(&facts, &made);
         *report = made;

@@ -97,7 +97,7 @@ struct zcta_team {
      */
     uint32_t node_ranks;
     const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
-    const struct zc_nccl_facts *nccl_facts; /* NULL until they may matter; else the context's, or */
+    const struct zc_nccl_facts *nccl_facts; /* NULL until they are compared; then the context's, or */
     struct zc_nccl_facts no_nccl;           /* where the ranks have not the same */
     char name[ZC_NAME_BYTES];
     uint32_t
@@ -182,6 +182,10 @@ void zc_forget_all(zcta_context *context);
 
 /* ---- team.c, of the nccl engine ---- */
 
+/* Before a call that asks for NCCL: compares what the ranks have of it, unless that was done when
+ * the team was made. Collective the first time. Errors: ERR_TIMEOUT and ERR_PEER (the team has
+ * failed), ERR_NO_MEMORY. */
+zcta_status zc_team_compare_nccl(zcta_team *team);
 /* The team's engine, opened if it has not been. Errors: ERR_UNSUPPORTED, ERR_NO_MEMORY. */
 zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine);
 /* For all teams of the context, in an order that all ranks share: the window goes; the engines

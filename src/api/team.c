@@ -379,7 +379,18 @@ static uint32_t node_ranks_of(const zcta_team *team)
 struct rank_facts {
     uint64_t unit, tuned;
     uint64_t nccl, nccl_policy, nccl_off; /* its version, and what the environment does to it */
+    uint64_t old_driver;                  /* CUDA's is too old for NCCL's copy engines */
 };
+
+static void read_nccl(const zcta_team *team, struct rank_facts *mine)
+{
+    const struct zc_nccl_facts *nccl = zc_know_nccl(team->context);
+
+    mine->nccl = (uint64_t)nccl->version;
+    mine->nccl_policy = (uint64_t)(uint32_t)nccl->forced_policy;
+    mine->nccl_off = nccl->switch_off != NULL;
+    mine->old_driver = team->context->caps.driver_version < ZC_NCCL_DRIVER_OLDEST;
+}
 
 /* One NCCL for all, or none for all. */
 static void compare_nccl(zcta_team *team, const struct rank_facts *facts)
@@ -390,14 +401,22 @@ static void compare_nccl(zcta_team *team, const struct rank_facts *facts)
     for (uint32_t i = 1; i < team->group.count && team->nccl_facts != NULL; i++) {
         const struct rank_facts *other = &facts[i];
 
-        if (other->nccl == first->nccl && other->nccl_policy == first->nccl_policy &&
-            other->nccl_off == first->nccl_off)
+        if (other->nccl != first->nccl)
+            snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
+                     "rank %" PRIu32 " has NCCL %s, rank %" PRIu32
+                     " has %s (0.0.0: none that can be used); make them alike",
+                     team->ranks[0], zc_nccl_version_text((int)first->nccl, mine), team->ranks[i],
+                     zc_nccl_version_text((int)other->nccl, theirs));
+        else if (other->nccl_policy != first->nccl_policy || other->nccl_off != first->nccl_off ||
+                 other->old_driver != first->old_driver)
+            snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
+                     "ranks %" PRIu32 " and %" PRIu32 " have different %s; make them alike",
+                     team->ranks[0], team->ranks[i],
+                     other->old_driver != first->old_driver
+                         ? "CUDA drivers, one older than 12.5 and one not"
+                         : "NCCL_* variables");
+        else
             continue;
-        snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
-                 "rank %" PRIu32 " has NCCL %s, rank %" PRIu32
-                 " has %s (0.0.0: none), or their NCCL_* variables differ; make them alike",
-                 team->ranks[0], zc_nccl_version_text((int)first->nccl, mine), team->ranks[i],
-                 zc_nccl_version_text((int)other->nccl, theirs));
         team->nccl_facts = &team->no_nccl;
         return;
     }
@@ -436,13 +455,8 @@ static zcta_status tell_facts(zcta_team *team)
     if (team->engine_choice == ZCTA_ENGINE_NCCL || team->node_ranks != 0)
         team->nccl_facts = zc_know_nccl(team->context);
     mine.tuned = automatic ? zc_tuned_digest(zc_know_tuned(team->context)) : 0;
-    if (team->nccl_facts != NULL || mine.tuned != 0) {
-        const struct zc_nccl_facts *nccl = zc_know_nccl(team->context);
-
-        mine.nccl = (uint64_t)nccl->version;
-        mine.nccl_policy = (uint64_t)(uint32_t)nccl->forced_policy;
-        mine.nccl_off = nccl->switch_off != NULL;
-    }
+    if (team->nccl_facts != NULL || mine.tuned != 0)
+        read_nccl(team, &mine);
     all = calloc(team->group.count, sizeof *all);
     if (all == NULL)
         return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
@@ -501,6 +515,30 @@ void zc_team_free(zcta_team *team)
 }
 
 /* ---- NCCL ---- */
+
+zcta_status zc_team_compare_nccl(zcta_team *team)
+{
+    struct rank_facts mine = {0}, *all = NULL;
+    zcta_status status = zc_team_check(team);
+
+    /* Under check a rank that refuses the call tells the others so. */
+    if (status != ZCTA_OK || team->nccl_facts != NULL || team->context->check ||
+        team->context->caps.unit == 0)
+        return status;
+    all = calloc(team->group.count, sizeof *all);
+    if (all == NULL)
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+    read_nccl(team, &mine);
+    status = zc_team_round(team, zc_group_exchange(&team->group, "NCCL",
+                                                   "did not come to the first call by NCCL",
+                                                   ZC_TOPIC_UNITS, &mine, all, sizeof mine));
+    if (status == ZCTA_OK) {
+        team->nccl_facts = zc_know_nccl(team->context);
+        compare_nccl(team, all);
+    }
+    free(all);
+    return status;
+}
 
 zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine)
 {

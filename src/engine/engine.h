@@ -10,6 +10,7 @@
 struct zc_region {
     void *base;
     size_t bytes;
+    bool alike; /* it lies where the others' parts do, see struct zc_symmetric */
 };
 
 /* One collective call with its addresses. */

@@ -176,6 +176,20 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     return status;
 }
 
+/* Whether an address in one part tells where its like is in the other ranks' allocations, for those
+ * who know only these. All ranks find the same. */
+static bool are_alike(const struct offer *offers, uint32_t count)
+{
+    enum { PAGE = 4096 };
+    const struct zc_memory_handle *first = &offers[0].handle;
+
+    for (uint32_t i = 1; i < count; i++)
+        if (offers[i].handle.offset != first->offset ||
+            offers[i].handle.mapped_bytes != first->mapped_bytes)
+            return false;
+    return first->offset % PAGE == 0;
+}
+
 /* First round: everybody's offers and descriptors. */
 static zcta_status tell(const struct zc_group *group, const char *call, const char *what,
                         zcta_status status, struct zc_memory *own, struct offer *offers, int *fds)
@@ -242,6 +256,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
         status = compare_sizes(group, call, offers);
     if (status != ZCTA_OK)
         goto out;
+    symmetric->alike = are_alike(offers, group->count);
     /* Nobody goes on before everybody has mapped everything. A rank that could not take what the
      * others sent says so here. */
     if (told == ZCTA_OK)

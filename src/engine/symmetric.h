@@ -27,6 +27,7 @@ struct zc_symmetric {
     struct zc_device *device;
     uint32_t count;
     size_t bytes;              /* of one part */
+    bool alike;                /* every part lies at the same page of an allocation of one size */
     struct zc_memory *parts[]; /* NULL: of a rank on another node */
 };
 

@@ -168,8 +168,14 @@ static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdi
     else if (nccl->switch_off != NULL)
         because(verdict, "%s in the environment keeps NCCL from symmetric windows",
                 nccl->switch_off);
+    else if (facts->unlike_window)
+        because(verdict, "recv's window was registered at places of the ranks' allocations that "
+                         "differ or are no multiple of 4096; NCCL's copy engines need the same");
     else if (facts->policy == ZCTA_POLICY_DEFAULT)
-        because(verdict, "policy DEFAULT: NCCL takes its kernels");
+        because(verdict, "policy DEFAULT: NCCL takes its kernels%s",
+                nccl->forced_policy == ZC_NCCL_POLICY_ZERO
+                    ? ", or not: NCCL_CTA_POLICY=2 in the environment"
+                    : "");
     else if (has_nodes(facts) && nccl->version < ZC_NCCL_HAS_ZERO_NETWORK)
         because(verdict, "NCCL %s has no copy engines over several nodes; 2.30.6 is the first",
                 zc_nccl_version_text(nccl->version, version));
@@ -183,14 +189,20 @@ static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdi
 
 static void judge_nccl_kernels(const struct zc_facts *facts, struct verdict *verdict)
 {
+    const struct zc_nccl_facts *nccl = facts->nccl;
     char version[16];
 
     verdict->sms = true;
     if (nccl_cannot_all(facts, verdict))
         return;
     verdict->possible = verdict->wanted = true;
-    because(verdict, "NCCL %s with CTA policy DEFAULT",
-            zc_nccl_version_text(facts->nccl->version, version));
+    zc_nccl_version_text(nccl->version, version);
+    if (nccl->forced_policy > ZC_NCCL_POLICY_DEFAULT)
+        because(verdict,
+                "NCCL %s; NCCL_CTA_POLICY=%d in the environment overrides CTA policy DEFAULT",
+                version, nccl->forced_policy);
+    else
+        because(verdict, "NCCL %s with CTA policy DEFAULT", version);
 }
 
 /* ---- Both ---- */

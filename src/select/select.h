@@ -29,6 +29,7 @@ struct zc_facts {
     uint32_t rank_count;
     uint64_t bytes; /* one rank's share */
     bool in_place;
+    bool unlike_window;   /* recv's parts lie at different places of the ranks' allocations */
     bool shared_gpu;      /* some of the ranks are on one GPU */
     uint32_t node_ranks;  /* how many make a node; 0: all are on one */
     bool uneven_nodes;    /* they are not equally many, or not in order */

@@ -43,6 +43,14 @@ run "$zerocta" run -n 2 -- bash -c 'export ZEROCTA_NODE=$((RANK + 1)) FAKE_NCCL_
 check "ranks with different NCCLs: status 1" is "$status" 1
 check "ranks with different NCCLs: who" says err "rank 0 has NCCL 2.28.3, rank 1 has 2.28.4"
 
+# Asked for in a call only, NCCL is compared before the first one.
+# shellcheck disable=SC2016
+run "$zerocta" run -n 2 -- bash -c '[ "$RANK" = 0 ] || export NCCL_P2P_DISABLE=1
+    exec "$0" perf all_gather -b 1K -e 1K --device cuda --iterations 1 --in-place --engine nccl \
+        --policy efficiency' "$zerocta"
+check "ranks with different variables: status 1" is "$status" 1
+check "ranks with different variables: who" says err "ranks 0 and 1 have different NCCL_"
+
 run "$zerocta" info
 check "info: the version" says out "2.28.3: engine nccl; it lacks copy engines on the NULL stream"
 run env FAKE_NCCL_VERSION=22000 "$zerocta" info
@@ -51,7 +59,7 @@ run env FAKE_NCCL_VERSION=21800 "$zerocta" info
 check "info: too old" says out "2.19 is the oldest"
 run env NCCL_CTA_POLICY=2 NCCL_P2P_DISABLE=1 "$zerocta" info
 check "info: an override" says out "NCCL_CTA_POLICY=2 in the environment overrides"
-check "info: a switch" says out "NCCL_P2P_DISABLE in the environment"
+check "info: a switch" says out "NCCL_P2P_DISABLE=1 in the environment"
 
 # Measured, kept, found again, and believed as long as nothing has changed.
 export XDG_CACHE_HOME=$scratch/cache

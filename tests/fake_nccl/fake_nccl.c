@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "device/cuda/cuda_api.h"
 #include "engine/nccl/nccl_api.h"
 #include "fake_cuda/fake_cuda.h"
 
@@ -20,7 +21,7 @@ enum {
     UNHANDLED = 1,
     INTERNAL = 3,
     INVALID_ARGUMENT = 4,
-    INVALID_USAGE = 5,
+    INVALID_USAGE = ZC_NCCL_INVALID_USAGE,
     RANKS_MOST = 16,
     ROOMS = 256,
     OPS = 2,
@@ -45,6 +46,7 @@ struct pair {
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
+    char *recv[RANKS_MOST]; /* of each rank's latest gather */
     struct op ops[OPS];
     struct pair pairs[RANKS_MOST][RANKS_MOST];
 };
@@ -79,6 +81,13 @@ static bool log_open, logs_info;
 static fake_cuda_enqueue_fn *enqueue;
 static fake_cuda_current_fn *current_gpu;
 
+/* What it calls of the driver, by its own names. */
+static struct {
+#define MEMBER(name, parameters, version) zc_cu_result(*name) parameters;
+    ZC_CU_FUNCTIONS(MEMBER)
+#undef MEMBER
+} cuda;
+
 /* ---- What tests say and ask ---- */
 
 EXPORT fake_nccl_be_fn fake_nccl_be;
@@ -88,9 +97,9 @@ EXPORT fake_nccl_story_fn fake_nccl_story;
 EXPORT fake_nccl_begin_fn fake_nccl_begin;
 EXPORT fake_nccl_alive_fn fake_nccl_alive;
 
-static void find(void *cuda, const char *name, void *function)
+static void find(void *library, const char *name, void *function)
 {
-    void *found = dlsym(cuda, name);
+    void *found = dlsym(library, name);
 
     memcpy(function, &found, sizeof found);
 }
@@ -98,13 +107,18 @@ static void find(void *cuda, const char *name, void *function)
 static void start(void)
 {
     const char *text = getenv("FAKE_NCCL_VERSION");
-    void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    int (*get)(const char *, void *, int, uint64_t, int *) = NULL, found;
 
     version = text != NULL ? atoi(text) : 22803; /* NOLINT(cert-err34-c): a test's own */
-    if (cuda == NULL)
+    if (library == NULL)
         return;
-    find(cuda, "fake_cuda_enqueue", &enqueue);
-    find(cuda, "fake_cuda_current", &current_gpu);
+    find(library, "fake_cuda_enqueue", &enqueue);
+    find(library, "fake_cuda_current", &current_gpu);
+    find(library, "cuGetProcAddress_v2", &get);
+#define FILL(name, parameters, version) get(#name, &cuda.name, version, 0, &found);
+    ZC_CU_FUNCTIONS(FILL)
+#undef FILL
 }
 
 void fake_nccl_be(int as)
@@ -261,19 +275,27 @@ int ncclCommCount(zc_nccl_handle comm, int *count) /* NOLINT(readability-non-con
     return INVALID_ARGUMENT;
 }
 
-/* What this version knows of a configuration. */
+/* What this version knows of a configuration, and what it says of that, in NCCL's order and words.
+ * FAKE_NCCL_CONF is an override that only NCCL knows of, as from its nccl.conf; so is
+ * FAKE_NCCL_NOT_BLOCKING. */
 static int policy_of(const struct zc_nccl_config *config)
 {
     const char *forced = getenv("NCCL_CTA_POLICY");
     int policy = 0;
 
-    if (version >= 22700 && config->size > offsetof(struct zc_nccl_config, cta_policy) &&
-        config->cta_policy != ZC_NCCL_CONFIG_UNSET)
+    if (version < 22700)
+        return 0;
+    if (config->size > offsetof(struct zc_nccl_config, cta_policy) &&
+        config->cta_policy != ZC_NCCL_CONFIG_UNSET) {
         policy = config->cta_policy;
-    if (forced != NULL)
-        policy = atoi(forced); /* NOLINT(cert-err34-c): a test's own */
-    if (version >= 22700)
         say("Comm config CTA policy flags set to %d", policy);
+    }
+    if (forced == NULL)
+        forced = getenv("FAKE_NCCL_CONF");
+    if (forced != NULL) {
+        policy = atoi(forced); /* NOLINT(cert-err34-c): a test's own */
+        say("Comm config CTAPolicy reset to NCCL_CTA_POLICY=%d", policy);
+    }
     return policy;
 }
 
@@ -296,6 +318,12 @@ int ncclCommInitRankConfig(zc_nccl_handle *made, int rank_count, struct zc_nccl_
     result = trip(__func__, comm);
     if (result != 0)
         goto out;
+    if (getenv("FAKE_NCCL_NOT_BLOCKING") != NULL) {
+        alive++;
+        *made = comm;
+        pthread_mutex_unlock(&lock);
+        return ZC_NCCL_IN_PROGRESS;
+    }
     room->arrived++;
     pthread_cond_broadcast(&moved);
     while (room->arrived < rank_count)
@@ -343,16 +371,57 @@ int ncclCommGetAsyncError(zc_nccl_handle comm, int *result)
     return 0;
 }
 
+/* As NCCL does it: an allocation of its own, that can leave the process, and whose handle stays. */
 int ncclMemAlloc(void **memory, size_t bytes)
 {
-    (void)memory, (void)bytes;
-    return INVALID_USAGE;
+    struct zc_cu_allocation_prop prop = {.type = ZC_CU_MEM_ALLOCATION_PINNED,
+                                         .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+                                         .location = {.type = ZC_CU_MEM_LOCATION_DEVICE}};
+    const struct zc_cu_access access = {
+        .location = {.type = ZC_CU_MEM_LOCATION_DEVICE, .id = current_gpu()},
+        .flags = ZC_CU_MEM_ACCESS_READWRITE};
+    zc_cu_allocation handle;
+    zc_cu_pointer at = 0;
+    size_t unit = 0;
+
+    prop.location.id = current_gpu();
+    if (cuda.cuMemGetAllocationGranularity(&unit, &prop, 0) != 0)
+        return UNHANDLED;
+    bytes = (bytes + unit - 1) / unit * unit;
+    if (cuda.cuMemCreate(&handle, bytes, &prop, 0) != 0)
+        return UNHANDLED;
+    if (cuda.cuMemAddressReserve(&at, bytes, unit, 0, 0) != 0 ||
+        cuda.cuMemMap(at, bytes, 0, handle, 0) != 0 ||
+        cuda.cuMemSetAccess(at, bytes, &access, 1) != 0)
+        return UNHANDLED;
+    *memory = (void *)(uintptr_t)at;
+    return 0;
 }
 
 int ncclMemFree(void *memory)
 {
-    (void)memory;
-    return INVALID_USAGE;
+    zc_cu_allocation handle;
+    zc_cu_pointer at = 0;
+    size_t bytes = 0;
+
+    if (cuda.cuMemGetAddressRange(&at, &bytes, (uintptr_t)memory) != 0 ||
+        cuda.cuMemRetainAllocationHandle(&handle, memory) != 0)
+        return INVALID_ARGUMENT;
+    cuda.cuMemRelease(handle);
+    cuda.cuMemRelease(handle);
+    cuda.cuMemUnmap(at, bytes);
+    cuda.cuMemAddressFree(at, bytes);
+    return 0;
+}
+
+/* NCCL wants windows to begin at a page of their allocation. */
+static bool begins_at_a_page(const void *base)
+{
+    zc_cu_pointer at = 0;
+    size_t bytes = 0;
+
+    return cuda.cuMemGetAddressRange(&at, &bytes, (uintptr_t)base) == 0 &&
+           ((uintptr_t)base - at) % 4096 == 0;
 }
 
 int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void **window, int flags)
@@ -361,7 +430,8 @@ int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void *
     int result;
 
     pthread_mutex_lock(&lock);
-    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC || current_gpu() != comm->gpu
+    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC ||
+                     current_gpu() != comm->gpu || !begins_at_a_page(base)
                  ? INVALID_ARGUMENT
                  : trip(__func__, comm);
     if (result == 0) {
@@ -581,10 +651,32 @@ static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
     return takes;
 }
 
+/* What a graph replays: the own share into every output, which are those of the gather before. */
+static int push_captured(const struct job *job, void *stream)
+{
+    const struct ncclComm *comm = job->comm;
+    int result = 0;
+
+    for (int i = 0; i < comm->room->count && result == 0; i++)
+        if (comm->room->recv[i] + (size_t)comm->rank * job->bytes != job->send)
+            result = cuda.cuMemcpyAsync(
+                (uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
+                (uintptr_t)job->send, job->bytes, stream);
+    return result;
+}
+
+static bool is_capturing(void *stream)
+{
+    int status = ZC_CU_STREAM_CAPTURE_NONE;
+
+    return cuda.cuStreamIsCapturing(stream, &status) == 0 && status != ZC_CU_STREAM_CAPTURE_NONE;
+}
+
 int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
                   void *stream)
 {
     struct job *job = calloc(1, sizeof *job);
+    const bool captured = is_capturing(stream);
     bool takes;
     int result;
 
@@ -600,13 +692,20 @@ int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_
         result = INVALID_USAGE;
         goto out;
     }
-    job->number = comm->gathers++;
-    tell(comm->rank, "gather:%s ", takes ? "ce" : "sm");
+    tell(comm->rank, "%s:%s ", captured ? "capture" : "gather", takes ? "ce" : "sm");
+    if (!captured) {
+        job->number = comm->gathers++;
+        comm->room->recv[comm->rank] = recv;
+    } else if (push_captured(job, stream) != 0) {
+        result = UNHANDLED;
+    }
 out:
     pthread_mutex_unlock(&lock);
-    if (result == 0 && enqueue(stream, run_gather, job) != 0)
+    if (captured)
+        free(job);
+    else if (result == 0 && enqueue(stream, run_gather, job) != 0)
         result = UNHANDLED;
-    if (result != 0)
+    if (result != 0 && !captured)
         free(job);
     return result;
 }

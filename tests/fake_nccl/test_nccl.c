@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "device/cuda/cuda_driver.h"
+#include "engine/nccl/nccl_library.h"
 #include "fake_nccl.h"
 #include "support_ranks.h"
 
@@ -23,6 +24,8 @@ static struct {
     fake_nccl_alive_fn *alive;
 } fake;
 static struct zc_cuda_driver driver;
+static int (*nccl_mem_alloc)(void **memory, size_t bytes);
+static int (*nccl_mem_free)(void *memory);
 
 static void find(void *library, const char *name, void *member)
 {
@@ -45,6 +48,8 @@ static int load_fake(void **state)
     find(library, "fake_nccl_story", &fake.story);
     find(library, "fake_nccl_begin", &fake.begin);
     find(library, "fake_nccl_alive", &fake.alive);
+    find(library, "ncclMemAlloc", &nccl_mem_alloc);
+    find(library, "ncclMemFree", &nccl_mem_free);
     zc_diag_init(&diag);
     return zc_cuda_driver_load(&diag, &driver) == ZCTA_OK ? 0 : -1;
 }
@@ -321,6 +326,41 @@ static void no_nccl(void **state)
 
 /* ---- What the environment overrides ---- */
 
+/* A team of one. */
+static zcta_team *alone_with(zcta_context *context, zcta_policy policy)
+{
+    const zcta_team_params params = {
+        .size = sizeof params, .policy = policy, .engine = ZCTA_ENGINE_NCCL, .name = "alone"};
+    const uint32_t rank = zcta_team_rank(zcta_world(context));
+    zcta_team *team = NULL;
+
+    EXPECT_OK(context, zcta_team_get(context, &rank, 1, &params, &team));
+    return team;
+}
+
+static void refused_alone(zcta_context *context, void *data)
+{
+    zcta_team *zero = alone_with(context, ZCTA_POLICY_ZERO);
+    char *out = zcta_window_base(window_of(context, MIB));
+
+    expect_error(context, zcta_all_gather(zero, out, out, SHARE, NULL, NULL), ZCTA_ERR_POLICY,
+                 data);
+}
+
+/* Its file says so, where we do not see it: the making fails, and what there is of it is aborted. */
+static void not_waited_for(zcta_context *context, void *data)
+{
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    char *out = zcta_window_base(window_of(context, MIB));
+    zcta_error error;
+
+    (void)data;
+    EXPECT(zcta_all_gather(fast, out + zcta_team_rank(fast) * SHARE, out, SHARE, NULL, NULL) !=
+           ZCTA_OK);
+    EXPECT(zcta_last_error(context, &error) == ZCTA_OK);
+    EXPECT(strstr(error.message, "NCCL_COMM_BLOCKING=0 in nccl.conf") != NULL);
+}
+
 static void environment_overrides(void **state)
 {
     (void)state;
@@ -328,9 +368,76 @@ static void environment_overrides(void **state)
     run_as_threads_with(RANKS, &on_gpus, refused, "NCCL_CTA_POLICY=1 in the environment");
     run(falls_back);
     unsetenv("NCCL_CTA_POLICY");
-    setenv("NCCL_WIN_ENABLE", "0", 1);
-    run_as_threads_with(RANKS, &on_gpus, refused, "NCCL_WIN_ENABLE");
-    unsetenv("NCCL_WIN_ENABLE");
+}
+
+/* NCCL reads its variables in its own way. */
+static void environment_as_nccl_reads_it(void **state)
+{
+    static const struct {
+        const char *variable, *value, *why;
+    } refuse[] = {{"NCCL_WIN_ENABLE", "0x0", "NCCL_WIN_ENABLE=0"},
+                  {"NCCL_CUMEM_ENABLE", "no", "NCCL_CUMEM_ENABLE=0"},
+                  {"NCCL_P2P_DISABLE", "1", "NCCL_P2P_DISABLE=1"},
+                  {"NCCL_P2P_LEVEL", "LOC", "NCCL_P2P_LEVEL=LOC"},
+                  {"NCCL_P2P_LEVEL", "0", "NCCL_P2P_LEVEL=LOC"},
+                  {"NCCL_CTA_POLICY", "Efficiency|nonsense", "NCCL_CTA_POLICY=1"},
+                  {"NCCL_CTA_POLICY", "0", "NCCL_CTA_POLICY=0"}},
+      let[] = {{"NCCL_CTA_POLICY", "zero|EFFICIENCY", ""}, {"NCCL_CTA_POLICY", "nonsense", ""},
+               {"NCCL_CTA_POLICY", "9", ""},  {"NCCL_P2P_LEVEL", "NVL", ""},
+               {"NCCL_WIN_ENABLE", "", ""},   {"NCCL_CUMEM_ENABLE", "-2", ""}};
+    struct zc_nccl nccl = {.version = 22803};
+    struct zc_nccl_facts facts;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof refuse / sizeof refuse[0]; i++) {
+        setenv(refuse[i].variable, refuse[i].value, 1);
+        run_as_threads_with(1, &on_gpus, refused_alone, (void *)refuse[i].why);
+        unsetenv(refuse[i].variable);
+    }
+    for (size_t i = 0; i < sizeof let / sizeof let[0]; i++) {
+        setenv(let[i].variable, let[i].value, 1);
+        zc_nccl_read_facts(&nccl, &facts);
+        assert_null(facts.switch_off);
+        assert_true(facts.forced_policy == -1 || facts.forced_policy == ZC_NCCL_POLICY_ZERO);
+        unsetenv(let[i].variable);
+    }
+}
+
+static void nccl_that_does_not_wait(void **state)
+{
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA,
+                                          .may_fail_to_finalize = true};
+
+    (void)state;
+    setenv("NCCL_COMM_BLOCKING", "0", 1);
+    run_as_threads_with(RANKS, &on_gpus, unsupported, "NCCL_COMM_BLOCKING=0");
+    unsetenv("NCCL_COMM_BLOCKING");
+    setenv("FAKE_NCCL_NOT_BLOCKING", "1", 1);
+    run_as_threads_with(RANKS, &options, not_waited_for, NULL);
+    unsetenv("FAKE_NCCL_NOT_BLOCKING");
+    assert_int_equal(fake.alive(), 0);
+}
+
+/* The rank's first call fails, with that sentence. */
+static void fails_at_once(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    char *out = zcta_window_base(recv);
+
+    expect_error(context,
+                 zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_POLICY, data);
+}
+
+/* What only NCCL knows of, its log tells. */
+static void a_file_of_nccls_overrides(void **state)
+{
+    (void)state;
+    setenv("FAKE_NCCL_CONF", "0", 1);
+    run_as_threads_with(RANKS, &on_gpus, fails_at_once, "CTA policy 0 instead of ZERO");
+    assert_null(strstr(fake.story(0), "gather"));
+    unsetenv("FAKE_NCCL_CONF");
 }
 
 /* ---- Evidence ---- */
@@ -408,6 +515,63 @@ static void windows_are_registered_as_long_as_they_live(void **state)
                                "deregister deregister destroy destroy "));
 }
 
+/* Memory of ncclMemAlloc() that begins `offset` bytes into it on this rank: a window, which gathers
+ * by NCCL's copy engines if that is so for all, and by its kernels in any case. */
+static void gather_registered(zcta_context *context, size_t offset, const char *why)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *thrifty = team_with(context, ZCTA_POLICY_EFFICIENCY, "thrifty");
+    const char *path = why == NULL ? "all_gather/nccl/copy-engine" : "all_gather/nccl/kernels";
+    const uint64_t before = count_calls(thrifty, path, NULL);
+    zcta_window *recv = NULL;
+    void *memory = NULL;
+
+    enter_gpu(context);
+    EXPECT(nccl_mem_alloc(&memory, 4 * MIB) == 0);
+    EXPECT_OK(context, zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
+    for (uint32_t call = 0; call < 2; call++)
+        gather(context, thrifty, recv, NULL, call, NULL);
+    EXPECT(count_calls(thrifty, path, NULL) == before + 2);
+    if (why == NULL) {
+        gather(context, zero, recv, NULL, 9, NULL);
+    } else {
+        char *out = zcta_window_base(recv);
+
+        expect_error(
+            context,
+            zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+            ZCTA_ERR_POLICY, why);
+    }
+    EXPECT_OK(context, zcta_window_free(&recv));
+    EXPECT(nccl_mem_free(memory) == 0);
+    leave_gpu(context);
+}
+
+static void registered_alike(zcta_context *context, void *data)
+{
+    (void)data;
+    gather_registered(context, 0, NULL);
+    gather_registered(context, 8192, NULL);
+}
+
+static void registered_unlike(zcta_context *context, void *data)
+{
+    (void)data;
+    gather_registered(context, (size_t)zcta_team_rank(zcta_world(context)) * 4096,
+                      "registered at places");
+    gather_registered(context, 16, "no multiple of 4096");
+}
+
+static void memory_of_nccls_own(void **state)
+{
+    (void)state;
+    run(registered_alike);
+    assert_non_null(strstr(fake.story(0), "register gather:ce"));
+    fake.begin();
+    run(registered_unlike);
+    assert_null(strstr(fake.story(0), "register"));
+}
+
 /* A plan settles all before; a team given back ends its communicator. */
 static void plans_and_teams(zcta_context *context, void *data)
 {
@@ -471,6 +635,63 @@ static void the_first_run_is_not_captured(void **state)
 {
     (void)state;
     run(captured);
+}
+
+/* One replay of what gathers `out`, checked. */
+static void replay(zcta_context *context, zcta_team *team, zc_cu_graph_exec exec,
+                   zc_cu_stream stream, unsigned char *out, uint32_t call)
+{
+    const uint32_t rank = zcta_team_rank(team);
+
+    memset(out, 0xee, (size_t)RANKS * SHARE);
+    model_fill(out + rank * SHARE, call, rank, SHARE);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), stream));
+    EXPECT(driver.cuGraphLaunch(exec, stream) == 0);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), stream));
+    EXPECT(driver.cuStreamSynchronize(stream) == 0);
+    EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), stream));
+    EXPECT(driver.cuStreamSynchronize(stream) == 0);
+}
+
+/* What has run can be captured, on one rank before the others as well; so can another call in the
+ * same window. */
+static void captured_later(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv), *other = out + RANKS * SHARE;
+    const uint32_t rank = zcta_team_rank(zero);
+    zc_cu_graph_exec exec = NULL;
+    zc_cu_stream stream = NULL;
+    zc_cu_graph graph = NULL;
+
+    (void)data;
+    gather(context, zero, recv, NULL, 1, NULL);
+    enter_gpu(context);
+    EXPECT(driver.cuStreamCreate(&stream, ZC_CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(driver.cuStreamBeginCapture(stream, 0) == 0);
+    EXPECT_OK(context, zcta_all_gather(zero, other + rank * SHARE, other, SHARE, stream, NULL));
+    EXPECT(driver.cuStreamEndCapture(stream, &graph) == 0);
+    driver.cuGraphDestroy(graph);
+    EXPECT(driver.cuStreamBeginCapture(stream, 0) == 0);
+    EXPECT_OK(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, stream, NULL));
+    EXPECT(driver.cuStreamEndCapture(stream, &graph) == 0);
+    EXPECT(driver.cuGraphInstantiateWithFlags(&exec, graph, 0) == 0);
+    driver.cuGraphDestroy(graph);
+    for (uint32_t call = 2; call < 5; call++)
+        replay(context, zero, exec, stream, out, call);
+    driver.cuGraphExecDestroy(exec);
+    driver.cuStreamDestroy(stream);
+    leave_gpu(context);
+    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 3);
+}
+
+static void a_later_run_is_captured_and_replays(void **state)
+{
+    (void)state;
+    run(captured_later);
+    assert_non_null(strstr(fake.story(0), "gather:ce capture:ce capture:ce "));
 }
 
 /* ---- Failure ---- */
@@ -585,6 +806,41 @@ static void a_rank_that_does_not_come(void **state)
     run_as_threads_with(RANKS, &hasty, absent, NULL);
     assert_int_equal(fake.alive(), 0);
     assert_non_null(strstr(fake.story(0), "abort"));
+}
+
+/* Nor does it come to the first gather, which sets things up: the team fails, and a new one, of the
+ * same ranks, goes on. */
+static void absent_at_first(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero"), *next;
+    zcta_window *recv = window_of(context, MIB);
+    unsigned char *out = zcta_window_base(recv);
+    const uint32_t rank = zcta_team_rank(zero);
+    zcta_error error;
+
+    (void)data;
+    if (rank != 3)
+        expect_error(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL),
+                     ZCTA_ERR_TIMEOUT, "did not come to make NCCL's communicator");
+    EXPECT(await_failure(zero) == ZCTA_ERR_TIMEOUT);
+    EXPECT(zcta_last_error(context, &error) == ZCTA_OK && error.rank == 3);
+    expect_error(context, zcta_all_gather(zero, out + rank * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_TIMEOUT, "rank 3 ");
+    EXPECT_OK(context, zcta_team_destroy(&zero));
+    next = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    enter_gpu(context);
+    gather(context, next, recv, NULL, 1, NULL);
+    leave_gpu(context);
+}
+
+static void a_rank_that_does_not_come_at_first(void **state)
+{
+    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                        .timeout_ns = UINT64_C(1500000000)};
+
+    (void)state;
+    run_as_threads_with(RANKS, &hasty, absent_at_first, NULL);
+    assert_int_equal(fake.alive(), 0);
 }
 
 /* A call of NCCL's that hangs, in setting up and in running. */
@@ -821,13 +1077,19 @@ int main(void)
         cmocka_unit_test_setup(a_version_that_is_too_old, begin),
         cmocka_unit_test_setup(no_nccl, begin),
         cmocka_unit_test_setup(environment_overrides, begin),
+        cmocka_unit_test_setup(environment_as_nccl_reads_it, begin),
+        cmocka_unit_test_setup(nccl_that_does_not_wait, begin),
+        cmocka_unit_test_setup(a_file_of_nccls_overrides, begin),
         cmocka_unit_test_setup(evidence_counts, begin),
         cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),
+        cmocka_unit_test_setup(memory_of_nccls_own, begin),
         cmocka_unit_test_setup(plans_run_and_teams_end, begin),
         cmocka_unit_test_setup(the_first_run_is_not_captured, begin),
+        cmocka_unit_test_setup(a_later_run_is_captured_and_replays, begin),
         cmocka_unit_test_setup(a_failing_call_fails_the_team_alone, begin),
         cmocka_unit_test_setup(an_error_found_later_fails_the_team, begin),
         cmocka_unit_test_setup(a_rank_that_does_not_come, begin),
+        cmocka_unit_test_setup(a_rank_that_does_not_come_at_first, begin),
         cmocka_unit_test_setup(a_call_that_hangs, begin),
         cmocka_unit_test_setup(two_nodes_of_four, begin),
         cmocka_unit_test_setup(four_nodes_of_two, begin),

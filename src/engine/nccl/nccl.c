@@ -225,13 +225,25 @@ static void keep_comm(struct zc_engine *engine, int which, struct zc_nccl_comm *
         zc_nccl_comm_abort(comm);
 }
 
+/* NCCL finds a peer's part of a window by the own part's place in its allocation, so it gets none
+ * whose parts lie in different places, and none off a page, which it refuses. */
+static bool has_window(const struct zc_engine *engine, const struct zc_prepared *prepared)
+{
+    return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike;
+}
+
+/* A rank that captures what the others do not has nothing to make up for as long as nothing has to
+ * be made: all have made the same. */
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
                               zcta_stream stream)
 {
     const int which = prepared->no_sm ? NO_SM : KERNELS;
     struct zc_nccl_comm *comm = engine->comms[which];
-    zcta_status status = refuse_capture(engine, stream);
+    const bool registers = has_window(engine, prepared);
+    zcta_status status = ZCTA_OK;
 
+    if (comm == NULL || (registers && !zc_nccl_comm_has_window(comm, prepared->window.base)))
+        status = refuse_capture(engine, stream);
     if (status == ZCTA_OK && comm == NULL) {
         status =
             zc_nccl_comm_open(&engine->group, engine->guard,
@@ -239,7 +251,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
         if (status == ZCTA_OK)
             keep_comm(engine, which, comm);
     }
-    if (status == ZCTA_OK && engine->nccl.version >= ZC_NCCL_HAS_WINDOWS)
+    if (status == ZCTA_OK && registers)
         status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
     prepared->ready = status == ZCTA_OK;
     return status;

@@ -16,6 +16,7 @@ struct zc_nccl_id {
 enum {
     ZC_NCCL_SUCCESS = 0,
     ZC_NCCL_CUDA_ERROR = 1,
+    ZC_NCCL_INVALID_USAGE = 5,
     ZC_NCCL_IN_PROGRESS = 7,
 
     ZC_NCCL_INT8 = 0,
@@ -24,6 +25,7 @@ enum {
     ZC_NCCL_POLICY_DEFAULT = 0,
     ZC_NCCL_POLICY_EFFICIENCY = 1,
     ZC_NCCL_POLICY_ZERO = 2,
+    ZC_NCCL_POLICIES = 3, /* all of them, which are bits */
 
     ZC_NCCL_CONFIG_UNSET = INT_MIN,
     ZC_NCCL_CONFIG_MAGIC = (int)0xcafebeef,

@@ -33,7 +33,6 @@ struct zc_nccl_comm {
     uint64_t timeout_ns;
     int rank, rank_count, policy;
     struct window *windows;
-    uint32_t window_count;
 
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
@@ -186,8 +185,10 @@ static void make_handle(struct zc_nccl_comm *comm)
         result = comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank,
                                                    &config);
     pthread_mutex_lock(&comm->lock);
-    comm->handle = result == ZC_NCCL_SUCCESS ? handle : NULL;
-    comm->made = result;
+    comm->handle =
+        result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS ? handle : NULL;
+    /* Its calls would not wait, whatever it was told; it is only there to be aborted. */
+    comm->made = result == ZC_NCCL_IN_PROGRESS ? ZC_NCCL_INVALID_USAGE : result;
     pthread_cond_broadcast(&comm->changed);
     pthread_mutex_unlock(&comm->lock);
 }
@@ -329,25 +330,45 @@ static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nc
     return status;
 }
 
-/* NCCL tells in its log which policy it took: not ours if its environment says otherwise. */
+/* The policy that NCCL's log tells of; -1 if it tells none. First NCCL notes what it was given, then
+ * whether NCCL_CTA_POLICY, from the environment or from a file of NCCL's, takes its place. That is
+ * read once, so it holds for every communicator of the process. */
+static int policy_told(const struct zc_nccl_comm *comm, size_t mark)
+{
+    static const char given[] = "CTA policy flags set to ";
+    static const char forced[] = "CTAPolicy reset to NCCL_CTA_POLICY=";
+    char line[64];
+
+    for (int policy = 0; policy <= ZC_NCCL_POLICIES; policy++) {
+        snprintf(line, sizeof line, "%s%d\n", forced, policy);
+        if (zc_nccl_log_count(mark, line) > 0)
+            return zc_nccl_policy_of(policy);
+    }
+    if (zc_nccl_log_count(mark, forced) > 0)
+        return ZC_NCCL_POLICY_DEFAULT; /* what NCCL makes of a number that is no policy */
+    snprintf(line, sizeof line, "%s%d\n", given, comm->policy);
+    return zc_nccl_log_count(mark, line) > 0 ? comm->policy : -1;
+}
+
 static zcta_status check_policy(const struct zc_nccl_comm *comm, size_t mark)
 {
-    static const char line[] = "CTA policy flags set to ";
-    char ours[sizeof line + 12];
+    int told;
 
     if (comm->nccl.version < ZC_NCCL_HAS_POLICIES || !zc_nccl_log_is_ours())
         return ZCTA_OK;
-    snprintf(ours, sizeof ours, "%s%d", line, comm->policy);
-    if (zc_nccl_log_count(mark, line) > 0 && zc_nccl_log_count(mark, ours) == 0) {
-        zc_log(comm->group->diag, ZC_LOG_WARN,
-               "NCCL took another CTA policy than %d for a communicator; NCCL_CTA_POLICY in the "
-               "environment overrides the team's",
-               comm->policy);
-        if (comm->policy == ZC_NCCL_POLICY_ZERO)
-            return zc_fail(comm->group->diag, ZCTA_ERR_POLICY, "NCCL", 0,
-                           "NCCL took another CTA policy than ZERO for this team's communicator");
-    }
-    return ZCTA_OK;
+    told = policy_told(comm, mark);
+    if (told < 0 || told == comm->policy)
+        return ZCTA_OK;
+    zc_log(comm->group->diag, ZC_LOG_WARN,
+           "NCCL made a communicator with CTA policy %d instead of %d: NCCL_CTA_POLICY in the "
+           "environment or in nccl.conf overrides the team's",
+           told, comm->policy);
+    if (comm->policy != ZC_NCCL_POLICY_ZERO)
+        return ZCTA_OK;
+    return zc_fail(comm->group->diag, ZCTA_ERR_POLICY, "NCCL", told,
+                   "NCCL made this team's communicator with CTA policy %d instead of ZERO: "
+                   "NCCL_CTA_POLICY in the environment or in nccl.conf overrides it; unset that",
+                   told);
 }
 
 /* Waits for the thread to make it, in the team's time. */
@@ -370,7 +391,10 @@ static zcta_status await_handle(struct zc_nccl_comm *comm)
                        "NCCL has not made a communicator within %.3g s: a rank is missing there, "
                        "and NCCL does not say which",
                        (double)comm->timeout_ns / 1e9);
-    return check(comm, made, "ncclCommInitRankConfig", "making a communicator");
+    return check(comm, made, "ncclCommInitRankConfig",
+                 made == ZC_NCCL_INVALID_USAGE
+                     ? "making a communicator (is NCCL_COMM_BLOCKING=0 in nccl.conf?)"
+                     : "making a communicator");
 }
 
 static void init_locks(struct zc_nccl_comm *comm)
@@ -384,15 +408,13 @@ static void init_locks(struct zc_nccl_comm *comm)
     pthread_condattr_destroy(&attributes);
 }
 
-zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *guard, int policy,
-                              struct zc_nccl_comm **comm)
+static struct zc_nccl_comm *new_comm(const struct zc_group *group, struct zc_guard *guard,
+                                     int policy)
 {
     struct zc_nccl_comm *made = calloc(1, sizeof *made);
-    zcta_status status;
-    size_t mark;
 
     if (made == NULL)
-        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+        return NULL;
     init_locks(made);
     made->group = group;
     made->guard = guard;
@@ -401,25 +423,42 @@ zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *gua
     made->rank_count = (int)group->count;
     made->policy = policy;
     made->made = ZC_NCCL_IN_PROGRESS;
+    return made;
+}
+
+zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *guard, int policy,
+                              struct zc_nccl_comm **comm)
+{
+    struct zc_nccl_comm *made = new_comm(group, guard, policy);
+    const size_t mark = zc_nccl_log_mark();
+    bool started = false;
+    zcta_status status;
+
+    if (made == NULL)
+        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     status = meet(made, zc_nccl_load(group->diag, &made->nccl), &made->id);
-    mark = zc_nccl_log_mark();
-    if (status == ZCTA_OK)
-        status = start_thread(made);
-    if (status != ZCTA_OK) {
-        free_comm(made);
-        return status;
-    }
-    status = await_handle(made);
+    if (status != ZCTA_OK)
+        goto fail;
+    status = start_thread(made);
+    started = status == ZCTA_OK;
+    if (started)
+        status = await_handle(made);
     if (status == ZCTA_OK)
         status = check_policy(made, mark);
+    /* Whoever has met the others also tells them how it went on. */
     status = zc_group_confirm(group, "NCCL", "did not make NCCL's communicator", status);
-    if (status != ZCTA_OK) {
-        zc_nccl_comm_abort(made);
-        zc_nccl_comm_close(made);
-        return status;
-    }
+    if (status != ZCTA_OK)
+        goto fail;
     *comm = made;
     return ZCTA_OK;
+fail:
+    if (started) {
+        zc_nccl_comm_abort(made);
+        zc_nccl_comm_close(made);
+    } else {
+        free_comm(made);
+    }
+    return status;
 }
 
 /* ---- The team's thread in NCCL ---- */
@@ -505,8 +544,16 @@ static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t byte
     window->base = base;
     window->next = comm->windows;
     comm->windows = window;
-    comm->window_count++;
     return ZCTA_OK;
+}
+
+bool zc_nccl_comm_has_window(const struct zc_nccl_comm *comm, const void *base)
+{
+    const struct window *window = comm->windows;
+
+    while (window != NULL && window->base != base)
+        window = window->next;
+    return window != NULL;
 }
 
 zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t bytes)
@@ -514,9 +561,8 @@ zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t 
     const struct zc_group *group = comm->group;
     zcta_status status;
 
-    for (const struct window *window = comm->windows; window != NULL; window = window->next)
-        if (window->base == base)
-            return ZCTA_OK;
+    if (zc_nccl_comm_has_window(comm, base))
+        return ZCTA_OK;
     status = group->ops->enter(group->device);
     if (status == ZCTA_OK) {
         status = add_window(comm, base, bytes);
@@ -532,7 +578,6 @@ static struct window *take_window(struct zc_nccl_comm *comm, const void *base)
             struct window *taken = *at;
 
             *at = taken->next;
-            comm->window_count--;
             return taken;
         }
     return NULL;
@@ -556,11 +601,6 @@ void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
         group->ops->leave(group->device);
     }
     free(window);
-}
-
-uint32_t zc_nccl_comm_window_count(const struct zc_nccl_comm *comm)
-{
-    return comm->window_count;
 }
 
 /* ---- Ending ---- */

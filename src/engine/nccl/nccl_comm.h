@@ -31,7 +31,8 @@ void zc_nccl_comm_abort(struct zc_nccl_comm *comm);
 zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t bytes);
 /* Takes the window back, if it is one. Collective. */
 void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base);
-uint32_t zc_nccl_comm_window_count(const struct zc_nccl_comm *comm);
+/* Whether it is known and has not been taken back. */
+bool zc_nccl_comm_has_window(const struct zc_nccl_comm *comm, const void *base);
 
 /* Enqueues an allgather. The device is current. Errors: ERR_DEVICE (NCCL's words), ERR_PEER (the
  * team has failed). */

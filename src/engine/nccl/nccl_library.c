@@ -2,9 +2,11 @@
 #include "engine/nccl/nccl_library.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "engine/nccl/nccl_log.h"
 
@@ -34,6 +36,11 @@ const char *zc_nccl_lacks(int version, char text[160])
         if (version < rows[i].since)
             at += (size_t)snprintf(text + at, 160 - at, "%s%s", at == 0 ? "" : ", ", rows[i].what);
     return text;
+}
+
+int zc_nccl_policy_of(int flags)
+{
+    return (flags & ZC_NCCL_POLICY_ZERO) != 0 ? ZC_NCCL_POLICY_ZERO : flags;
 }
 
 struct zc_nccl_config zc_nccl_config(int version, int policy)
@@ -168,33 +175,67 @@ bool zc_nccl_is_at_hand(void)
 
 /* ---- Facts ---- */
 
-/* NCCL reads a number, newer versions a name too. */
-static int forced_policy(void)
+/* A variable as NCCL reads numbers; `otherwise` if it is not set or none. */
+static long long number_of(const char *variable, long long otherwise)
 {
-    static const char *const names[] = {"DEFAULT", "EFFICIENCY", "ZERO"};
-    const char *text = getenv("NCCL_CTA_POLICY");
+    const char *text = getenv(variable);
+    long long value;
 
     if (text == NULL || text[0] == '\0')
-        return -1;
+        return otherwise;
+    errno = 0;
+    value = strtoll(text, NULL, 0);
+    return errno == 0 ? value : otherwise;
+}
+
+/* One name of NCCL_CTA_POLICY's, `length` long; -1 if it is none. */
+static int policy_named(const char *name, size_t length)
+{
+    static const char *const names[] = {"DEFAULT", "EFFICIENCY", "ZERO"};
+
     for (int i = 0; i <= ZC_NCCL_POLICY_ZERO; i++)
-        if (strcmp(text, names[i]) == 0)
+        if (strlen(names[i]) == length && strncasecmp(name, names[i], length) == 0)
             return i;
-    return (int)strtol(text, NULL, 0);
+    return -1;
+}
+
+/* NCCL reads one digit, or names with bars between them, of which it leaves out what it does not
+ * know. */
+static int forced_policy(void)
+{
+    const char *text = getenv("NCCL_CTA_POLICY");
+    int flags = -1;
+
+    if (text == NULL)
+        return -1;
+    if (text[0] >= '0' && text[0] <= '9')
+        return text[0] <= '2' ? text[0] - '0' : -1;
+    while (*text != '\0') {
+        const size_t length = strcspn(text, "|");
+        const int policy = policy_named(text, length);
+
+        if (policy >= 0)
+            flags = flags < 0 ? policy : flags | policy;
+        text += length + (text[length] == '|');
+    }
+    return flags < 0 ? -1 : zc_nccl_policy_of(flags);
 }
 
 /* Without these NCCL has no symmetric memory, and so no copy engines. */
 static const char *switched_off(void)
 {
-    static const struct {
-        const char *variable, *value;
-    } rows[] = {{"NCCL_WIN_ENABLE", "0"}, {"NCCL_CUMEM_ENABLE", "0"}, {"NCCL_P2P_DISABLE", "1"}};
+    const char *level = getenv("NCCL_P2P_LEVEL");
 
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const char *text = getenv(rows[i].variable);
-
-        if (text != NULL && strcmp(text, rows[i].value) == 0)
-            return rows[i].variable;
-    }
+    if (number_of("NCCL_WIN_ENABLE", 1) == 0)
+        return "NCCL_WIN_ENABLE=0";
+    /* -2 is NCCL's own choice. */
+    if (number_of("NCCL_CUMEM_ENABLE", -2) == 0 || number_of("NCCL_CUMEM_ENABLE", -2) == -1)
+        return "NCCL_CUMEM_ENABLE=0";
+    if (number_of("NCCL_P2P_DISABLE", 0) == 1)
+        return "NCCL_P2P_DISABLE=1";
+    if (level != NULL && (strcmp(level, "LOC") == 0 ||
+                          (level[0] >= '0' && level[0] <= '9' && strtol(level, NULL, 0) == 0)))
+        return "NCCL_P2P_LEVEL=LOC";
     return NULL;
 }
 
@@ -202,6 +243,14 @@ void zc_nccl_read_facts(const struct zc_nccl *nccl, struct zc_nccl_facts *facts)
 {
     *facts = (struct zc_nccl_facts){
         .version = nccl->version, .forced_policy = forced_policy(), .switch_off = switched_off()};
+    /* It comes before what a communicator is told, and nothing here expects a call that has not
+     * done what it was asked when it returns. */
+    if (number_of("NCCL_COMM_BLOCKING", 1) == 0) {
+        facts->version = 0;
+        snprintf(facts->why, sizeof facts->why,
+                 "NCCL_COMM_BLOCKING=0 in the environment has NCCL's calls return before they are "
+                 "done; unset it");
+    }
 }
 
 zcta_status zc_nccl_status(const struct zc_nccl *nccl, struct zc_diag *diag, zc_nccl_handle comm,

@@ -25,7 +25,7 @@ enum {
 struct zc_nccl_facts {
     int version;            /* 0: there is no NCCL that could be used */
     int forced_policy;      /* by NCCL_CTA_POLICY in the environment; -1: none */
-    const char *switch_off; /* the variable that keeps NCCL from its windows; NULL: none */
+    const char *switch_off; /* the setting that keeps NCCL from its windows; NULL: none */
     char why[160];          /* version 0: the reason */
 };
 
@@ -33,6 +33,8 @@ struct zc_nccl_facts {
 const char *zc_nccl_version_text(int version, char text[16]);
 /* What the version lacks of what the engine can use, as a list; "" if nothing. */
 const char *zc_nccl_lacks(int version, char text[160]);
+/* What NCCL makes of a combination of policies: ZERO comes before EFFICIENCY. */
+int zc_nccl_policy_of(int flags);
 /* A configuration this version understands, all unset but the policy and blocking. */
 struct zc_nccl_config zc_nccl_config(int version, int policy);
 
