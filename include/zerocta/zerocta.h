@@ -280,7 +280,9 @@ ZCTA_API zcta_status zcta_window_alloc(zcta_team *team, size_t bytes, zcta_windo
 
 /* Makes a window of memory that the caller already has; it must outlive the window. Collective.
  * On the host only ranks of one process can register memory: another process cannot map it after
- * the fact. Errors: as zcta_window_alloc(), ERR_UNSUPPORTED. */
+ * the fact. On a GPU it must come from cuMemCreate() with file descriptors as a handle type, as that
+ * of ncclMemAlloc() and of PyTorch's expandable segments does; it may be several allocations, mapped
+ * one behind the other, on each rank its own way. Errors: as zcta_window_alloc(), ERR_UNSUPPORTED. */
 ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t bytes,
                                           zcta_window **window);
 
@@ -298,8 +300,8 @@ ZCTA_API void *zcta_window_peer(const zcta_window *window, uint32_t rank);
 
 /* The contiguous view: all ranks' parts one behind the other, *stride bytes apart (the part's size
  * rounded up to a page), to read everybody's data with no copy. Local; made on the first call,
- * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory, or ranks on other
- * nodes), ERR_SYSTEM. */
+ * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory, unless it is one
+ * whole allocation on a GPU, or ranks on other nodes), ERR_SYSTEM. */
 ZCTA_API zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride);
 
 /* ---- Collectives ---- */

@@ -389,7 +389,7 @@ static void fail_if_broken(zcta_team *team, zcta_status status)
     if (status != ZCTA_ERR_DEVICE && status != ZCTA_ERR_NO_MEMORY)
         return;
     zc_diag_last(&team->context->diag, &failure);
-    zc_team_fail(team, &failure, true);
+    zc_team_fail(team, &failure);
 }
 
 /* Under check the others wait for this rank's word on the call, also when it refuses it. */

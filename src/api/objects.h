@@ -158,9 +158,9 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
 const char *zc_team_title(const zcta_team *team);
 void zc_team_free(zcta_team *team); /* local; nothing runs any more */
 
-/* Fails the team because of world rank `rank`, the first time only; tells the other ranks unless
- * one of them told us. From any thread. */
-void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell);
+/* Fails the team, the first time only, and tells the other ranks, also what one of them told us.
+ * From any thread. */
+void zc_team_fail(zcta_team *team, const zcta_error *failure);
 
 /* OK, or the team's failure, which then is the context's last error again. */
 zcta_status zc_team_check(zcta_team *team);

@@ -53,7 +53,7 @@ static struct zc_engine *take_nccl(zcta_team *team)
     return nccl;
 }
 
-void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
+void zc_team_fail(zcta_team *team, const zcta_error *failure)
 {
     zcta_context *context = team->context;
     bool first;
@@ -65,8 +65,7 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure, bool tell)
     first = team->failure.status == ZCTA_OK;
     if (first) {
         team->failure = *failure;
-        if (tell)
-            tell_failure(team, failure);
+        tell_failure(team, failure);
         /* Who sees the status finds the sentence. */
         zc_diag_repeat(&context->diag, failure);
         /* Pairs with the acquire of whoever runs or awaits a program of this team, and comes before
@@ -103,7 +102,7 @@ zcta_status zc_team_round(zcta_team *team, zcta_status status)
         return status;
     zc_diag_last(&team->context->diag, &failure);
     failure.status = status;
-    zc_team_fail(team, &failure, true);
+    zc_team_fail(team, &failure);
     return zc_team_check(team);
 }
 
@@ -127,7 +126,7 @@ static void on_missing(void *data, uint32_t peer)
                  ") did not take part in a collective of team %s within "
                  "%.3g s; it is stopped, busy elsewhere, or made another call",
                  rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
-    zc_team_fail(team, &failure, true);
+    zc_team_fail(team, &failure);
 }
 
 /* NCCL has broken off, on this rank. */
@@ -139,7 +138,7 @@ static void on_broken(void *data, const char *why)
 
     snprintf(failure.message, sizeof failure.message, "rank %" PRIu32 ", team %s: %.380s", rank,
              zc_team_title(team), why);
-    zc_team_fail(team, &failure, true);
+    zc_team_fail(team, &failure);
 }
 
 static bool has_rank(const zcta_team *team, uint32_t rank)
@@ -171,7 +170,7 @@ static void on_gone(zcta_context *context, uint32_t rank, bool left)
         failure = gone_failure(context, rank, left);
         for (zcta_team *team = context->teams; team != NULL; team = team->next)
             if (has_rank(team, rank))
-                zc_team_fail(team, &failure, true);
+                zc_team_fail(team, &failure);
     }
     pthread_mutex_unlock(&context->lock);
 }
@@ -189,9 +188,11 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     failure.rank = notice.rank;
     memcpy(failure.message, notice.message, sizeof failure.message);
     pthread_mutex_lock(&context->lock);
+    /* Passed on: this rank may leave before the first one's word has reached everybody, and would
+     * be blamed for it. */
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (team->group.tag == event->tag && has_rank(team, event->rank))
-            zc_team_fail(team, &failure, false);
+            zc_team_fail(team, &failure);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -311,7 +312,7 @@ static void list(zcta_team *team)
         if (context->gone[team->ranks[i]]) {
             const zcta_error failure = gone_failure(context, team->ranks[i], false);
 
-            zc_team_fail(team, &failure, true);
+            zc_team_fail(team, &failure);
         }
     pthread_mutex_unlock(&context->lock);
 }

@@ -123,7 +123,7 @@ struct zc_memory {
     size_t bytes;
 };
 
-enum { ZC_FABRIC_HANDLE_BYTES = 64 };
+enum { ZC_FABRIC_HANDLE_BYTES = 64, ZC_MEMORY_PIECES_MOST = 16384 };
 
 /* What travels to a peer that shall map the memory, together with a file descriptor if there is
  * one. Plain bytes, the same layout in every process of a job. */
@@ -133,6 +133,9 @@ struct zc_memory_handle {
     uint64_t has_fd;
     uint64_t offset,
         mapped_bytes; /* where it lies in what the descriptor stands for; 0: all of it */
+    /* Memory of a caller's may be made of several allocations, each with a handle. The first one's
+     * says how many (0 or 1: it is the only one) and how large all are; piece_bytes is its own. */
+    uint64_t pieces, piece_bytes;
     uint64_t has_fabric;
     uint8_t fabric[ZC_FABRIC_HANDLE_BYTES]; /* for peers on other hosts, instead of a descriptor */
 };
@@ -196,6 +199,13 @@ struct zc_device_ops {
      * kernel's word on where the handle came from. */
     zcta_status (*memory_import)(struct zc_device *device, const struct zc_memory_handle *handle,
                                  int fd, bool same_process, struct zc_memory **memory);
+    /* The further pieces, from 1 on, in their order; what is imported is whole with the last.
+     * Imported memory of this process's own needs none. */
+    zcta_status (*memory_export_piece)(struct zc_device *device, struct zc_memory *memory,
+                                       uint32_t piece, struct zc_memory_handle *handle, int *fd);
+    zcta_status (*memory_import_piece)(struct zc_device *device, struct zc_memory *memory,
+                                       uint32_t piece, const struct zc_memory_handle *handle,
+                                       int fd);
     void (*memory_release)(struct zc_device *device, struct zc_memory *memory); /* NULL is fine */
 
     /* Maps the parts one behind the other, read only. Errors: ERR_UNSUPPORTED, ERR_SYSTEM. */

@@ -159,6 +159,14 @@ static zcta_status name_owner(const struct zc_group *group, uint32_t index, zcta
                         error.message);
 }
 
+/* Whether rank `index` has memory that must be mapped here: neither this process's nor out of
+ * reach. */
+static bool comes_from_afar(const struct zc_group *group, uint32_t index)
+{
+    return index != group->self && zc_group_reaches(group, index) &&
+           !zc_mesh_same_process(group->mesh, group->ranks[index]);
+}
+
 static zcta_status map_parts(const struct zc_group *group, const struct offer *offers,
                              const int *fds, struct zc_symmetric *symmetric)
 {
@@ -176,6 +184,64 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     return status;
 }
 
+/* One further piece of every rank's memory that has one. What goes wrong with a piece does not keep
+ * this rank from the others' rounds; only a round that is not finished does. */
+static zcta_status share_piece(const struct zc_group *group, const char *call, const char *what,
+                               uint32_t piece, const struct offer *offers,
+                               struct zc_symmetric *symmetric, zcta_status *outcome)
+{
+    struct zc_exchange exchange = exchange_of(group, call, what, ZC_TOPIC_MEMORY);
+    struct zc_memory_handle mine = {0};
+    struct zc_memory_handle *handles = calloc(group->count, sizeof *handles);
+    int *fds = calloc(group->count, sizeof *fds);
+    zcta_status status;
+
+    if (handles == NULL || fds == NULL) {
+        status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        goto out;
+    }
+    if (piece < offers[group->self].handle.pieces && *outcome == ZCTA_OK)
+        *outcome = group->ops->memory_export_piece(group->device, symmetric->parts[group->self],
+                                                   piece, &mine, &exchange.fd);
+    exchange.mine = &mine;
+    exchange.all = handles;
+    exchange.bytes = sizeof mine;
+    exchange.fds = fds;
+    status = zc_mesh_exchange(group->mesh, &exchange);
+    for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
+        if (*outcome == ZCTA_OK && comes_from_afar(group, i) && piece < offers[i].handle.pieces) {
+            *outcome = group->ops->memory_import_piece(group->device, symmetric->parts[i], piece,
+                                                       &handles[i], fds[i]);
+            if (*outcome != ZCTA_OK)
+                *outcome = name_owner(group, i, *outcome);
+        }
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+out:
+    free(fds);
+    free(handles);
+    return status;
+}
+
+/* As many rounds as the memory of most pieces needs. */
+static zcta_status share_pieces(const struct zc_group *group, const char *call, const char *what,
+                                const struct offer *offers, struct zc_symmetric *symmetric,
+                                zcta_status *outcome)
+{
+    uint64_t most = 1;
+    zcta_status status = ZCTA_OK;
+
+    for (uint32_t i = 0; i < group->count; i++)
+        most = offers[i].handle.pieces > most ? offers[i].handle.pieces : most;
+    if (most > ZC_MEMORY_PIECES_MOST)
+        return zc_fail(group->diag, ZCTA_ERR_PEER, call, 0,
+                       "a rank says that its memory is in %" PRIu64 " pieces", most);
+    for (uint32_t piece = 1; piece < most && status == ZCTA_OK; piece++)
+        status = share_piece(group, call, what, piece, offers, symmetric, outcome);
+    return status;
+}
+
 /* Whether an address in one part tells where its like is in the other ranks' allocations, for those
  * who know only these. All ranks find the same. */
 static bool are_alike(const struct offer *offers, uint32_t count)
@@ -185,9 +251,9 @@ static bool are_alike(const struct offer *offers, uint32_t count)
 
     for (uint32_t i = 1; i < count; i++)
         if (offers[i].handle.offset != first->offset ||
-            offers[i].handle.mapped_bytes != first->mapped_bytes)
+            offers[i].handle.mapped_bytes != first->mapped_bytes || offers[i].handle.pieces > 1)
             return false;
-    return first->offset % PAGE == 0;
+    return first->offset % PAGE == 0 && first->pieces <= 1;
 }
 
 /* First round: everybody's offers and descriptors. */
@@ -261,7 +327,9 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
      * others sent says so here. */
     if (told == ZCTA_OK)
         told = map_parts(group, offers, fds, symmetric);
-    status = zc_group_confirm(group, call, what, told);
+    status = share_pieces(group, call, what, offers, symmetric, &told);
+    if (status == ZCTA_OK)
+        status = zc_group_confirm(group, call, what, told);
     if (status != ZCTA_OK)
         goto out;
     *made = symmetric;

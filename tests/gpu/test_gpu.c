@@ -343,6 +343,59 @@ static void memory_of_the_callers_own_can_be_registered(void **state)
     run_as_processes_with(2, &on_gpus, register_memory, NULL);
 }
 
+/* As PyTorch's expandable segments are: allocations mapped one behind the other, as many as a rank
+ * happens to have. */
+static void register_segments(zcta_context *context, void *data)
+{
+    enum { SEGMENTS = 3, SHARE = 3 << 20 };
+    struct fixture f = setup(context, SHARE);
+    const struct zc_cuda_driver *d = &f.gpu->driver;
+    const struct zc_cu_allocation_prop prop = {
+        .type = ZC_CU_MEM_ALLOCATION_PINNED,
+        .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+        .location = {ZC_CU_MEM_LOCATION_DEVICE, zcta_context_gpu(context)}};
+    const struct zc_cu_access access = {prop.location, ZC_CU_MEM_ACCESS_READWRITE};
+    const size_t segment = f.rank == 0 ? (size_t)4 << 20 : (size_t)12 << 20;
+    const uint32_t count = f.rank == 0 ? SEGMENTS : 1;
+    zc_cu_allocation handles[SEGMENTS];
+    zc_cu_pointer at = 0;
+    zcta_window *window = NULL;
+    char *recv;
+
+    (void)data;
+    EXPECT(zc_gpu_ok(f.gpu, d->cuMemAddressReserve(&at, segment * count, 0, 0, 0), "reserve"));
+    for (uint32_t i = 0; i < count; i++) {
+        EXPECT(zc_gpu_ok(f.gpu, d->cuMemCreate(&handles[i], segment, &prop, 0), "cuMemCreate"));
+        EXPECT(zc_gpu_ok(f.gpu, d->cuMemMap(at + i * segment, segment, 0, handles[i], 0), "map"));
+    }
+    EXPECT(zc_gpu_ok(f.gpu, d->cuMemSetAccess(at, segment * count, &access, 1), "access"));
+    recv = (char *)(uintptr_t)at + ((size_t)3 << 20) + 4096;
+    expect_error(context, zcta_window_register(f.world, recv, (size_t)12 << 20, &window),
+                 ZCTA_ERR_UNSUPPORTED, NULL);
+    EXPECT_OK(context, zcta_window_register(f.world, recv, 2 * (size_t)SHARE, &window));
+    for (uint32_t call = 0; call < 3; call++) {
+        model_fill(f.bytes, call, f.rank, SHARE);
+        EXPECT(zc_gpu_put(f.gpu, recv + f.rank * (size_t)SHARE, f.bytes, SHARE));
+        EXPECT_OK(context, zcta_all_gather(f.world, recv + f.rank * (size_t)SHARE, recv, SHARE,
+                                           (zcta_stream)f.gpu->stream, NULL));
+        EXPECT(zc_gpu_get(f.gpu, f.bytes, recv, 2 * (size_t)SHARE));
+        EXPECT(model_wrong(f.bytes, call, f.count, SHARE) == 0);
+    }
+    EXPECT_OK(context, zcta_window_free(&window));
+    for (uint32_t i = 0; i < count; i++) {
+        d->cuMemUnmap(at + i * segment, segment);
+        d->cuMemRelease(handles[i]);
+    }
+    d->cuMemAddressFree(at, segment * count);
+    teardown(&f);
+}
+
+static void memory_in_several_allocations_can_be_registered(void **state)
+{
+    (void)state;
+    run_as_processes_with(2, &on_gpus, register_segments, NULL);
+}
+
 static void register_plain(zcta_context *context, void *data)
 {
     struct fixture f = setup(context, 64);
@@ -476,6 +529,7 @@ int main(void)
         cmocka_unit_test(released_runs_are_right),
         cmocka_unit_test(a_view_shows_every_ranks_part),
         cmocka_unit_test(memory_of_the_callers_own_can_be_registered),
+        cmocka_unit_test(memory_in_several_allocations_can_be_registered),
         cmocka_unit_test(plain_memory_is_refused),
         cmocka_unit_test(a_dead_rank_is_named_and_the_streams_drain),
         cmocka_unit_test(a_rank_that_never_calls_is_named_at_the_deadline),

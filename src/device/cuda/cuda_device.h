@@ -57,6 +57,11 @@ zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *me
                                   struct zc_memory_handle *handle, int *fd);
 zcta_status zc_cuda_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
                                   int fd, bool same_process, struct zc_memory **memory);
+zcta_status zc_cuda_memory_export_piece(struct zc_device *device, struct zc_memory *memory,
+                                        uint32_t piece, struct zc_memory_handle *handle, int *fd);
+zcta_status zc_cuda_memory_import_piece(struct zc_device *device, struct zc_memory *memory,
+                                        uint32_t piece, const struct zc_memory_handle *handle,
+                                        int fd);
 void zc_cuda_memory_release(struct zc_device *device, struct zc_memory *memory);
 zcta_status zc_cuda_view_map(struct zc_device *device, struct zc_memory *const *parts,
                              uint32_t count, struct zc_view *view);

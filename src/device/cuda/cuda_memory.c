@@ -1,6 +1,7 @@
 /* GPU memory: allocations of the driver's virtual memory management, which travel between processes
- * as file descriptors, and between hosts of one NVLink domain as fabric handles. Knows nothing of
- * programs and streams. */
+ * as file descriptors, and between hosts of one NVLink domain as fabric handles. What a caller
+ * registers may be several of them, mapped one behind the other, as PyTorch's expandable segments
+ * are. Knows nothing of programs and streams. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,15 +10,23 @@
 
 #include "device/cuda/cuda_device.h"
 
+struct piece {
+    zc_cu_allocation handle;
+    size_t bytes;
+};
+
 struct cuda_memory {
     struct zc_memory head; /* first: a zc_memory is its cuda_memory */
     struct zc_local_memory local;
-    zc_cu_allocation handle;
+    struct piece *pieces; /* one behind the other */
+    uint32_t piece_count; /* so far: pieces of a peer's memory come one by one */
+    uint32_t piece_most;
     zc_cu_pointer mapped; /* where our mapping begins; 0: the caller's memory, not mapped by us */
-    size_t mapped_bytes;  /* of the whole allocation */
-    size_t offset;        /* of head.base in the allocation */
-    int fd;               /* exported; -1: not yet */
-    bool has_fabric;      /* can be exported for other hosts */
+    size_t mapped_bytes;  /* of all pieces */
+    size_t offset;        /* of head.base in them */
+    int fd;               /* the latest exported piece's; -1: none yet */
+    uint32_t fd_piece;
+    bool has_fabric; /* can be exported for other hosts */
     /* Bit i: GPU i may reach this mapping; the driver refuses to allow the same one twice. */
     _Atomic uint64_t allowed;
 };
@@ -49,55 +58,81 @@ static zcta_status allow(struct zc_device *device, zc_cu_pointer at, size_t byte
         "share a team");
 }
 
-/* Maps the allocation behind memory->handle for this device. */
-static zcta_status map(struct zc_device *device, struct cuda_memory *memory)
+static size_t piece_offset(const struct cuda_memory *memory, uint32_t piece)
 {
-    const struct zc_cuda_driver *driver = device->driver;
-    zc_cu_pointer at = 0;
+    size_t offset = 0;
+
+    for (uint32_t i = 0; i < piece; i++)
+        offset += memory->pieces[i].bytes;
+    return offset;
+}
+
+/* Reserves addresses for the whole. */
+static zcta_status reserve(struct zc_device *device, struct cuda_memory *memory)
+{
     zcta_status status;
 
-    status = zc_cuda_status(
-        driver, device->diag,
-        driver->cuMemAddressReserve(&at, memory->mapped_bytes, device->granularity, 0, 0),
-        "cuMemAddressReserve", "reserving addresses");
+    status = zc_cuda_status(device->driver, device->diag,
+                            device->driver->cuMemAddressReserve(
+                                &memory->mapped, memory->mapped_bytes, device->granularity, 0, 0),
+                            "cuMemAddressReserve", "reserving addresses");
     if (status != ZCTA_OK)
         return status;
-    status = zc_cuda_status(driver, device->diag,
-                            driver->cuMemMap(at, memory->mapped_bytes, 0, memory->handle, 0),
-                            "cuMemMap", "mapping GPU memory");
-    if (status != ZCTA_OK)
-        goto fail_reserved;
-    status = allow(device, at, memory->mapped_bytes);
-    if (status != ZCTA_OK)
-        goto fail_mapped;
-    memory->mapped = at;
+    memory->head.base = (void *)(uintptr_t)(memory->mapped + memory->offset);
     atomic_store_explicit(&memory->allowed, gpu_bit(device), memory_order_relaxed);
-    memory->head.base = (void *)(uintptr_t)(at + memory->offset);
     return ZCTA_OK;
-fail_mapped:
-    driver->cuMemUnmap(at, memory->mapped_bytes);
-fail_reserved:
-    driver->cuMemAddressFree(at, memory->mapped_bytes);
+}
+
+/* Maps the next piece behind those that are there, for this device. The piece is the memory's then;
+ * after an error it is still the caller's. */
+static zcta_status place(struct zc_device *device, struct cuda_memory *memory, struct piece piece)
+{
+    const zc_cu_pointer at = memory->mapped + piece_offset(memory, memory->piece_count);
+    zcta_status status = zc_cuda_status(
+        device->driver, device->diag, device->driver->cuMemMap(at, piece.bytes, 0, piece.handle, 0),
+        "cuMemMap", "mapping GPU memory");
+
+    if (status != ZCTA_OK)
+        return status;
+    status = allow(device, at, piece.bytes);
+    if (status == ZCTA_OK)
+        memory->pieces[memory->piece_count++] = piece;
+    else
+        device->driver->cuMemUnmap(at, piece.bytes);
     return status;
 }
 
-static void unmap(struct zc_device *device, struct cuda_memory *memory)
+/* Whatever there is of it: mappings, reservation, handles, descriptor. */
+static void destroy(struct zc_device *device, struct cuda_memory *memory)
 {
-    if (memory->mapped == 0)
-        return;
-    device->driver->cuMemUnmap(memory->mapped, memory->mapped_bytes);
-    device->driver->cuMemAddressFree(memory->mapped, memory->mapped_bytes);
+    const struct zc_cuda_driver *driver = device->driver;
+
+    for (uint32_t i = 0; i < memory->piece_count; i++) {
+        if (memory->mapped != 0)
+            driver->cuMemUnmap(memory->mapped + piece_offset(memory, i), memory->pieces[i].bytes);
+        driver->cuMemRelease(memory->pieces[i].handle);
+    }
+    if (memory->mapped != 0)
+        driver->cuMemAddressFree(memory->mapped, memory->mapped_bytes);
+    if (memory->fd >= 0)
+        close(memory->fd);
+    free(memory->pieces);
+    free(memory);
 }
 
-static struct cuda_memory *new_memory(struct zc_device *device, size_t bytes)
+static struct cuda_memory *new_memory(struct zc_device *device, size_t bytes, uint32_t piece_most)
 {
     struct cuda_memory *made = calloc(1, sizeof *made);
 
-    if (made == NULL) {
+    if (made != NULL)
+        made->pieces = calloc(piece_most, sizeof *made->pieces);
+    if (made == NULL || made->pieces == NULL) {
         zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
+        free(made);
         return NULL;
     }
     made->head.bytes = bytes;
+    made->piece_most = piece_most;
     made->fd = -1;
     return made;
 }
@@ -120,27 +155,23 @@ static zcta_status zero(struct zc_device *device, const struct cuda_memory *memo
 static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
 {
     const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
+    struct piece whole = {.bytes = memory->mapped_bytes};
     zcta_status status;
 
-    status =
-        zc_cuda_status(device->driver, device->diag,
-                       device->driver->cuMemCreate(&memory->handle, memory->mapped_bytes, &prop, 0),
-                       "cuMemCreate", "allocating GPU memory");
+    status = zc_cuda_status(device->driver, device->diag,
+                            device->driver->cuMemCreate(&whole.handle, whole.bytes, &prop, 0),
+                            "cuMemCreate", "allocating GPU memory");
     if (status != ZCTA_OK)
         return status;
-    status = map(device, memory);
-    if (status != ZCTA_OK)
-        goto fail_created;
-    status = zero(device, memory);
-    if (status != ZCTA_OK)
-        goto fail_mapped;
+    status = reserve(device, memory);
+    if (status == ZCTA_OK)
+        status = place(device, memory, whole);
+    if (status != ZCTA_OK) {
+        device->driver->cuMemRelease(whole.handle);
+        return status;
+    }
     memory->has_fabric = device->fabric;
-    return ZCTA_OK;
-fail_mapped:
-    unmap(device, memory);
-fail_created:
-    device->driver->cuMemRelease(memory->handle);
-    return status;
+    return zero(device, memory);
 }
 
 zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory)
@@ -152,117 +183,185 @@ zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct 
     if (bytes > SIZE_MAX / 2 - unit)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
                        "no GPU has %zu bytes; ask for less", bytes);
-    made = new_memory(device, bytes);
+    made = new_memory(device, bytes, 1);
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
     made->mapped_bytes = (bytes + unit - 1) / unit * unit;
     status = zc_cuda_enter(device);
-    if (status != ZCTA_OK)
-        goto fail;
-    status = create(device, made);
-    zc_cuda_leave(device);
-    if (status != ZCTA_OK)
-        goto fail;
+    if (status == ZCTA_OK) {
+        status = create(device, made);
+        zc_cuda_leave(device);
+    }
+    if (status != ZCTA_OK) {
+        destroy(device, made);
+        return status;
+    }
     zc_local_publish(&made->local);
     *memory = &made->head;
     return ZCTA_OK;
-fail:
-    free(made);
-    return status;
 }
 
-/* The allocation behind a pointer of the caller's, if it can be shared. */
-static zcta_status retain(struct zc_device *device, void *base, struct cuda_memory *memory)
+/* The allocation that `at` lies in, if it can be shared, and where its mapping begins. */
+static zcta_status retain(struct zc_device *device, struct cuda_memory *memory, zc_cu_pointer at,
+                          zc_cu_pointer *begin, struct piece *piece)
 {
     const struct zc_cuda_driver *driver = device->driver;
+    void *address = (void *)(uintptr_t)at;
     struct zc_cu_allocation_prop prop = {0};
-    zc_cu_pointer begin = 0;
-    size_t size = 0;
+    zcta_status status = ZCTA_OK;
 
-    if (driver->cuMemRetainAllocationHandle(&memory->handle, base) != ZC_CU_SUCCESS)
+    if (driver->cuMemRetainAllocationHandle(&piece->handle, address) != ZC_CU_SUCCESS)
         return zc_fail(
             device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemRetainAllocationHandle", 0,
             "%p was not allocated with cuMemCreate(), so it cannot be shared; cudaMalloc() "
             "memory cannot: use zcta_window_alloc(), ncclMemAlloc(), or PyTorch's "
             "expandable segments",
-            base);
-    if (driver->cuMemGetAllocationPropertiesFromHandle(&prop, memory->handle) != ZC_CU_SUCCESS ||
-        (prop.handle_types & ZC_CU_MEM_HANDLE_POSIX_FD) == 0) {
-        driver->cuMemRelease(memory->handle);
-        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemGetAllocationPropertiesFromHandle",
-                       prop.handle_types,
-                       "%p was allocated without a POSIX file descriptor as a handle type, so it "
-                       "cannot be shared between processes",
-                       base);
+            address);
+    if (driver->cuMemGetAllocationPropertiesFromHandle(&prop, piece->handle) != ZC_CU_SUCCESS ||
+        (prop.handle_types & ZC_CU_MEM_HANDLE_POSIX_FD) == 0)
+        status = zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED,
+                         "cuMemGetAllocationPropertiesFromHandle", prop.handle_types,
+                         "%p was allocated without a POSIX file descriptor as a handle type, so it "
+                         "cannot be shared between processes",
+                         address);
+    else if (driver->cuMemGetAddressRange(begin, &piece->bytes, at) != ZC_CU_SUCCESS ||
+             at - *begin >= piece->bytes)
+        status = zc_fail(device->diag, ZCTA_ERR_DEVICE, "cuMemGetAddressRange", 0,
+                         "the driver does not tell how far the memory at %p reaches", address);
+    if (status != ZCTA_OK)
+        driver->cuMemRelease(piece->handle);
+    memory->has_fabric = memory->has_fabric && (prop.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0;
+    return status;
+}
+
+static bool add_piece(struct cuda_memory *memory, struct piece piece)
+{
+    if (memory->piece_count == memory->piece_most) {
+        struct piece *grown =
+            realloc(memory->pieces, 2 * (size_t)memory->piece_most * sizeof *grown);
+
+        if (grown == NULL)
+            return false;
+        memory->pieces = grown;
+        memory->piece_most *= 2;
     }
-    if (driver->cuMemGetAddressRange(&begin, &size, (uintptr_t)base) != ZC_CU_SUCCESS ||
-        (uintptr_t)base - begin > size || memory->head.bytes > size - ((uintptr_t)base - begin)) {
-        driver->cuMemRelease(memory->handle);
-        return zc_fail(
-            device->diag, ZCTA_ERR_INVALID, "cuMemGetAddressRange", 0,
-            "%p and %zu bytes reach past the end of one allocation (%zu bytes); register "
-            "each allocation by itself",
-            base, memory->head.bytes, size);
+    memory->pieces[memory->piece_count++] = piece;
+    memory->mapped_bytes += piece.bytes;
+    return true;
+}
+
+/* The allocations behind [base, base + bytes), which may be several. */
+static zcta_status retain_all(struct zc_device *device, void *base, struct cuda_memory *memory)
+{
+    const zc_cu_pointer end = (uintptr_t)base + memory->head.bytes;
+    zc_cu_pointer at = (uintptr_t)base, begin = 0;
+    zcta_status status = ZCTA_OK;
+
+    memory->has_fabric = device->fabric;
+    while (at < end && status == ZCTA_OK) {
+        struct piece piece = {0};
+
+        status = retain(device, memory, at, &begin, &piece);
+        if (status != ZCTA_OK)
+            break;
+        if (memory->piece_count == 0)
+            memory->offset = at - begin;
+        if (memory->piece_count == ZC_MEMORY_PIECES_MOST || !add_piece(memory, piece)) {
+            device->driver->cuMemRelease(piece.handle);
+            status = zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "zcta_window_register", ENOMEM,
+                             "%p and %zu bytes are in too many allocations to keep; register less",
+                             base, memory->head.bytes);
+        }
+        at = begin + piece.bytes;
     }
-    atomic_store_explicit(&memory->allowed, gpu_bit(device), memory_order_relaxed);
-    memory->has_fabric = device->fabric && (prop.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0;
-    memory->offset = (uintptr_t)base - begin;
-    memory->mapped_bytes = size;
+    if (status != ZCTA_OK && memory->piece_count > 0)
+        status = zc_fail(device->diag, status, "zcta_window_register", 0,
+                         "of %p and %zu bytes only the first %zu can be shared; register no more "
+                         "than was allocated",
+                         base, memory->head.bytes, memory->mapped_bytes - memory->offset);
     memory->head.base = base;
-    return ZCTA_OK;
+    atomic_store_explicit(&memory->allowed, gpu_bit(device), memory_order_relaxed);
+    return status;
 }
 
 zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory)
 {
-    struct cuda_memory *made = new_memory(device, bytes);
+    struct cuda_memory *made;
     zcta_status status;
 
+    if (bytes > UINTPTR_MAX - (uintptr_t)base)
+        return zc_fail(device->diag, ZCTA_ERR_INVALID, "zcta_window_register", 0,
+                       "%p and %zu bytes wrap around the address space", base, bytes);
+    made = new_memory(device, bytes, 1);
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
     status = zc_cuda_enter(device);
-    if (status != ZCTA_OK)
-        goto fail;
-    status = retain(device, base, made);
-    zc_cuda_leave(device);
-    if (status != ZCTA_OK)
-        goto fail;
+    if (status == ZCTA_OK) {
+        status = retain_all(device, base, made);
+        zc_cuda_leave(device);
+    }
+    if (status != ZCTA_OK) {
+        destroy(device, made);
+        return status;
+    }
     zc_local_publish(&made->local);
     *memory = &made->head;
     return ZCTA_OK;
-fail:
-    free(made);
-    return status;
+}
+
+/* A descriptor is open for one piece at a time: there may be many. */
+static zcta_status export_piece(struct zc_device *device, struct cuda_memory *memory,
+                                uint32_t piece, struct zc_memory_handle *handle, int *fd)
+{
+    const struct zc_cuda_driver *driver = device->driver;
+    const zc_cu_allocation allocation = memory->pieces[piece].handle;
+    zcta_status status = ZCTA_OK;
+
+    if (memory->fd >= 0 && memory->fd_piece != piece) {
+        close(memory->fd);
+        memory->fd = -1;
+    }
+    memory->fd_piece = piece;
+    if (memory->fd < 0)
+        status = zc_cuda_status(driver, device->diag,
+                                driver->cuMemExportToShareableHandle(&memory->fd, allocation,
+                                                                     ZC_CU_MEM_HANDLE_POSIX_FD, 0),
+                                "cuMemExportToShareableHandle",
+                                "sharing GPU memory with the other ranks");
+    if (status == ZCTA_OK && memory->has_fabric)
+        status = zc_cuda_status(driver, device->diag,
+                                driver->cuMemExportToShareableHandle(handle->fabric, allocation,
+                                                                     ZC_CU_MEM_HANDLE_FABRIC, 0),
+                                "cuMemExportToShareableHandle",
+                                "sharing GPU memory with ranks on other hosts");
+    if (status != ZCTA_OK)
+        return status;
+    *fd = memory->fd;
+    handle->has_fd = 1;
+    handle->has_fabric = memory->has_fabric;
+    handle->piece_bytes = memory->pieces[piece].bytes;
+    return ZCTA_OK;
 }
 
 zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *memory,
                                   struct zc_memory_handle *handle, int *fd)
 {
     struct cuda_memory *exported = (struct cuda_memory *)memory;
-    zcta_status status = ZCTA_OK;
 
-    if (exported->fd < 0)
-        status = zc_cuda_status(device->driver, device->diag,
-                                device->driver->cuMemExportToShareableHandle(
-                                    &exported->fd, exported->handle, ZC_CU_MEM_HANDLE_POSIX_FD, 0),
-                                "cuMemExportToShareableHandle",
-                                "sharing GPU memory with the other ranks");
-    if (status != ZCTA_OK)
-        return status;
-    *fd = exported->fd;
     *handle = (struct zc_memory_handle){.bytes = memory->bytes,
                                         .local_id = exported->local.id,
-                                        .has_fd = 1,
                                         .offset = exported->offset,
                                         .mapped_bytes = exported->mapped_bytes,
-                                        .has_fabric = exported->has_fabric};
-    if (exported->has_fabric)
-        status = zc_cuda_status(device->driver, device->diag,
-                                device->driver->cuMemExportToShareableHandle(
-                                    handle->fabric, exported->handle, ZC_CU_MEM_HANDLE_FABRIC, 0),
-                                "cuMemExportToShareableHandle",
-                                "sharing GPU memory with ranks on other hosts");
-    return status;
+                                        .pieces = exported->piece_count};
+    return export_piece(device, exported, 0, handle, fd);
+}
+
+zcta_status zc_cuda_memory_export_piece(struct zc_device *device, struct zc_memory *memory,
+                                        uint32_t piece, struct zc_memory_handle *handle, int *fd)
+{
+    *handle = (struct zc_memory_handle){0};
+    return export_piece(device, (struct cuda_memory *)memory, piece, handle, fd);
 }
 
 /* Ranks of one process share the address; this rank's GPU only has to be let in. */
@@ -306,40 +405,77 @@ static zc_cu_result open_handle(struct zc_device *device, const struct zc_memory
                                                           ZC_CU_MEM_HANDLE_FABRIC);
 }
 
-static zcta_status import_remote(struct zc_device *device, const struct zc_memory_handle *handle,
-                                 int fd, struct zc_memory **memory)
+/* Opens the next piece of a peer's memory and maps it. */
+static zcta_status take_piece(struct zc_device *device, struct cuda_memory *memory,
+                              const struct zc_memory_handle *handle, int fd)
 {
-    struct cuda_memory *made = NULL;
+    const size_t left = memory->mapped_bytes - piece_offset(memory, memory->piece_count);
+    const bool last = memory->piece_count + 1 == memory->piece_most;
+    struct piece piece = {.bytes = handle->piece_bytes};
     zcta_status status;
 
-    if (handle->has_fd == 0 || handle->bytes == 0 || handle->offset > handle->mapped_bytes ||
-        handle->bytes > handle->mapped_bytes - handle->offset)
+    if (memory->piece_count == memory->piece_most || handle->has_fd == 0 || piece.bytes == 0 ||
+        piece.bytes > left || (last && piece.bytes != left))
         return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a handle that makes no sense");
     if (fd < 0 && handle->has_fabric == 0)
         return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "memory_import", 0,
                        "it was allocated without a fabric handle as a handle type, so only ranks "
                        "on its own host can map it; use zcta_window_alloc()");
-    made = new_memory(device, handle->bytes);
+    status =
+        zc_cuda_status(device->driver, device->diag, open_handle(device, handle, fd, &piece.handle),
+                       "cuMemImportFromShareableHandle", "opening a peer's GPU memory");
+    if (status != ZCTA_OK)
+        return status;
+    status = place(device, memory, piece);
+    if (status != ZCTA_OK)
+        device->driver->cuMemRelease(piece.handle);
+    return status;
+}
+
+static zcta_status import_remote(struct zc_device *device, const struct zc_memory_handle *handle,
+                                 int fd, struct zc_memory **memory)
+{
+    struct cuda_memory *made = NULL;
+    zcta_status status;
+
+    if (handle->pieces > ZC_MEMORY_PIECES_MOST || handle->bytes == 0 ||
+        handle->offset > handle->mapped_bytes ||
+        handle->bytes > handle->mapped_bytes - handle->offset)
+        return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
+                       "a peer sent a handle that makes no sense");
+    made = new_memory(device, handle->bytes, handle->pieces == 0 ? 1 : (uint32_t)handle->pieces);
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
     made->mapped_bytes = handle->mapped_bytes;
     made->offset = handle->offset;
-    status =
-        zc_cuda_status(device->driver, device->diag, open_handle(device, handle, fd, &made->handle),
-                       "cuMemImportFromShareableHandle", "opening a peer's GPU memory");
-    if (status != ZCTA_OK)
-        goto fail;
-    status = map(device, made);
-    if (status != ZCTA_OK)
-        goto fail_imported;
+    status = reserve(device, made);
+    if (status == ZCTA_OK)
+        status = take_piece(device, made, handle, fd);
+    if (status != ZCTA_OK) {
+        destroy(device, made);
+        return status;
+    }
     zc_local_publish(&made->local);
     *memory = &made->head;
     return ZCTA_OK;
-fail_imported:
-    device->driver->cuMemRelease(made->handle);
-fail:
-    free(made);
+}
+
+zcta_status zc_cuda_memory_import_piece(struct zc_device *device, struct zc_memory *memory,
+                                        uint32_t piece, const struct zc_memory_handle *handle,
+                                        int fd)
+{
+    struct cuda_memory *taken = (struct cuda_memory *)memory;
+    zcta_status status;
+
+    if (piece != taken->piece_count)
+        return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
+                       "a peer's memory comes out of order");
+    status = zc_cuda_enter(device);
+    if (status != ZCTA_OK)
+        return status;
+    status = take_piece(device, taken, handle, fd);
+    zc_cuda_leave(device);
     return status;
 }
 
@@ -362,11 +498,7 @@ void zc_cuda_memory_release(struct zc_device *device, struct zc_memory *memory)
 
     if (memory == NULL || !zc_local_drop(&released->local))
         return;
-    unmap(device, released);
-    device->driver->cuMemRelease(released->handle);
-    if (released->fd >= 0)
-        close(released->fd);
-    free(released);
+    destroy(device, released);
 }
 
 static zcta_status place_part(struct zc_device *device, const struct zc_memory *part,
@@ -375,13 +507,14 @@ static zcta_status place_part(struct zc_device *device, const struct zc_memory *
     const struct cuda_memory *memory = (const struct cuda_memory *)part;
     zcta_status status;
 
-    if (memory->offset != 0 || memory->mapped_bytes != stride)
-        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "zcta_window_view", 0,
-                       "registered memory that is only a part of its allocation has no contiguous "
-                       "view");
+    if (memory->offset != 0 || memory->mapped_bytes != stride || memory->piece_count != 1)
+        return zc_fail(
+            device->diag, ZCTA_ERR_UNSUPPORTED, "zcta_window_view", 0,
+            "registered memory that is only a part of its allocation, or several, has no "
+            "contiguous view");
     status = zc_cuda_status(device->driver, device->diag,
-                            device->driver->cuMemMap(at, stride, 0, memory->handle, 0), "cuMemMap",
-                            "mapping the view");
+                            device->driver->cuMemMap(at, stride, 0, memory->pieces[0].handle, 0),
+                            "cuMemMap", "mapping the view");
     if (status == ZCTA_OK) {
         status = allow(device, at, stride);
         if (status != ZCTA_OK)

@@ -74,6 +74,21 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
     };
 }
 
+/* Memory is in one piece here. */
+static zcta_status host_export_piece(struct zc_device *device, struct zc_memory *memory,
+                                     uint32_t piece, struct zc_memory_handle *handle, int *fd)
+{
+    (void)device, (void)memory, (void)piece, (void)handle, (void)fd;
+    return ZCTA_ERR_UNSUPPORTED;
+}
+
+static zcta_status host_import_piece(struct zc_device *device, struct zc_memory *memory,
+                                     uint32_t piece, const struct zc_memory_handle *handle, int fd)
+{
+    (void)device, (void)memory, (void)piece, (void)handle, (void)fd;
+    return ZCTA_ERR_UNSUPPORTED;
+}
+
 /* Memory of one host is no other's. */
 static uint64_t host_join_domain(struct zc_device *device)
 {
@@ -109,6 +124,8 @@ const struct zc_device_ops zc_device_host = {
     .memory_adopt = zc_host_memory_adopt,
     .memory_export = zc_host_memory_export,
     .memory_import = zc_host_memory_import,
+    .memory_export_piece = host_export_piece,
+    .memory_import_piece = host_import_piece,
     .memory_release = zc_host_memory_release,
     .view_map = zc_host_view_map,
     .view_unmap = zc_host_view_unmap,

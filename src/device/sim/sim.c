@@ -120,6 +120,21 @@ static zcta_status sim_bind(struct zc_device *device, struct zc_program *program
     return ZCTA_OK;
 }
 
+/* Memory is in one piece here. */
+static zcta_status sim_export_piece(struct zc_device *device, struct zc_memory *memory,
+                                    uint32_t piece, struct zc_memory_handle *handle, int *fd)
+{
+    (void)device, (void)memory, (void)piece, (void)handle, (void)fd;
+    return ZCTA_ERR_UNSUPPORTED;
+}
+
+static zcta_status sim_import_piece(struct zc_device *device, struct zc_memory *memory,
+                                    uint32_t piece, const struct zc_memory_handle *handle, int fd)
+{
+    (void)device, (void)memory, (void)piece, (void)handle, (void)fd;
+    return ZCTA_ERR_UNSUPPORTED;
+}
+
 static uint64_t sim_join_domain(struct zc_device *device)
 {
     (void)device;
@@ -154,6 +169,8 @@ const struct zc_device_ops zc_device_sim = {
     .memory_adopt = zc_sim_memory_adopt,
     .memory_export = zc_sim_memory_export,
     .memory_import = zc_sim_memory_import,
+    .memory_export_piece = sim_export_piece,
+    .memory_import_piece = sim_import_piece,
     .memory_release = zc_sim_memory_release,
     .view_map = zc_sim_view_map,
     .view_unmap = zc_sim_view_unmap,

@@ -125,6 +125,18 @@ static void abort_now(struct zc_nccl_comm *comm)
         comm->nccl.ncclCommAbort(handle);
 }
 
+/* Whoever ends the communicator waits for this thread, for a while: what the team has may be used
+ * until a call of NCCL's took so long that this is true. */
+static bool is_ending(struct zc_nccl_comm *comm)
+{
+    bool ending;
+
+    pthread_mutex_lock(&comm->lock);
+    ending = comm->ending;
+    pthread_mutex_unlock(&comm->lock);
+    return ending;
+}
+
 /* What NCCL found out by itself, a broken connection say, ends the team. */
 static void look_for_errors(struct zc_nccl_comm *comm)
 {
@@ -141,7 +153,7 @@ static void look_for_errors(struct zc_nccl_comm *comm)
     if (comm->nccl.ncclCommGetAsyncError(handle, &result) != ZC_NCCL_SUCCESS)
         result = ZC_NCCL_SUCCESS;
     leave_nccl(comm);
-    if (result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS)
+    if (result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS || is_ending(comm))
         return;
     snprintf(why, sizeof why, "NCCL reports %.100s (error %d): %.150s",
              comm->nccl.ncclGetErrorString(result), result, comm->nccl.ncclGetLastError(NULL));
@@ -175,18 +187,30 @@ static void free_comm(struct zc_nccl_comm *comm)
     free(comm);
 }
 
+/* The team's device, for the making. An abandoned communicator has no team any more: whoever
+ * abandons it holds the lock, so either this comes first or it is seen here. */
+static bool enter_device(struct zc_nccl_comm *comm)
+{
+    bool entered = false;
+
+    pthread_mutex_lock(&comm->lock);
+    if (!comm->abandoned)
+        entered = comm->group->ops->enter(comm->group->device) == ZCTA_OK;
+    pthread_mutex_unlock(&comm->lock);
+    return entered;
+}
+
 static void make_handle(struct zc_nccl_comm *comm)
 {
     struct zc_nccl_config config = zc_nccl_config(comm->nccl.version, comm->policy);
     zc_nccl_handle handle = NULL;
     int result = ZC_NCCL_CUDA_ERROR;
 
-    if (comm->group->ops->enter(comm->group->device) == ZCTA_OK)
+    if (enter_device(comm))
         result = comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank,
                                                    &config);
     pthread_mutex_lock(&comm->lock);
-    comm->handle =
-        result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS ? handle : NULL;
+    comm->handle = result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS ? handle : NULL;
     /* Its calls would not wait, whatever it was told; it is only there to be aborted. */
     comm->made = result == ZC_NCCL_IN_PROGRESS ? ZC_NCCL_INVALID_USAGE : result;
     pthread_cond_broadcast(&comm->changed);
@@ -208,7 +232,8 @@ static void serve(struct zc_nccl_comm *comm)
 
             pthread_mutex_unlock(&comm->lock);
             look_for_errors(comm);
-            look_for_delay(comm, since);
+            if (!is_ending(comm))
+                look_for_delay(comm, since);
         } else {
             continue;
         }
@@ -330,9 +355,9 @@ static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nc
     return status;
 }
 
-/* The policy that NCCL's log tells of; -1 if it tells none. First NCCL notes what it was given, then
- * whether NCCL_CTA_POLICY, from the environment or from a file of NCCL's, takes its place. That is
- * read once, so it holds for every communicator of the process. */
+/* The policy that NCCL's log tells of; -1 if it tells none. First NCCL notes what it was given,
+ * then whether NCCL_CTA_POLICY, from the environment or from a file of NCCL's, takes its place.
+ * That is read once, so it holds for every communicator of the process. */
 static int policy_told(const struct zc_nccl_comm *comm, size_t mark)
 {
     static const char given[] = "CTA policy flags set to ";
