@@ -35,7 +35,9 @@ struct zc_op {
             void *pad;  /* the pad that holds it */
             _Atomic uint32_t *count; /* how many were sent or awaited so far; this is the next */
             _Atomic uint32_t *note;  /* SIGNAL: gets the count before this one; NULL: nobody's */
-            bool by_write;           /* the device's own: how it sends this signal */
+            uint32_t turn; /* the so-many-th signal or wait of its slot in this program: 1, 2, .. */
+            bool last;     /* WAIT: the program awaits nothing more on its slot */
+            bool by_write; /* the device's own: how it sends this signal */
         } flag;
         /* An allgather over the network: this rank's row lies in place, the other rows come into
          * theirs. */

@@ -2,7 +2,18 @@
  *
  * Who waits for what: a stream wait ends when its word has counted far enough; the word is written
  * by the peer's signal, a 4-byte copy that stands behind the peer's data in the same stream. Where
- * the word lies on this very GPU a copy would need an SM, so there the signal is a stream write. */
+ * the word lies on this very GPU a copy would need an SM, so there the signal is a stream write.
+ *
+ * Values in a graph are the same at every replay, so a captured program cannot count on. It has
+ * words of its own, counts within itself, and puts each word back to zero behind its last wait for
+ * it. No signal of a peer's next captured program comes before that: every program sends *ready* to
+ * a peer first, and *done* to it behind the wait for that peer's *ready*.
+ *   - A *ready* of the peer's next program is sent when its present one has ended, so when our
+ * *done* has reached it, which stands behind the putting back of its *ready* in our stream.
+ *   - A *done* of the peer's next program is sent behind its wait for our next *ready*, and that
+ * one we send when our present program has ended, and with it every putting back. So whatever
+ * captured programs follow each other, and however often, a word is zero when the first signal of a
+ * program reaches it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -244,20 +255,20 @@ static zcta_status mark_begun(struct emission *e, uint32_t lane)
 
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    const uint32_t count = e->captured ? 1 : zc_op_number(op);
+    const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
     zcta_status status = mark_begun(e, lane);
 
     if (status == ZCTA_OK)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
-    if (e->captured && status == ZCTA_OK)
+    if (e->captured && op->flag.last && status == ZCTA_OK)
         status = add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op), 0);
     return status;
 }
 
 static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    const uint32_t count = e->captured ? 1 : zc_op_number(op);
+    const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
     const struct zc_device *device = e->team->device;
     zcta_status status;
 
@@ -510,14 +521,20 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     return e.captured ? run_captured(&e) : run_eager(&e);
 }
 
+static bool is_current(const struct zc_device *device)
+{
+    zc_cu_context current = NULL;
+
+    return device->driver->cuCtxGetCurrent(&current) == ZC_CU_SUCCESS && current == device->context;
+}
+
 zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *program,
                            zcta_stream stream)
 {
     struct zc_cuda_team *team = program->guard->device_data;
-    zc_cu_context current = NULL;
     zcta_status status;
 
-    if (device->driver->cuCtxGetCurrent(&current) == ZC_CU_SUCCESS && current == device->context)
+    if (is_current(device))
         return submit(team, program, (zc_cu_stream)stream);
     status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
@@ -529,12 +546,17 @@ zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *pr
 
 zcta_status zc_cuda_is_capturing(struct zc_device *device, zcta_stream stream, bool *capturing)
 {
+    const bool entering = !is_current(device);
     int state = ZC_CU_STREAM_CAPTURE_NONE;
-    const zcta_status status =
-        zc_cuda_status(device->driver, device->diag,
-                       device->driver->cuStreamIsCapturing((zc_cu_stream)stream, &state),
-                       "cuStreamIsCapturing", "asking whether a stream is being captured");
+    zcta_status status = entering ? zc_cuda_enter(device) : ZCTA_OK;
 
+    if (status != ZCTA_OK)
+        return status;
+    status = zc_cuda_status(device->driver, device->diag,
+                            device->driver->cuStreamIsCapturing((zc_cu_stream)stream, &state),
+                            "cuStreamIsCapturing", "asking whether a stream is being captured");
+    if (entering)
+        zc_cuda_leave(device);
     *capturing = state != ZC_CU_STREAM_CAPTURE_NONE;
     return status;
 }

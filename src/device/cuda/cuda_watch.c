@@ -10,7 +10,11 @@
 #include "base/clock.h"
 #include "device/cuda/cuda_team.h"
 
-enum { PERIOD_MS = 10 };
+enum {
+    PERIOD_MS = 10,
+    /* More signals than a captured program sends on one word, and not yet behind the first. */
+    GRAPH_MOST = 0x7fff,
+};
 
 static bool failed(const struct zc_guard *guard)
 {
@@ -38,7 +42,7 @@ static void let_go(struct zc_cuda_team *team)
     memset(team->words, 0, guard->pad_bytes);
     for (uint32_t i = 0; i < guard->slot_count; i++) {
         team->words[word_index(guard, i)] = zc_cuda_epoch(count_of(guard, i));
-        team->words[graph + word_index(guard, i)] = zc_cuda_epoch(1);
+        team->words[graph + word_index(guard, i)] = zc_cuda_epoch(GRAPH_MOST);
     }
     if (driver->cuMemcpyHtoDAsync(
             (uintptr_t)guard->pad + guard->pad_head_bytes, team->words + word_index(guard, 0),
