@@ -266,6 +266,15 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
     return status;
 }
 
+/* Whose first signal tells that the program has begun; 0: a mark does. */
+static void note_begin(struct emission *e, zc_cu_pointer word, uint32_t value)
+{
+    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+
+    atomic_store_explicit(&run->value, value, memory_order_release);
+    atomic_store_explicit(&run->word, word, memory_order_release);
+}
+
 static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
@@ -273,8 +282,7 @@ static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct z
     zcta_status status;
 
     if (!e->captured && !e->begun)
-        e->team->runs[e->ticket % ZC_CUDA_RUNS] =
-            (struct zc_cuda_run){.word = word_of(e, op), .value = zc_cuda_epoch(count)};
+        note_begin(e, word_of(e, op), zc_cuda_epoch(count));
     e->begun = true;
 
     if (op->flag.by_write)
@@ -314,7 +322,8 @@ static zcta_status emit_exchange(struct emission *e, uint32_t lane, const struct
     zcta_status status = mark_begun(e, lane);
 
     if (!e->captured)
-        e->team->runs[e->ticket % ZC_CUDA_RUNS].calls = true;
+        atomic_store_explicit(&e->team->runs[e->ticket % ZC_CUDA_RUNS].calls, true,
+                              memory_order_release);
     if (status == ZCTA_OK)
         status = flush(e, lane);
     return status == ZCTA_OK ? op->exchange.enqueue(&op->exchange, e->streams[lane]) : status;
@@ -446,7 +455,8 @@ static zcta_status begin_run(struct emission *e)
     struct zc_cuda_team *team = e->team;
     const uint32_t before = zc_guard_submitted(team->guard);
     unsigned long long id = 0;
-    zcta_status status = wait_until(team, ZC_CUDA_RUNS);
+    /* With this one ZC_CUDA_RUNS are under way, and each has a slot of its own in runs[]. */
+    zcta_status status = wait_until(team, ZC_CUDA_RUNS - 1);
 
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
@@ -456,7 +466,8 @@ static zcta_status begin_run(struct emission *e)
                             zc_cuda_mark(team, offsetof(struct zc_cuda_marks, finished)), before);
     team->last_stream = id;
     e->ticket = before + 1;
-    team->runs[e->ticket % ZC_CUDA_RUNS] = (struct zc_cuda_run){.word = 0};
+    note_begin(e, 0, 0);
+    atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].calls, false, memory_order_release);
     return status;
 }
 

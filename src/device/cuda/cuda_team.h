@@ -18,12 +18,17 @@ struct zc_cuda_marks {
 
 enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for the oldest */
 
-/* How the watchdog sees that a submitted program has begun: its first signal has arrived, or, where
- * a wait comes first, `begun` has been marked. */
+/* What the watchdog has to know of a submitted program. It sees that it has begun when its first
+ * signal has arrived, or, where a wait comes first, when `begun` has been marked.
+ *
+ * Who submits never overwrites a program that is under way: with the new one at most ZC_CUDA_RUNS
+ * are, so the slot's last program has finished. The watchdog may be reading that one nevertheless,
+ * since it looked a moment earlier. Then it sees `finished` move and drops what it has read: stores
+ * are releases, which come after `finished` was found to have moved, and loads are acquires. */
 struct zc_cuda_run {
-    zc_cu_pointer word; /* in a peer's pad; 0: look at the mark */
-    uint32_t value;
-    bool calls; /* another library does its waiting */
+    _Atomic zc_cu_pointer word; /* in a peer's pad; 0: look at the mark */
+    _Atomic uint32_t value;
+    _Atomic bool calls; /* another library does its waiting */
 };
 
 struct zc_cuda_team {

@@ -66,22 +66,30 @@ static uint32_t find_missing(struct zc_cuda_team *team)
     return ZCTA_NO_RANK;
 }
 
-/* Whether the program behind those that have finished has begun. Its slot of runs[] is safe to
- * read: it is written before the program counts as submitted, and again only once it has finished.
- */
+/* Whether what was just read of that ticket is that ticket's; see struct zc_cuda_run. */
+static bool is_oldest(const struct zc_cuda_team *team, uint32_t ticket)
+{
+    return atomic_load_explicit(&team->guard->finished, memory_order_acquire) == ticket - 1;
+}
+
+/* Whether the program behind those that have finished has begun. */
 static bool has_begun(const struct zc_cuda_team *team, const struct zc_cuda_marks *marks)
 {
     const struct zc_cuda_driver *driver = team->device->driver;
     const uint32_t ticket = marks->finished + 1;
-    const struct zc_cuda_run run = team->runs[ticket % ZC_CUDA_RUNS];
+    const struct zc_cuda_run *run = &team->runs[ticket % ZC_CUDA_RUNS];
+    const zc_cu_pointer word = atomic_load_explicit(&run->word, memory_order_acquire);
+    const uint32_t wanted = atomic_load_explicit(&run->value, memory_order_acquire);
     uint32_t value = 0;
 
-    if (run.word == 0)
+    if (!is_oldest(team, ticket))
+        return false;
+    if (word == 0)
         return (int32_t)(marks->begun - ticket) >= 0;
-    return driver->cuMemcpyDtoHAsync(&value, run.word, sizeof value, team->device->stream) ==
+    return driver->cuMemcpyDtoHAsync(&value, word, sizeof value, team->device->stream) ==
                ZC_CU_SUCCESS &&
            driver->cuStreamSynchronize(team->device->stream) == ZC_CU_SUCCESS &&
-           (int32_t)(value - run.value) >= 0;
+           (int32_t)(value - wanted) >= 0;
 }
 
 /* True if a program that has begun has lasted too long. */
@@ -133,7 +141,8 @@ static bool tend(struct zc_cuda_team *team, uint32_t *missing)
     }
     if (!is_late(team))
         return false;
-    if (team->runs[team->watched % ZC_CUDA_RUNS].calls) {
+    if (atomic_load_explicit(&team->runs[team->watched % ZC_CUDA_RUNS].calls,
+                             memory_order_acquire)) {
         *missing = find_absent(team);
         return true;
     }
