@@ -14,6 +14,7 @@
  * one we send when our present program has ended, and with it every putting back. So whatever
  * captured programs follow each other, and however often, a word is zero when the first signal of a
  * program reaches it. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -56,6 +57,7 @@ static void free_team(struct zc_cuda_team *team)
     destroy_handles(team);
     free(team->words);
     free(team->runs);
+    free(team->waits);
     free(team);
 }
 
@@ -87,7 +89,8 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
     made->guard = guard;
     made->words = calloc(1, guard->pad_bytes);
     made->runs = calloc(ZC_CUDA_RUNS, sizeof *made->runs);
-    if (made->words == NULL || made->runs == NULL) {
+    made->waits = calloc((size_t)ZC_CUDA_RUNS * guard->slot_count, sizeof *made->waits);
+    if (made->words == NULL || made->runs == NULL || made->waits == NULL) {
         status = zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
         goto fail;
     }
@@ -253,11 +256,29 @@ static zcta_status mark_begun(struct emission *e, uint32_t lane)
     return status;
 }
 
+/* For the watchdog, which has to say for whom the program waits. */
+static void note_wait(const struct emission *e, const struct zc_op *op, uint32_t value)
+{
+    const struct zc_guard *guard = e->team->guard;
+    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+    const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
+    const size_t place = (uintptr_t)op->flag.word - (uintptr_t)guard->pad - guard->pad_head_bytes;
+    const uint32_t slot = (uint32_t)(place / guard->slot_bytes);
+
+    assert(at < guard->slot_count && slot < guard->slot_count && slot <= UINT16_MAX);
+    atomic_store_explicit(
+        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * guard->slot_count + at], value | slot,
+        memory_order_release);
+    atomic_store_explicit(&run->wait_count, at + 1, memory_order_release);
+}
+
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
     zcta_status status = mark_begun(e, lane);
 
+    if (!e->captured)
+        note_wait(e, op, zc_cuda_epoch(count));
     if (status == ZCTA_OK)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
@@ -467,6 +488,8 @@ static zcta_status begin_run(struct emission *e)
     team->last_stream = id;
     e->ticket = before + 1;
     note_begin(e, 0, 0);
+    atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].wait_count, 0,
+                          memory_order_release);
     atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].calls, false, memory_order_release);
     return status;
 }

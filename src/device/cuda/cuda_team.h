@@ -28,6 +28,7 @@ enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for th
 struct zc_cuda_run {
     _Atomic zc_cu_pointer word; /* in a peer's pad; 0: look at the mark */
     _Atomic uint32_t value;
+    _Atomic uint32_t wait_count;
     _Atomic bool calls; /* another library does its waiting */
 };
 
@@ -37,7 +38,10 @@ struct zc_cuda_team {
     struct zc_cuda_team *next;
     zc_cu_stream lanes[ZC_CUDA_LANES]; /* [0] is never used: lane 0 is the caller's stream */
     zc_cu_event fork, joins[ZC_CUDA_LANES];
-    struct zc_cuda_run *runs;       /* ticket t is in runs[t % ZC_CUDA_RUNS] */
+    struct zc_cuda_run *runs; /* ticket t is in runs[t % ZC_CUDA_RUNS] */
+    /* What ticket t waits for, in order: slot_count entries from waits[t % ZC_CUDA_RUNS *
+     * slot_count] on, each the awaited value with the slot's index in its low 16 bits. */
+    _Atomic uint32_t *waits;
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
     /* The watchdog's own. */
     uint32_t watched;  /* the ticket whose begin has been seen */

@@ -50,26 +50,37 @@ static void let_go(struct zc_cuda_team *team)
         driver->cuStreamSynchronize(team->device->stream);
 }
 
-/* The peer whose signal is behind what has been awaited; ZCTA_NO_RANK if all are there. */
+/* Whether what was just read of that ticket is that ticket's; see struct zc_cuda_run. */
+static bool is_oldest(const struct zc_cuda_team *team, uint32_t ticket)
+{
+    return atomic_load_explicit(&team->guard->finished, memory_order_acquire) == ticket - 1;
+}
+
+/* The peer for which the watched program waits; ZCTA_NO_RANK if for none. Programs queued behind it
+ * do not count: what they await cannot have come. Its waits are looked at in their order: a peer's
+ * *done* is held up as this rank is if a third one has not come, and of that one *ready* is
+ * missing, which is awaited before. */
 static uint32_t find_missing(struct zc_cuda_team *team)
 {
     const struct zc_guard *guard = team->guard;
     const struct zc_cuda_driver *driver = team->device->driver;
+    const size_t run = team->watched % ZC_CUDA_RUNS;
+    const uint32_t count = atomic_load_explicit(&team->runs[run].wait_count, memory_order_acquire);
+    uint32_t missing = ZCTA_NO_RANK;
 
     if (driver->cuMemcpyDtoHAsync(team->words, (uintptr_t)guard->pad, guard->pad_bytes,
                                   team->device->stream) != ZC_CU_SUCCESS ||
         driver->cuStreamSynchronize(team->device->stream) != ZC_CU_SUCCESS)
         return ZCTA_NO_RANK;
-    for (uint32_t i = 0; i < guard->slot_count; i++)
-        if ((int32_t)(team->words[word_index(guard, i)] - zc_cuda_epoch(count_of(guard, i))) < 0)
-            return i % guard->rank_count;
-    return ZCTA_NO_RANK;
-}
+    for (uint32_t i = 0; i < count && missing == ZCTA_NO_RANK; i++) {
+        const uint32_t wait =
+            atomic_load_explicit(&team->waits[run * guard->slot_count + i], memory_order_acquire);
+        const uint32_t slot = wait & UINT16_MAX;
 
-/* Whether what was just read of that ticket is that ticket's; see struct zc_cuda_run. */
-static bool is_oldest(const struct zc_cuda_team *team, uint32_t ticket)
-{
-    return atomic_load_explicit(&team->guard->finished, memory_order_acquire) == ticket - 1;
+        if ((int32_t)(team->words[word_index(guard, slot)] - (wait - slot)) < 0)
+            missing = slot % guard->rank_count;
+    }
+    return is_oldest(team, team->watched) ? missing : ZCTA_NO_RANK;
 }
 
 /* Whether the program behind those that have finished has begun. */
