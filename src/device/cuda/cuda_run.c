@@ -201,6 +201,7 @@ struct emission {
     zc_cu_stream streams[ZC_CUDA_LANES];
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
     bool begun;    /* told by a signal or a mark */
+    bool marked;   /* by a mark */
     uint32_t ticket;
     uint32_t op_count;
     union zc_cu_mem_op ops[ZC_CUDA_BATCH];
@@ -243,16 +244,16 @@ static zc_cu_pointer word_of(const struct emission *e, const struct zc_op *op)
     return (uintptr_t)op->flag.word + (e->captured ? e->program->guard->graph_offset : 0);
 }
 
-/* For the watchdog, where no signal tells that the program has begun. */
+/* For the watchdogs. */
 static zcta_status mark_begun(struct emission *e, uint32_t lane)
 {
     zcta_status status = ZCTA_OK;
 
-    if (!e->captured && !e->begun)
+    if (!e->captured && !e->marked)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
                        zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, begun)), e->ticket);
-    e->begun = true;
+    e->begun = e->marked = true;
     return status;
 }
 
@@ -275,7 +276,8 @@ static void note_wait(const struct emission *e, const struct zc_op *op, uint32_t
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
-    zcta_status status = mark_begun(e, lane);
+    /* Needed only where no signal tells that the program has begun. */
+    zcta_status status = e->begun ? ZCTA_OK : mark_begun(e, lane);
 
     if (!e->captured)
         note_wait(e, op, zc_cuda_epoch(count));
@@ -338,6 +340,7 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
     return op->kind == ZC_OP_WAIT ? emit_wait(e, lane, op) : emit_signal(e, lane, op);
 }
 
+/* The mark is for the other ranks: what they wait for in there no signal tells them. */
 static zcta_status emit_exchange(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     zcta_status status = mark_begun(e, lane);
@@ -543,7 +546,7 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.team = team;
     e.program = program;
     e.op_count = 0;
-    e.begun = false;
+    e.begun = e.marked = false;
     e.streams[0] = stream;
     for (uint32_t lane = 1; lane < program->lane_count; lane++)
         e.streams[lane] = team->lanes[lane];

@@ -10,7 +10,7 @@
  * program did before it, so that a submit need not ask the driver how far a stream has got. In GPU
  * memory, because a stream write to host memory takes 1.5 us longer. */
 struct zc_cuda_marks {
-    uint32_t begun; /* the ticket of the latest program that began with a wait */
+    uint32_t begun; /* the ticket of the latest program that began with a wait or has exchanged */
     uint32_t unused[3];
     uint32_t finished; /* the ticket of the program that ended last */
     uint32_t unused_too[3];

@@ -122,8 +122,9 @@ static bool is_late(struct zc_cuda_team *team)
     return zc_time_left_ns(team->deadline) == 0;
 }
 
-/* Where another library waits, no slot tells for whom; but all ranks submit the same programs, so
- * whoever has not begun this one is missing. ZCTA_NO_RANK if all have. */
+/* Where another library waits, no slot tells for whom; but all ranks submit the same programs, and
+ * mark where they begin one that such a library waits in, so whoever has not begun this one is
+ * missing. ZCTA_NO_RANK if all that can be seen from here have. */
 static uint32_t find_absent(const struct zc_cuda_team *team)
 {
     const struct zc_guard *guard = team->guard;
@@ -143,6 +144,13 @@ static uint32_t find_absent(const struct zc_cuda_team *team)
     return ZCTA_NO_RANK;
 }
 
+/* The other library waits in vain for nobody who can be seen from here. Ranks of other nodes may
+ * see who it is: they get some more time to say so. */
+static bool is_hopeless(const struct zc_cuda_team *team)
+{
+    return zc_time_left_ns(team->deadline + team->guard->timeout_ns / 4) == 0;
+}
+
 /* Looks after one team. True if it waits in vain; *missing is the peer, or ZCTA_NO_RANK. */
 static bool tend(struct zc_cuda_team *team, uint32_t *missing)
 {
@@ -155,7 +163,7 @@ static bool tend(struct zc_cuda_team *team, uint32_t *missing)
     if (atomic_load_explicit(&team->runs[team->watched % ZC_CUDA_RUNS].calls,
                              memory_order_acquire)) {
         *missing = find_absent(team);
-        return true;
+        return is_oldest(team, team->watched) && (*missing != ZCTA_NO_RANK || is_hopeless(team));
     }
     *missing = find_missing(team);
     return *missing != ZCTA_NO_RANK;
