@@ -20,6 +20,8 @@ enum {
     INVALID_VALUE = 1,
     INVALID_DEVICE = 101,
     INVALID_CONTEXT = 201,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
     NOT_READY = 600,
     PEER_UNSUPPORTED = 217,
     NOT_SUPPORTED = 801,
@@ -61,6 +63,8 @@ struct zc_cu_event_opaque {
 
 struct zc_cu_graph_opaque {
     struct item *head, *tail;
+    int mode;
+    uint32_t unsafe_before;
 };
 
 struct allocation {
@@ -96,6 +100,8 @@ static const char *_Atomic failed_name = "";
 static _Thread_local zc_cu_context stack[STACK];
 static _Thread_local int depth;
 static _Thread_local struct zc_cu_graph_opaque *capture;
+static _Thread_local int capture_mode; /* in which this thread's calls stand to captures */
+static _Atomic uint32_t global_captures, unsafe_calls;
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -314,6 +320,15 @@ int fake_cuda_current(void)
     return depth == 0 ? -1 : (int)((char *)stack[depth - 1] - contexts);
 }
 
+/* A call that is forbidden while any thread captures in the usual mode, and breaks that capture. */
+static int unsafe(void)
+{
+    if (capture_mode == ZC_CU_STREAM_CAPTURE_MODE_RELAXED || atomic_load(&global_captures) == 0)
+        return 0;
+    atomic_fetch_add(&unsafe_calls, 1);
+    return CAPTURE_UNSUPPORTED;
+}
+
 static int synchronize(zc_cu_stream handle)
 {
     struct zc_cu_stream_opaque *stream = resolve(handle);
@@ -429,6 +444,9 @@ static zc_cu_result cuMemcpyHtoDAsync(zc_cu_pointer to, const void *from, size_t
     int error;
 
     MAY_FAIL();
+    error = unsafe();
+    if (error != 0)
+        return error;
     error = enqueue(
         stream,
         &(struct item){.kind = COPY, .to = (void *)(uintptr_t)to, .from = from, .bytes = bytes});
@@ -441,6 +459,9 @@ static zc_cu_result cuMemcpyDtoHAsync(void *to, zc_cu_pointer from, size_t bytes
     int error;
 
     MAY_FAIL();
+    error = unsafe();
+    if (error != 0)
+        return error;
     error = enqueue(
         stream, &(struct item){
                     .kind = COPY, .to = to, .from = (const void *)(uintptr_t)from, .bytes = bytes});
@@ -535,22 +556,52 @@ static zc_cu_result cuEventElapsedTime(float *ms, zc_cu_event begin, zc_cu_event
 
 /* ---- Graphs: what was captured, in the order of capture ---- */
 
+static zc_cu_result cuThreadExchangeStreamCaptureMode(int *mode)
+{
+    const int before = capture_mode;
+
+    MAY_FAIL();
+    capture_mode = *mode;
+    *mode = before;
+    return 0;
+}
+
 static zc_cu_result cuStreamBeginCapture(zc_cu_stream stream, int mode)
 {
-    (void)stream, (void)mode;
+    (void)stream;
     MAY_FAIL();
     if (capture != NULL)
         return INVALID_VALUE;
     capture = calloc(1, sizeof *capture);
-    return capture == NULL ? OUT_OF_MEMORY : 0;
+    if (capture == NULL)
+        return OUT_OF_MEMORY;
+    capture->mode = mode;
+    capture->unsafe_before = atomic_load(&unsafe_calls);
+    if (mode == ZC_CU_STREAM_CAPTURE_MODE_GLOBAL)
+        atomic_fetch_add(&global_captures, 1);
+    return 0;
 }
+
+static zc_cu_result cuGraphDestroy(zc_cu_graph graph);
 
 static zc_cu_result cuStreamEndCapture(zc_cu_stream stream, zc_cu_graph *graph)
 {
+    struct zc_cu_graph_opaque *ended = capture;
+
     (void)stream;
-    *graph = capture;
     capture = NULL;
-    return *graph == NULL ? INVALID_VALUE : 0;
+    *graph = NULL;
+    if (ended == NULL)
+        return INVALID_VALUE;
+    if (ended->mode == ZC_CU_STREAM_CAPTURE_MODE_GLOBAL) {
+        atomic_fetch_sub(&global_captures, 1);
+        if (atomic_load(&unsafe_calls) != ended->unsafe_before) {
+            cuGraphDestroy(ended);
+            return CAPTURE_INVALIDATED;
+        }
+    }
+    *graph = ended;
+    return 0;
 }
 
 static zc_cu_result cuGraphInstantiateWithFlags(zc_cu_graph_exec *exec, zc_cu_graph graph,

@@ -36,6 +36,8 @@ enum {
     ZC_CU_EVENT_DISABLE_TIMING = 2,
     ZC_CU_STREAM_NON_BLOCKING = 1,
     ZC_CU_STREAM_CAPTURE_NONE = 0,
+    ZC_CU_STREAM_CAPTURE_MODE_GLOBAL = 0,
+    ZC_CU_STREAM_CAPTURE_MODE_RELAXED = 2,
     ZC_CU_MEM_HOST_PORTABLE = 1,
     ZC_CU_MEMORY_DEVICE = 2,
 
@@ -186,6 +188,7 @@ union zc_cu_mem_op {
        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
        zc_cu_stream stream, void **parameters, void **extra),                                      \
       4000)                                                                                        \
+    X(cuThreadExchangeStreamCaptureMode, (int *mode), 10010)                                       \
     X(cuStreamBeginCapture, (zc_cu_stream stream, int mode), 10010)                                \
     X(cuStreamEndCapture, (zc_cu_stream stream, zc_cu_graph * graph), 10000)                       \
     X(cuGraphInstantiateWithFlags,                                                                 \

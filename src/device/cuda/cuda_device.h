@@ -37,7 +37,9 @@ struct zc_device {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct zc_cuda_team *teams;
+    struct zc_cuda_team *reported; /* the watchdog is failing it, without the lock */
     pthread_t watchdog;
+    zc_cu_result began; /* the watchdog; ZC_CU_ERROR_NOT_READY: has not yet */
     bool watching, closing;
 };
 

@@ -121,6 +121,9 @@ void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard)
             *at = team->next;
             break;
         }
+    /* The watchdog may still be telling the team's owner, who must not go before that. */
+    while (device->reported == team)
+        pthread_cond_wait(&device->changed, &device->lock);
     pthread_mutex_unlock(&device->lock);
     guard->device_data = NULL;
     free_team(team);

@@ -169,37 +169,83 @@ static bool tend(struct zc_cuda_team *team, uint32_t *missing)
     return *missing != ZCTA_NO_RANK;
 }
 
+/* Without the lock: failing the team takes it, to wake this thread. */
+static void report(struct zc_cuda_team *team, uint32_t missing)
+{
+    struct zc_device *device = team->device;
+
+    device->reported = team;
+    pthread_mutex_unlock(&device->lock);
+    team->guard->on_missing(team->guard->data, missing);
+    pthread_mutex_lock(&device->lock);
+    device->reported = NULL;
+    pthread_cond_broadcast(&device->changed); /* its owner may be waiting to give it back */
+}
+
+/* Until a team is reported: the list may be another one then. */
+static void tend_all(struct zc_device *device)
+{
+    for (struct zc_cuda_team *team = device->teams; team != NULL; team = team->next) {
+        uint32_t missing;
+
+        if (tend(team, &missing)) {
+            report(team, missing);
+            return;
+        }
+    }
+}
+
+static void nap(struct zc_device *device)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PERIOD_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_cond_timedwait(&device->changed, &device->lock, &until);
+}
+
+/* While any thread captures a graph in the usual mode, the copies this thread makes are forbidden
+ * to all threads, and would break that capture; it has a stream of its own, which nobody captures,
+ * and says so. */
+static zc_cu_result settle_thread(const struct zc_device *device)
+{
+    int mode = ZC_CU_STREAM_CAPTURE_MODE_RELAXED;
+    const zc_cu_result result = device->driver->cuCtxPushCurrent(device->context);
+
+    return result == ZC_CU_SUCCESS ? device->driver->cuThreadExchangeStreamCaptureMode(&mode)
+                                   : result;
+}
+
 static void *watch(void *data)
 {
     struct zc_device *device = data;
+    const zc_cu_result began = settle_thread(device);
 
-    if (device->driver->cuCtxPushCurrent(device->context) != ZC_CU_SUCCESS)
-        return NULL;
     pthread_mutex_lock(&device->lock);
-    while (!device->closing) {
-        struct timespec until;
-
-        for (struct zc_cuda_team *team = device->teams; team != NULL; team = team->next) {
-            uint32_t missing;
-
-            if (tend(team, &missing)) {
-                /* Failing the team wakes this thread, which takes the lock. */
-                pthread_mutex_unlock(&device->lock);
-                team->guard->on_missing(team->guard->data, missing);
-                pthread_mutex_lock(&device->lock);
-                break;
-            }
-        }
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += PERIOD_MS * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000L;
-        }
-        pthread_cond_timedwait(&device->changed, &device->lock, &until);
+    device->began = began;
+    pthread_cond_broadcast(&device->changed);
+    while (began == ZC_CU_SUCCESS && !device->closing) {
+        tend_all(device);
+        nap(device);
     }
     pthread_mutex_unlock(&device->lock);
     return NULL;
+}
+
+static zc_cu_result await_begin(struct zc_device *device)
+{
+    zc_cu_result began;
+
+    pthread_mutex_lock(&device->lock);
+    while (device->began == ZC_CU_ERROR_NOT_READY)
+        pthread_cond_wait(&device->changed, &device->lock);
+    began = device->began;
+    pthread_mutex_unlock(&device->lock);
+    return began;
 }
 
 zcta_status zc_cuda_watchdog_start(struct zc_device *device)
@@ -207,6 +253,7 @@ zcta_status zc_cuda_watchdog_start(struct zc_device *device)
     sigset_t all, before;
     int error;
 
+    device->began = ZC_CU_ERROR_NOT_READY;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&device->watchdog, NULL, watch, device);
@@ -215,7 +262,8 @@ zcta_status zc_cuda_watchdog_start(struct zc_device *device)
         return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
                        "cannot start the watchdog thread: %s", strerror(error));
     device->watching = true;
-    return ZCTA_OK;
+    return zc_cuda_status(device->driver, device->diag, await_begin(device), "zcta_init",
+                          "starting the watchdog thread");
 }
 
 void zc_cuda_watchdog_stop(struct zc_device *device)
