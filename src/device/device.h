@@ -91,7 +91,9 @@ struct zc_guard {
     void *const *pads; /* every rank's, as mapped here; NULL: of a rank on another node */
     uint32_t self;     /* pads[self] == pad */
     size_t pad_bytes, pad_head_bytes, slot_bytes, graph_offset;
-    uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */
+    /* Slot i belongs to the signals of rank i % rank_count; the first rank_count are those with
+     * which ranks tell that they have begun a program that can be captured. */
+    uint32_t slot_count, rank_count;
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
     /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`.

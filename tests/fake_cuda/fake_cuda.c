@@ -186,6 +186,11 @@ static void run_op(const union zc_cu_mem_op *op)
         atomic_store_explicit(word, (uint32_t)op->value.value, memory_order_release);
         return;
     }
+    if (op->value.operation == ZC_CU_MEM_OP_WRITE_VALUE_64) {
+        atomic_store_explicit(word + 1, (uint32_t)(op->value.value >> 32), memory_order_release);
+        atomic_store_explicit(word, (uint32_t)op->value.value, memory_order_release);
+        return;
+    }
     for (uint32_t look = 0; (int32_t)(atomic_load_explicit(word, memory_order_acquire) -
                                       (uint32_t)op->value.value) < 0;
          look++)

@@ -29,6 +29,7 @@ enum {
     ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
     ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY = 102,
     ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD = 103,
+    ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS = 122,
     ZC_CU_DEVICE_ATTRIBUTE_FABRIC = 128,
     ZC_CU_DEVICE_ATTRIBUTE_MULTICAST = 132,
 
@@ -50,6 +51,7 @@ enum {
 
     ZC_CU_MEM_OP_WAIT_VALUE_32 = 1,
     ZC_CU_MEM_OP_WRITE_VALUE_32 = 2,
+    ZC_CU_MEM_OP_WRITE_VALUE_64 = 5,
     ZC_CU_WAIT_VALUE_GEQ = 0,
     ZC_CU_WRITE_VALUE_DEFAULT = 0,
 };
@@ -96,7 +98,7 @@ union zc_cu_mem_op {
     struct {
         int operation;
         zc_cu_pointer address;
-        uint64_t value; /* the low 32 bits count */
+        uint64_t value; /* of a 32-bit operation the low bits count */
         unsigned flags;
         zc_cu_pointer alias;
     } value;

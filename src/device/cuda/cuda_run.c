@@ -58,6 +58,8 @@ static void free_team(struct zc_cuda_team *team)
     free(team->words);
     free(team->runs);
     free(team->waits);
+    free(team->awaited);
+    free(team->came);
     free(team);
 }
 
@@ -90,7 +92,10 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
     made->words = calloc(1, guard->pad_bytes);
     made->runs = calloc(ZC_CUDA_RUNS, sizeof *made->runs);
     made->waits = calloc((size_t)ZC_CUDA_RUNS * guard->slot_count, sizeof *made->waits);
-    if (made->words == NULL || made->runs == NULL || made->waits == NULL) {
+    made->awaited = calloc(guard->rank_count, sizeof *made->awaited);
+    made->came = calloc(guard->rank_count, sizeof *made->came);
+    if (made->words == NULL || made->runs == NULL || made->waits == NULL || made->awaited == NULL ||
+        made->came == NULL) {
         status = zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
         goto fail;
     }
@@ -230,7 +235,7 @@ static zcta_status flush(struct emission *e, uint32_t lane)
 }
 
 static zcta_status add_mem_op(struct emission *e, uint32_t lane, int operation, zc_cu_pointer word,
-                              uint32_t value)
+                              uint64_t value)
 {
     zcta_status status = ZCTA_OK;
 
@@ -276,6 +281,13 @@ static void note_wait(const struct emission *e, const struct zc_op *op, uint32_t
     atomic_store_explicit(&run->wait_count, at + 1, memory_order_release);
 }
 
+static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer word)
+{
+    if (e->team->device->wide_writes)
+        return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_64, word, ZC_CUDA_PUT_BACK);
+    return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word, 0);
+}
+
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
@@ -288,7 +300,7 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
     if (e->captured && op->flag.last && status == ZCTA_OK)
-        status = add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op), 0);
+        status = put_back(e, lane, word_of(e, op));
     return status;
 }
 
@@ -526,6 +538,17 @@ static zcta_status run_eager(struct emission *e)
     return status == ZCTA_OK ? ended : status;
 }
 
+/* Over nodes a rank may wait within another library, where no word tells. */
+static bool has_telling_words(const struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+
+    for (uint32_t i = 0; i < guard->rank_count; i++)
+        if (guard->pads[i] == NULL)
+            return false;
+    return team->device->wide_writes;
+}
+
 static zcta_status run_captured(struct emission *e)
 {
     zcta_status status;
@@ -535,6 +558,8 @@ static zcta_status run_captured(struct emission *e)
                        "the stream is being captured into a graph, and neither a release nor the "
                        "run of a released plan can be: run the plan once outside, or do not "
                        "release it");
+    if (has_telling_words(e->team))
+        atomic_store_explicit(&e->team->has_graphs, true, memory_order_relaxed);
     status = emit(e);
     return status == ZCTA_OK ? flush(e, 0) : status;
 }

@@ -43,10 +43,14 @@ struct zc_cuda_team {
      * slot_count] on, each the awaited value with the slot's index in its low 16 bits. */
     _Atomic uint32_t *waits;
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
+    _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the words tell */
     /* The watchdog's own. */
-    uint32_t watched;  /* the ticket whose begin has been seen */
-    uint64_t deadline; /* of that ticket */
-    uint32_t *words;   /* room for a copy of the pad */
+    uint32_t watched;                    /* the ticket whose begin has been seen */
+    uint64_t deadline;                   /* of that ticket */
+    uint32_t *words;                     /* room for a copy of the pad */
+    uint64_t graph_look, graph_deadline; /* when replays are looked at next; and of those */
+    bool *awaited;                       /* by rank: this rank's first signal lies in its pad */
+    bool *came;                          /* by rank: a first signal of it lies in some pad */
 };
 
 static inline zc_cu_pointer zc_cuda_mark(const struct zc_cuda_team *team, size_t offset)

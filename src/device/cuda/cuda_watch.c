@@ -14,6 +14,7 @@ enum {
     PERIOD_MS = 10,
     /* More signals than a captured program sends on one word, and not yet behind the first. */
     GRAPH_MOST = 0x7fff,
+    GRAPH_PERIOD_MS = 100,
 };
 
 static bool failed(const struct zc_guard *guard)
@@ -151,6 +152,90 @@ static bool is_hopeless(const struct zc_cuda_team *team)
     return zc_time_left_ns(team->deadline + team->guard->timeout_ns / 4) == 0;
 }
 
+/* ---- Replays ---- */
+
+/* A replay takes no ticket; what it leaves are the graph words. A peer is absent if this rank's
+ * first signal lies in its pad, not yet awaited, and no signal of its own lies in anybody's: a peer
+ * that has begun and waits has one lying with the rank that it waits for. But between two looks it
+ * may have come and gone again, so this rank's own replays must have stood still too. */
+
+/* Notes whose first signals lie in `owner`'s pad. False if that could not be seen. */
+static bool look_at_firsts(struct zc_cuda_team *team, uint32_t owner)
+{
+    const struct zc_guard *guard = team->guard;
+    const struct zc_cuda_driver *driver = team->device->driver;
+    const size_t stride = guard->slot_bytes / sizeof(uint32_t);
+
+    if (driver->cuMemcpyDtoHAsync(
+            team->words,
+            (uintptr_t)guard->pads[owner] + guard->pad_head_bytes + guard->graph_offset,
+            guard->rank_count * guard->slot_bytes, team->device->stream) != ZC_CU_SUCCESS ||
+        driver->cuStreamSynchronize(team->device->stream) != ZC_CU_SUCCESS)
+        return false;
+    for (uint32_t i = 0; i < guard->rank_count; i++)
+        team->came[i] = team->came[i] || team->words[i * stride] != 0;
+    team->awaited[owner] = owner != guard->self && team->words[guard->self * stride] != 0;
+    return true;
+}
+
+/* ZCTA_NO_RANK: nobody is absent, or this rank does not wait. */
+static uint32_t find_not_replaying(struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+
+    memset(team->came, 0, guard->rank_count * sizeof *team->came);
+    for (uint32_t i = 0; i < guard->rank_count; i++)
+        if (!look_at_firsts(team, i))
+            return ZCTA_NO_RANK;
+    for (uint32_t i = 0; i < guard->rank_count; i++)
+        if (team->awaited[i] && !team->came[i])
+            return i;
+    return ZCTA_NO_RANK;
+}
+
+/* Whether this rank has awaited the first signal of one peer since the last look, as every captured
+ * program does. The trace of that is taken away; if one is left meanwhile it may go with it, but
+ * then there was one before. */
+static bool has_moved(struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+    const struct zc_cuda_driver *driver = team->device->driver;
+    const uint32_t none = 0, next = (guard->self + 1) % guard->rank_count;
+    const zc_cu_pointer trace = (uintptr_t)guard->pad + guard->pad_head_bytes +
+                                guard->graph_offset + next * guard->slot_bytes +
+                                ZC_CUDA_TRACE_OFFSET;
+    uint32_t found = 0;
+
+    if (driver->cuMemcpyDtoHAsync(&found, trace, sizeof found, team->device->stream) !=
+            ZC_CU_SUCCESS ||
+        driver->cuStreamSynchronize(team->device->stream) != ZC_CU_SUCCESS)
+        return true; /* for all that is known */
+    if (found == 0)
+        return false;
+    if (driver->cuMemcpyHtoDAsync(trace, &none, sizeof none, team->device->stream) == ZC_CU_SUCCESS)
+        driver->cuStreamSynchronize(team->device->stream);
+    return true;
+}
+
+/* True if a replay has stood still for as long as a wait may take, and a rank was absent at every
+ * look. */
+static bool is_replay_late(struct zc_cuda_team *team, uint32_t *absent)
+{
+    const uint64_t usual = GRAPH_PERIOD_MS * UINT64_C(1000000);
+    const uint64_t timeout = team->guard->timeout_ns;
+
+    if (!atomic_load_explicit(&team->has_graphs, memory_order_relaxed) ||
+        zc_time_left_ns(team->graph_look) > 0)
+        return false;
+    team->graph_look = zc_deadline_in(timeout / 4 < usual ? timeout / 4 : usual);
+    *absent = has_moved(team) ? ZCTA_NO_RANK : find_not_replaying(team);
+    if (*absent == ZCTA_NO_RANK || team->graph_deadline == 0)
+        team->graph_deadline = zc_deadline_in(timeout);
+    return zc_time_left_ns(team->graph_deadline) == 0;
+}
+
+/* ---- The thread ---- */
+
 /* Looks after one team. True if it waits in vain; *missing is the peer, or ZCTA_NO_RANK. */
 static bool tend(struct zc_cuda_team *team, uint32_t *missing)
 {
@@ -158,6 +243,8 @@ static bool tend(struct zc_cuda_team *team, uint32_t *missing)
         let_go(team);
         return false;
     }
+    if (is_replay_late(team, missing))
+        return true;
     if (!is_late(team))
         return false;
     if (atomic_load_explicit(&team->runs[team->watched % ZC_CUDA_RUNS].calls,
