@@ -1045,6 +1045,8 @@ static zc_cu_result cuMemGetAllocationPropertiesFromHandle(struct zc_cu_allocati
 {
     MAY_FAIL();
     *prop = (struct zc_cu_allocation_prop){
+        .type = ZC_CU_MEM_ALLOCATION_PINNED,
+        .location = {ZC_CU_MEM_LOCATION_DEVICE, allocations[handle]->gpu},
         .handle_types = allocations[handle]->exportable ? ZC_CU_MEM_HANDLE_POSIX_FD : 0};
     return 0;
 }

@@ -171,6 +171,30 @@ fail:
     return status;
 }
 
+/* Whether an allocation of the caller's is what peers can map and this rank's copies serve. */
+static zcta_status check_foreign(struct zc_device *device, const void *base,
+                                 const struct zc_cu_allocation_prop *prop)
+{
+    if ((prop->handle_types & ZC_CU_MEM_HANDLE_POSIX_FD) == 0)
+        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemGetAllocationPropertiesFromHandle",
+                       prop->handle_types,
+                       "%p was allocated without a POSIX file descriptor as a handle type, so it "
+                       "cannot be shared between processes",
+                       base);
+    if (prop->location.type != ZC_CU_MEM_LOCATION_DEVICE)
+        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemGetAllocationPropertiesFromHandle",
+                       prop->location.type,
+                       "%p is not GPU memory; register memory on GPU %d, which is this rank's",
+                       base, device->ordinal);
+    if (prop->location.id != device->ordinal)
+        return zc_fail(device->diag, ZCTA_ERR_INVALID, "cuMemGetAllocationPropertiesFromHandle",
+                       prop->location.id,
+                       "%p lies on GPU %d, but this rank's is GPU %d; register memory there, or "
+                       "name the other GPU in zcta_init()",
+                       base, prop->location.id, device->ordinal);
+    return ZCTA_OK;
+}
+
 /* The allocation behind a pointer of the caller's, if it can be shared. */
 static zcta_status retain(struct zc_device *device, void *base, struct cuda_memory *memory)
 {
@@ -178,6 +202,7 @@ static zcta_status retain(struct zc_device *device, void *base, struct cuda_memo
     struct zc_cu_allocation_prop prop = {0};
     zc_cu_pointer begin = 0;
     size_t size = 0;
+    zcta_status status;
 
     if (driver->cuMemRetainAllocationHandle(&memory->handle, base) != ZC_CU_SUCCESS)
         return zc_fail(
@@ -186,14 +211,14 @@ static zcta_status retain(struct zc_device *device, void *base, struct cuda_memo
             "memory cannot: use zcta_window_alloc(), ncclMemAlloc(), or PyTorch's "
             "expandable segments",
             base);
-    if (driver->cuMemGetAllocationPropertiesFromHandle(&prop, memory->handle) != ZC_CU_SUCCESS ||
-        (prop.handle_types & ZC_CU_MEM_HANDLE_POSIX_FD) == 0) {
+    status = zc_cuda_status(
+        driver, device->diag, driver->cuMemGetAllocationPropertiesFromHandle(&prop, memory->handle),
+        "cuMemGetAllocationPropertiesFromHandle", "asking what the memory to register is");
+    if (status == ZCTA_OK)
+        status = check_foreign(device, base, &prop);
+    if (status != ZCTA_OK) {
         driver->cuMemRelease(memory->handle);
-        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemGetAllocationPropertiesFromHandle",
-                       prop.handle_types,
-                       "%p was allocated without a POSIX file descriptor as a handle type, so it "
-                       "cannot be shared between processes",
-                       base);
+        return status;
     }
     if (driver->cuMemGetAddressRange(&begin, &size, (uintptr_t)base) != ZC_CU_SUCCESS ||
         (uintptr_t)base - begin > size || memory->head.bytes > size - ((uintptr_t)base - begin)) {

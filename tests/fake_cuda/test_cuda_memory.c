@@ -1,0 +1,84 @@
+/* Memory of the caller's own as a window: whose GPU it lies on, and whom its owner has let in. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "support_fake.h"
+
+enum { SHARE = 4096, RANKS = 3 };
+
+static const struct ranks_options on_gpus = {.device = ZCTA_DEVICE_CUDA};
+
+static int load_fake(void **state)
+{
+    (void)state;
+    open_fake();
+    return 0;
+}
+
+struct foreign {
+    zc_cu_allocation handle;
+    zc_cu_pointer at;
+    size_t bytes;
+};
+
+/* On GPU `gpu`, opened to the GPUs from `first` to the one before `end`. */
+static struct foreign allocate(int gpu, int first, int end)
+{
+    const struct zc_cu_allocation_prop prop = {.type = ZC_CU_MEM_ALLOCATION_PINNED,
+                                               .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+                                               .location = {ZC_CU_MEM_LOCATION_DEVICE, gpu}};
+    struct foreign f = {.bytes = (size_t)1 << 20};
+
+    EXPECT(driver.cuMemCreate(&f.handle, f.bytes, &prop, 0) == 0);
+    EXPECT(driver.cuMemAddressReserve(&f.at, f.bytes, 0, 0, 0) == 0);
+    EXPECT(driver.cuMemMap(f.at, f.bytes, 0, f.handle, 0) == 0);
+    for (int i = first; i < end; i++) {
+        const struct zc_cu_access access = {{ZC_CU_MEM_LOCATION_DEVICE, i},
+                                            ZC_CU_MEM_ACCESS_READWRITE};
+
+        EXPECT(driver.cuMemSetAccess(f.at, f.bytes, &access, 1) == 0);
+    }
+    return f;
+}
+
+static void release(const struct foreign *f)
+{
+    driver.cuMemUnmap(f->at, f->bytes);
+    driver.cuMemAddressFree(f->at, f->bytes);
+    driver.cuMemRelease(f->handle);
+}
+
+static void register_elsewhere(zcta_context *context, void *data)
+{
+    struct seat s = take_seat(context, SHARE);
+    const int gpu = zcta_context_gpu(context), other = (gpu + 1) % RANKS;
+    const struct foreign f = allocate(s.rank == 1 ? other : gpu, gpu, gpu + 1);
+    zcta_window *window = NULL;
+    zcta_status status;
+
+    (void)data;
+    status = zcta_window_register(s.world, (void *)(uintptr_t)f.at, SHARE, &window);
+    if (s.rank == 1)
+        expect_error(context, status, ZCTA_ERR_INVALID, "lies on GPU 2, but this rank's is GPU 1");
+    EXPECT(status != ZCTA_OK && window == NULL);
+    release(&f);
+    leave_seat(&s);
+}
+
+static void memory_of_another_gpu_is_refused(void **state)
+{
+    (void)state;
+    run_as_threads_with(RANKS, &on_gpus, register_elsewhere, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_of_another_gpu_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, load_fake, NULL);
+}
