@@ -79,6 +79,7 @@ struct mapping {
     const char *base;
     size_t bytes;
     struct allocation *allocation; /* NULL: plain memory */
+    uint32_t opened;               /* bit i: GPU i may reach it */
 };
 
 /* One lock for everything but the memory itself: this is a fake. */
@@ -961,19 +962,41 @@ static zc_cu_result cuMemUnmap(zc_cu_pointer pointer, size_t bytes)
     return 0;
 }
 
+/* Nothing is opened twice to the same GPU. */
 static zc_cu_result cuMemSetAccess(zc_cu_pointer pointer, size_t bytes,
                                    const struct zc_cu_access *access, size_t count)
 {
-    const struct mapping *mapping;
-    bool refused;
+    const uint32_t bit = 1u << access->location.id;
+    struct mapping *mapping;
+    int error = 0;
 
     (void)bytes, (void)count;
     MAY_FAIL();
     pthread_mutex_lock(&lock);
     mapping = find_mapping((void *)(uintptr_t)pointer);
-    refused = mapping == NULL || (lacks_peer && mapping->allocation->gpu != access->location.id);
+    if (mapping == NULL || (lacks_peer && mapping->allocation->gpu != access->location.id))
+        error = PEER_UNSUPPORTED;
+    else if ((mapping->opened & bit) != 0)
+        error = INVALID_VALUE;
+    else
+        mapping->opened |= bit;
     pthread_mutex_unlock(&lock);
-    return refused ? PEER_UNSUPPORTED : 0;
+    return error;
+}
+
+static zc_cu_result cuMemGetAccess(unsigned long long *flags, const struct zc_cu_location *location,
+                                   zc_cu_pointer pointer)
+{
+    const struct mapping *mapping;
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    mapping = find_mapping((void *)(uintptr_t)pointer);
+    *flags = mapping != NULL && (mapping->opened & 1u << location->id) != 0
+                 ? ZC_CU_MEM_ACCESS_READWRITE
+                 : 0;
+    pthread_mutex_unlock(&lock);
+    return mapping == NULL ? INVALID_VALUE : 0;
 }
 
 static zc_cu_result cuMemExportToShareableHandle(void *shareable, zc_cu_allocation handle, int type,

@@ -74,10 +74,41 @@ static void memory_of_another_gpu_is_refused(void **state)
     run_as_threads_with(RANKS, &on_gpus, register_elsewhere, NULL);
 }
 
+/* As ncclMemAlloc() makes it: open to every GPU from the beginning. */
+static void register_opened(zcta_context *context, void *data)
+{
+    struct seat s = take_seat(context, SHARE);
+    const int gpu = zcta_context_gpu(context);
+    const struct foreign f =
+        *(const bool *)data ? allocate(gpu, 0, RANKS) : allocate(gpu, gpu, gpu + 1);
+    unsigned char *out = (void *)(uintptr_t)f.at;
+    zcta_window *window = NULL;
+
+    EXPECT_OK(context, zcta_window_register(s.world, out, (size_t)RANKS * SHARE, &window));
+    model_fill(zcta_window_base(s.send), 5, s.rank, SHARE);
+    EXPECT_OK(context,
+              zcta_all_gather(s.world, zcta_window_base(s.send), out, SHARE, s.stream, NULL));
+    synchronize(&s);
+    EXPECT(model_wrong(out, 5, RANKS, SHARE) == 0);
+    EXPECT_OK(context, zcta_window_free(&window));
+    release(&f);
+    leave_seat(&s);
+}
+
+static void memory_that_is_open_to_peers_already_is_taken(void **state)
+{
+    bool opened[2] = {false, true};
+
+    (void)state;
+    run_as_threads_with(RANKS, &on_gpus, register_opened, &opened[0]);
+    run_as_threads_with(RANKS, &on_gpus, register_opened, &opened[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_another_gpu_is_refused),
+        cmocka_unit_test(memory_that_is_open_to_peers_already_is_taken),
     };
 
     return cmocka_run_group_tests(tests, load_fake, NULL);

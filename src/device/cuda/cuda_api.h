@@ -145,6 +145,9 @@ union zc_cu_mem_op {
     X(cuMemSetAccess,                                                                              \
       (zc_cu_pointer pointer, size_t bytes, const struct zc_cu_access *access, size_t count),      \
       10020)                                                                                       \
+    X(cuMemGetAccess,                                                                              \
+      (unsigned long long *flags, const struct zc_cu_location *location, zc_cu_pointer pointer),   \
+      10020)                                                                                       \
     X(cuMemExportToShareableHandle,                                                                \
       (void *shareable, zc_cu_allocation handle, int type, unsigned long long flags), 10020)       \
     X(cuMemImportFromShareableHandle, (zc_cu_allocation * handle, void *shareable, int type),      \

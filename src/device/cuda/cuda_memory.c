@@ -49,6 +49,19 @@ static zcta_status allow(struct zc_device *device, zc_cu_pointer at, size_t byte
         "share a team");
 }
 
+/* The same for what its owner may have opened to this GPU already, as ncclMemAlloc() does: the
+ * driver refuses to open it twice. */
+static zcta_status allow_once(struct zc_device *device, zc_cu_pointer at, size_t bytes)
+{
+    const struct zc_cu_location here = {ZC_CU_MEM_LOCATION_DEVICE, device->ordinal};
+    unsigned long long flags = 0;
+
+    if (device->driver->cuMemGetAccess(&flags, &here, at) == ZC_CU_SUCCESS &&
+        flags == ZC_CU_MEM_ACCESS_READWRITE)
+        return ZCTA_OK;
+    return allow(device, at, bytes);
+}
+
 /* Maps the allocation behind memory->handle for this device. */
 static zcta_status map(struct zc_device *device, struct cuda_memory *memory)
 {
@@ -309,7 +322,8 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
     else if (shared->mapped != 0)
         status = allow(device, shared->mapped, shared->mapped_bytes);
     else
-        status = allow(device, (uintptr_t)shared->head.base - shared->offset, shared->mapped_bytes);
+        status =
+            allow_once(device, (uintptr_t)shared->head.base - shared->offset, shared->mapped_bytes);
     if (status != ZCTA_OK) {
         zc_cuda_memory_release(device, &shared->head);
         return status;
