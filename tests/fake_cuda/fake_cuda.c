@@ -91,7 +91,7 @@ static struct zc_cu_stream_opaque default_streams[2][GPUS_MOST]; /* legacy, the 
 static pthread_once_t defaults_once = PTHREAD_ONCE_INIT, settings_once = PTHREAD_ONCE_INIT;
 static unsigned long long last_id = 2;
 static int gpu_count, version;
-static bool lacks_vmm, lacks_fd, lacks_peer;
+static bool lacks_vmm, lacks_fd, lacks_peer, lacks_sight;
 static char contexts[GPUS_MOST];
 static _Atomic int64_t alive;
 static _Atomic uint64_t calls, fail_at;
@@ -681,6 +681,7 @@ static void read_settings(void)
     lacks_vmm = lacks("vmm");
     lacks_fd = lacks("fd");
     lacks_peer = lacks("peer");
+    lacks_sight = lacks("sight");
 }
 
 static zc_cu_result cuInit(unsigned flags)
@@ -688,7 +689,7 @@ static zc_cu_result cuInit(unsigned flags)
     (void)flags;
     MAY_FAIL();
     pthread_once(&settings_once, read_settings);
-    return 0;
+    return setting("FAKE_CUDA_INIT", 0);
 }
 
 static zc_cu_result cuDriverGetVersion(int *number)
@@ -1034,6 +1035,8 @@ static zc_cu_result cuMemImportFromShareableHandle(zc_cu_allocation *handle, voi
 
     (void)type;
     MAY_FAIL();
+    if (lacks_sight)
+        return INVALID_DEVICE;
     made.fd = dup((int)(intptr_t)shareable);
     if (made.fd < 0 || fstat(made.fd, &about) != 0)
         return INVALID_VALUE;

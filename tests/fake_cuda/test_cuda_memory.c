@@ -104,10 +104,28 @@ static void memory_that_is_open_to_peers_already_is_taken(void **state)
     run_as_threads_with(RANKS, &on_gpus, register_opened, &opened[1]);
 }
 
+static void ask_for_too_much(zcta_context *context, void *data)
+{
+    struct seat s = take_seat(context, SHARE);
+    zcta_window *window = NULL;
+
+    (void)data;
+    expect_error(context, zcta_window_alloc(s.world, (size_t)1 << 35, &window), ZCTA_ERR_NO_MEMORY,
+                 " has no 34359738368 bytes left");
+    leave_seat(&s);
+}
+
+static void too_much_memory_is_told_in_bytes(void **state)
+{
+    (void)state;
+    run_as_threads_with(RANKS, &on_gpus, ask_for_too_much, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_another_gpu_is_refused),
+        cmocka_unit_test(too_much_memory_is_told_in_bytes),
         cmocka_unit_test(memory_that_is_open_to_peers_already_is_taken),
     };
 

@@ -23,6 +23,7 @@ typedef struct zc_cu_graph_exec_opaque *zc_cu_graph_exec;
 enum {
     ZC_CU_SUCCESS = 0,
     ZC_CU_ERROR_OUT_OF_MEMORY = 2,
+    ZC_CU_ERROR_NO_DEVICE = 100,
     ZC_CU_ERROR_NOT_READY = 600,
 
     ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT = 40,

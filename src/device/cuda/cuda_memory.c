@@ -133,12 +133,17 @@ static zcta_status zero(struct zc_device *device, const struct cuda_memory *memo
 static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
 {
     const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
+    const zc_cu_result made =
+        device->driver->cuMemCreate(&memory->handle, memory->mapped_bytes, &prop, 0);
     zcta_status status;
 
+    if (made == ZC_CU_ERROR_OUT_OF_MEMORY)
+        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
+                       "GPU %d has no %zu bytes left; ask for less, or see with nvidia-smi who "
+                       "holds its memory",
+                       device->ordinal, memory->mapped_bytes);
     status =
-        zc_cuda_status(device->driver, device->diag,
-                       device->driver->cuMemCreate(&memory->handle, memory->mapped_bytes, &prop, 0),
-                       "cuMemCreate", "allocating GPU memory");
+        zc_cuda_status(device->driver, device->diag, made, "cuMemCreate", "allocating GPU memory");
     if (status != ZCTA_OK)
         return status;
     status = map(device, memory);
@@ -366,7 +371,9 @@ static zcta_status import_remote(struct zc_device *device, const struct zc_memor
     made->offset = handle->offset;
     status =
         zc_cuda_status(device->driver, device->diag, open_handle(device, handle, fd, &made->handle),
-                       "cuMemImportFromShareableHandle", "opening a peer's GPU memory");
+                       "cuMemImportFromShareableHandle",
+                       "opening a peer's GPU memory, for which the peer's GPU must be visible to "
+                       "this process too (look at CUDA_VISIBLE_DEVICES)");
     if (status != ZCTA_OK)
         goto fail;
     status = map(device, made);
