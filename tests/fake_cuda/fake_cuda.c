@@ -2,6 +2,7 @@
 #include "fake_cuda.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,6 +21,7 @@ enum {
     INVALID_VALUE = 1,
     INVALID_DEVICE = 101,
     INVALID_CONTEXT = 201,
+    NOT_PERMITTED = 800,
     CAPTURE_UNSUPPORTED = 900,
     CAPTURE_INVALIDATED = 901,
     NOT_READY = 600,
@@ -69,9 +71,16 @@ struct zc_cu_graph_opaque {
 
 struct allocation {
     int fd, gpu, uses;
-    bool exportable;
+    int handle_types;
     size_t bytes;
-    ino_t inode;
+};
+
+/* What a fabric handle holds. In place of a domain there is /proc, where another process finds the
+ * memory again. */
+struct fabric_handle {
+    int64_t pid;
+    int64_t fd;
+    char unused[48];
 };
 
 struct mapping {
@@ -91,7 +100,7 @@ static struct zc_cu_stream_opaque default_streams[2][GPUS_MOST]; /* legacy, the 
 static pthread_once_t defaults_once = PTHREAD_ONCE_INIT, settings_once = PTHREAD_ONCE_INIT;
 static unsigned long long last_id = 2;
 static int gpu_count, version;
-static bool lacks_vmm, lacks_fd, lacks_peer, lacks_sight;
+static bool lacks_vmm, lacks_fd, lacks_peer, lacks_sight, lacks_imex, has_fabric;
 static char contexts[GPUS_MOST];
 static _Atomic int64_t alive;
 static _Atomic uint64_t calls, fail_at;
@@ -682,6 +691,8 @@ static void read_settings(void)
     lacks_fd = lacks("fd");
     lacks_peer = lacks("peer");
     lacks_sight = lacks("sight");
+    lacks_imex = lacks("imex");
+    has_fabric = setting("FAKE_CUDA_FABRIC", 0) == 1;
 }
 
 static zc_cu_result cuInit(unsigned flags)
@@ -735,6 +746,7 @@ static zc_cu_result cuDeviceGetAttribute(int *value, int attribute, zc_cu_device
     MAY_FAIL();
     *value = attribute == ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY ? !lacks_vmm
              : attribute == ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD     ? !lacks_fd
+             : attribute == ZC_CU_DEVICE_ATTRIBUTE_FABRIC       ? has_fabric
                                                                 : 1;
     return 0;
 }
@@ -883,16 +895,16 @@ static int new_handle(struct allocation made, zc_cu_allocation *handle)
 static zc_cu_result cuMemCreate(zc_cu_allocation *handle, size_t bytes,
                                 const struct zc_cu_allocation_prop *prop, unsigned long long flags)
 {
-    struct allocation made = {.bytes = bytes,
-                              .gpu = prop->location.id,
-                              .uses = 1,
-                              .exportable = prop->handle_types == ZC_CU_MEM_HANDLE_POSIX_FD};
+    struct allocation made = {
+        .bytes = bytes, .gpu = prop->location.id, .uses = 1, .handle_types = prop->handle_types};
     char name[16] = "fake-gpu-0";
 
     (void)flags;
     MAY_FAIL();
     if (bytes % GRANULARITY != 0)
         return INVALID_VALUE;
+    if ((made.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0 && !has_fabric)
+        return NOT_SUPPORTED;
     if (bytes > (size_t)1 << 34)
         return OUT_OF_MEMORY;
     name[9] = (char)('0' + made.gpu);
@@ -1000,13 +1012,27 @@ static zc_cu_result cuMemGetAccess(unsigned long long *flags, const struct zc_cu
     return mapping == NULL ? INVALID_VALUE : 0;
 }
 
+static int export_fabric(const struct allocation *allocation, void *shareable)
+{
+    const struct fabric_handle handle = {.pid = getpid(), .fd = allocation->fd};
+
+    if (lacks_imex)
+        return NOT_PERMITTED;
+    memcpy(shareable, &handle, sizeof handle);
+    return 0;
+}
+
 static zc_cu_result cuMemExportToShareableHandle(void *shareable, zc_cu_allocation handle, int type,
                                                  unsigned long long flags)
 {
     int fd;
 
-    (void)type, (void)flags;
+    (void)flags;
     MAY_FAIL();
+    if ((allocations[handle]->handle_types & type) == 0)
+        return INVALID_VALUE;
+    if (type == ZC_CU_MEM_HANDLE_FABRIC)
+        return export_fabric(allocations[handle], shareable);
     fd = dup(allocations[handle]->fd);
     if (fd < 0)
         return OUT_OF_MEMORY;
@@ -1027,17 +1053,27 @@ static int gpu_of(int fd)
     return found == NULL ? 0 : found[9] - '0';
 }
 
+static int open_fabric(const void *shareable)
+{
+    struct fabric_handle handle;
+    char path[64];
+
+    memcpy(&handle, shareable, sizeof handle);
+    snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)handle.pid, (long long)handle.fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
 static zc_cu_result cuMemImportFromShareableHandle(zc_cu_allocation *handle, void *shareable,
                                                    int type)
 {
-    struct allocation made = {.uses = 1, .exportable = true};
+    struct allocation made = {.uses = 1, .handle_types = type};
     struct stat about;
 
-    (void)type;
     MAY_FAIL();
     if (lacks_sight)
         return INVALID_DEVICE;
-    made.fd = dup((int)(intptr_t)shareable);
+    made.fd =
+        type == ZC_CU_MEM_HANDLE_FABRIC ? open_fabric(shareable) : dup((int)(intptr_t)shareable);
     if (made.fd < 0 || fstat(made.fd, &about) != 0)
         return INVALID_VALUE;
     made.bytes = (size_t)about.st_size;
@@ -1073,7 +1109,7 @@ static zc_cu_result cuMemGetAllocationPropertiesFromHandle(struct zc_cu_allocati
     *prop = (struct zc_cu_allocation_prop){
         .type = ZC_CU_MEM_ALLOCATION_PINNED,
         .location = {ZC_CU_MEM_LOCATION_DEVICE, allocations[handle]->gpu},
-        .handle_types = allocations[handle]->exportable ? ZC_CU_MEM_HANDLE_POSIX_FD : 0};
+        .handle_types = allocations[handle]->handle_types};
     return 0;
 }
 
