@@ -163,10 +163,11 @@ static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_bindi
 {
     const size_t ranks = plan->request.rank_count, slots = ranks * ZC_CHANNELS;
     uint32_t *counts = calloc(3 * slots, sizeof *counts);
-    const struct tally tally = {counts, counts + slots, counts + 2 * slots};
+    struct tally tally;
 
     if (counts == NULL)
         return ZCTA_ERR_NO_MEMORY;
+    tally = (struct tally){counts, counts + slots, counts + 2 * slots};
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (plan->steps[i].kind == ZC_STEP_WAIT)
             tally.waits[zc_counter_index((uint32_t)ranks, plan->steps[i].peer,
