@@ -62,6 +62,17 @@ static void plans_are_right_for_every_team_size_to_17(void **state)
                     expect_all_variants((enum zc_algorithm)algorithm, ranks, sizes[size]);
 }
 
+static void closed_barriers_are_right(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 17; ranks++) {
+        struct zc_request request = usual_request(ZC_ALGORITHM_FLAGS, ranks, 0, true);
+
+        request.closed = true;
+        expect_right(&request, 3);
+    }
+}
+
 static void plans_are_right_for_large_teams(void **state)
 {
     static const uint32_t counts[] = {24, 32, 63, 72, 100};
@@ -193,6 +204,7 @@ static void a_request_that_names_no_plan_is_refused(void **state)
 #define EXPECT_REFUSED(change) (bad = good, (void)(change), expect_refused(&bad))
     EXPECT_REFUSED(bad.rank = 4);
     EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_SCRATCH_PULL, bad.released = true));
+    EXPECT_REFUSED(bad.closed = true);
     EXPECT_REFUSED(bad.rank_count = 0);
     EXPECT_REFUSED(bad.bytes = UINT64_MAX);
     EXPECT_REFUSED(bad.bytes = (uint64_t)INT64_MAX / 4 + 1);
@@ -259,6 +271,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_are_right_for_every_team_size_to_17),
+        cmocka_unit_test(closed_barriers_are_right),
         cmocka_unit_test(plans_are_right_for_large_teams),
         cmocka_unit_test(plans_over_nodes_are_right),
         cmocka_unit_test(different_collectives_follow_each_other_on_the_same_buffers),

@@ -101,13 +101,14 @@ static zcta_status open_device(zcta_context *context, const zcta_init_params *pa
                    (int)params->device);
 }
 
-/* Ranks map each other's memory if they are on one host, or their GPUs in one NVLink domain. */
+/* Ranks map each other's memory if they are on one host, or their GPUs in one NVLink domain,
+ * whatever the hosts of that are called. */
 static uint64_t own_node(zcta_context *context)
 {
     const uint64_t domain = context->ops->join_domain(context->device);
 
     /* Hosts are numbers of ranks; the domains' are hashes, set apart by their highest bit. */
-    return domain != 0 ? (domain ^ context->job.node) | UINT64_C(1) << 63
+    return domain != 0 ? domain | UINT64_C(1) << 63
                        : zc_mesh_host(context->mesh, context->job.rank);
 }
 

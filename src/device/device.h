@@ -35,7 +35,9 @@ struct zc_op {
             void *pad;  /* the pad that holds it */
             _Atomic uint32_t *count; /* how many were sent or awaited so far; this is the next */
             _Atomic uint32_t *note;  /* SIGNAL: gets the count before this one; NULL: nobody's */
-            bool by_write;           /* the device's own: how it sends this signal */
+            uint32_t turn; /* the so-many-th signal or wait of its slot in this program: 1, 2, .. */
+            bool last;     /* WAIT: the program awaits nothing more on its slot */
+            bool by_write; /* the device's own: how it sends this signal */
         } flag;
         /* An allgather over the network: this rank's row lies in place, the other rows come into
          * theirs. */
@@ -89,7 +91,9 @@ struct zc_guard {
     void *const *pads; /* every rank's, as mapped here; NULL: of a rank on another node */
     uint32_t self;     /* pads[self] == pad */
     size_t pad_bytes, pad_head_bytes, slot_bytes, graph_offset;
-    uint32_t slot_count, rank_count; /* slot i belongs to the signals of rank i % rank_count */
+    /* Slot i belongs to the signals of rank i % rank_count; the first rank_count are those with
+     * which ranks tell that they have begun a program that can be captured. */
+    uint32_t slot_count, rank_count;
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
     /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`.

@@ -20,6 +20,7 @@ struct zc_engine {
 struct zc_prepared {
     struct zc_program *programs[2]; /* one for each half of the scratch window, or the same twice */
     bool uses_scratch;
+    struct zc_program *captured; /* into a graph, where that takes another plan; else NULL */
     /* Where ready can be said early: what says it, and what runs after that. */
     struct zc_program *early_ready, *released_run;
     _Atomic uint32_t *released; /* by rank: see zc_binding */
@@ -126,6 +127,7 @@ static void ce_release(struct zc_engine *engine, struct zc_prepared *prepared)
     if (prepared->programs[1] != prepared->programs[0])
         zc_program_destroy(prepared->programs[1]);
     zc_program_destroy(prepared->programs[0]);
+    zc_program_destroy(prepared->captured);
     zc_program_destroy(prepared->early_ready);
     zc_program_destroy(prepared->released_run);
     free(prepared->released);
@@ -180,6 +182,20 @@ static zcta_status make_halves(struct zc_engine *engine, const struct zc_call *c
     return status;
 }
 
+/* The words of captured programs are put back, so that a rank must not leave one before its peers
+ * have put back theirs: what it sends next would be lost. An allgather ends with *done* of
+ * everybody anyway. */
+static zcta_status make_captured(struct zc_engine *engine, const struct zc_call *call,
+                                 struct zc_prepared *prepared)
+{
+    struct zc_request request = call->request;
+
+    if (!engine->caps.graph_slots || request.algorithm != ZC_ALGORITHM_FLAGS)
+        return ZCTA_OK;
+    request.closed = true;
+    return make_program(engine, call, &request, NULL, &prepared->captured);
+}
+
 static zcta_status make_early(struct zc_engine *engine, const struct zc_call *call,
                               struct zc_prepared *prepared)
 {
@@ -209,6 +225,8 @@ static zcta_status ce_prepare(struct zc_engine *engine, const struct zc_call *ca
     if (made == NULL)
         return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
     status = make_halves(engine, call, made);
+    if (status == ZCTA_OK)
+        status = make_captured(engine, call, made);
     if (status == ZCTA_OK && call->releasable && zc_algorithm_says_ready(call->request.algorithm))
         status = make_early(engine, call, made);
     if (status != ZCTA_OK)
@@ -223,10 +241,17 @@ fail:
 static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared,
                           zcta_stream stream)
 {
+    const struct zc_device_ops *ops = engine->group.ops;
     const struct zc_program *program =
         prepared->is_released ? prepared->released_run : prepared->programs[engine->half];
-    const zcta_status status = engine->group.ops->submit(engine->group.device, program, stream);
+    zcta_status status = ZCTA_OK;
+    bool capturing = false;
 
+    if (prepared->captured != NULL)
+        status = ops->is_capturing(engine->group.device, stream, &capturing);
+    if (status == ZCTA_OK)
+        status =
+            ops->submit(engine->group.device, capturing ? prepared->captured : program, stream);
     if (status == ZCTA_OK && prepared->uses_scratch)
         engine->half ^= 1;
     if (status == ZCTA_OK)

@@ -117,20 +117,64 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
     return op;
 }
 
+/* Per slot, by zc_counter_index(). */
+struct tally {
+    uint32_t *sent, *awaited; /* in the ops so far */
+    uint32_t *waits;          /* in the whole plan */
+};
+
+static void count_flag(const struct zc_plan *plan, const struct zc_step *step,
+                       const struct tally *tally, struct zc_op *op)
+{
+    const size_t index = zc_counter_index(plan->request.rank_count, step->peer, step->channel);
+
+    op->flag.turn = step->kind == ZC_STEP_SIGNAL ? ++tally->sent[index] : ++tally->awaited[index];
+    op->flag.last = step->kind == ZC_STEP_WAIT && op->flag.turn == tally->waits[index];
+}
+
+static bool is_flag(const struct zc_step *step)
+{
+    return step->kind == ZC_STEP_SIGNAL || step->kind == ZC_STEP_WAIT;
+}
+
 /* Lane by lane, each lane's steps in their order. */
 static void resolve_lanes(const struct zc_plan *plan, const struct zc_binding *binding,
-                          struct zc_program *program)
+                          const struct tally *tally, struct zc_program *program)
 {
     uint32_t count = 0;
 
     for (uint32_t lane = 0; lane < plan->lane_count; lane++) {
         program->lane_begin[lane] = count;
-        for (uint32_t i = 0; i < plan->step_count; i++)
-            if (plan->steps[i].lane == lane)
-                program->ops[count++] = resolve(plan, binding, &plan->steps[i]);
+        for (uint32_t i = 0; i < plan->step_count; i++) {
+            if (plan->steps[i].lane != lane)
+                continue;
+            program->ops[count] = resolve(plan, binding, &plan->steps[i]);
+            if (is_flag(&plan->steps[i]))
+                count_flag(plan, &plan->steps[i], tally, &program->ops[count]);
+            count++;
+        }
     }
     program->lane_begin[plan->lane_count] = count;
     assert(count == plan->step_count);
+}
+
+static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_binding *binding,
+                               struct zc_program *program)
+{
+    const size_t ranks = plan->request.rank_count, slots = ranks * ZC_CHANNELS;
+    uint32_t *counts = calloc(3 * slots, sizeof *counts);
+    struct tally tally;
+
+    if (counts == NULL)
+        return ZCTA_ERR_NO_MEMORY;
+    tally = (struct tally){counts, counts + slots, counts + 2 * slots};
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].kind == ZC_STEP_WAIT)
+            tally.waits[zc_counter_index((uint32_t)ranks, plan->steps[i].peer,
+                                         plan->steps[i].channel)]++;
+    resolve_lanes(plan, binding, &tally, program);
+    free(counts);
+    return ZCTA_OK;
 }
 
 zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding *binding,
@@ -144,11 +188,11 @@ zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding 
     made->lane_count = plan->lane_count;
     made->lane_begin = calloc(plan->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(plan->step_count + 1, sizeof *made->ops);
-    if (made->lane_begin == NULL || made->ops == NULL) {
+    if (made->lane_begin == NULL || made->ops == NULL ||
+        resolve_all(plan, binding, made) != ZCTA_OK) {
         zc_program_destroy(made);
         return ZCTA_ERR_NO_MEMORY;
     }
-    resolve_lanes(plan, binding, made);
     *program = made;
     return ZCTA_OK;
 }

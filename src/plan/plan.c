@@ -84,6 +84,8 @@ static const char *request_defect(const struct zc_request *request)
         return "the scratch window is out of range";
     if (request->released && !zc_algorithm_says_ready(request->algorithm))
         return "the algorithm never says ready, so nothing can be released for it";
+    if (request->closed && request->algorithm != ZC_ALGORITHM_FLAGS)
+        return "only a barrier is closed by a round of done";
     if (request->algorithm == ZC_ALGORITHM_PUSH_BACK && request->rank_count == 1)
         return "a rank alone has no neighbour to push its share back";
     if (request->algorithm == ZC_ALGORITHM_SCRATCH_PULL && request->bytes > request->scratch_bytes)

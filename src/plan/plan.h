@@ -105,6 +105,7 @@ struct zc_request {
     uint64_t bytes; /* one rank's share; rank_count * bytes fits in 63 bits */
     bool in_place;
     bool released;          /* the release that came before said ready: of the algorithms that do */
+    bool closed;            /* ends with a round of done, as replayed barriers must */
     uint32_t half;          /* of the scratch window: 0 or 1, by turns */
     uint64_t scratch_bytes; /* size of one half */
     uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */

@@ -3,6 +3,12 @@
 
 enum { EXCHANGED_BYTES = 8 }; /* what an exchange carries that only has to take place */
 
+static void finish(struct zc_plan *plan)
+{
+    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_signal);
+    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
+}
+
 /* Over several nodes: when all of a node are there, one word each goes over the network; when that
  * has come back, all of the node are told. */
 static void cross_nodes(struct zc_plan *plan)
@@ -12,8 +18,7 @@ static void cross_nodes(struct zc_plan *plan)
     zc_plan_exchange(plan, 0,
                      zc_at(request->rank, ZC_SCRATCH, request->half * request->scratch_bytes),
                      EXCHANGED_BYTES, EXCHANGED_BYTES);
-    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_signal);
-    zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
+    finish(plan);
 }
 
 void zc_plan_flags(struct zc_plan *plan)
@@ -22,4 +27,6 @@ void zc_plan_flags(struct zc_plan *plan)
     zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
     if (zc_request_nodes(&plan->request) > 1)
         cross_nodes(plan);
+    else if (plan->request.closed)
+        finish(plan);
 }

@@ -6,8 +6,9 @@
  *     1 copy 0:send+0 0:recv+0 64
  *
  * The header is the request, lanes being those of the device and those of the plan; over several
- * nodes it ends in "nodes of 8 chunks 4". A step line is its lane, its kind, and its operands; a
- * copy of several rows ends in "rows 3 stride 512", and an exchange is told by its first row. */
+ * nodes it ends in "nodes of 8 chunks 4", and that of a barrier for graphs in "closed". A step line
+ * is its lane, its kind, and its operands; a copy of several rows ends in "rows 3 stride 512", and
+ * an exchange is told by its first row. */
 #include "plan/plan.h"
 
 #include <inttypes.h>
@@ -68,6 +69,8 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out)
             request->block_bytes, ready_names[request->released]);
     if (request->node_ranks != 0)
         fprintf(out, " nodes of %" PRIu32 " chunks %" PRIu32, request->node_ranks, request->chunks);
+    if (request->closed)
+        fprintf(out, " closed");
     fputc('\n', out);
     for (uint32_t i = 0; i < plan->step_count; i++)
         print_step(&plan->steps[i], out);
@@ -242,6 +245,7 @@ static void parse_header(struct reader *reader, struct zc_plan *plan)
         expect(reader, " chunks ");
         request->chunks = number32(reader);
     }
+    request->closed = match(reader, " closed");
     expect(reader, "\n");
 }
 

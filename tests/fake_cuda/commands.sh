@@ -41,6 +41,9 @@ lacking() { # "the rule" WORD VARIABLE=VALUE...
     check "$rule: the sentence" says err "$word"
 }
 lacking "no GPU" "there is no GPU" FAKE_CUDA_GPUS=0
+lacking "no GPU for the driver either" "there is no GPU, or CUDA_VISIBLE_DEVICES hides all" FAKE_CUDA_INIT=100
+lacking "a driver that does not start" "does not start: a made-up error (CUDA error 802)" FAKE_CUDA_INIT=802
+lacking "a peer's GPU that is hidden" "must be visible to this process too (look at CUDA_VISIBLE_DEVICES)" FAKE_CUDA_LACKS=sight
 lacking "a driver that is too old" "the oldest that works" FAKE_CUDA_VERSION=11080
 lacking "a GPU without virtual memory management" "virtual memory management" FAKE_CUDA_LACKS=vmm
 lacking "a GPU whose memory has no descriptors" "file descriptors" FAKE_CUDA_LACKS=fd

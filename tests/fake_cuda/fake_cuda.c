@@ -2,6 +2,7 @@
 #include "fake_cuda.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,6 +21,9 @@ enum {
     INVALID_VALUE = 1,
     INVALID_DEVICE = 101,
     INVALID_CONTEXT = 201,
+    NOT_PERMITTED = 800,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
     NOT_READY = 600,
     PEER_UNSUPPORTED = 217,
     NOT_SUPPORTED = 801,
@@ -61,13 +65,22 @@ struct zc_cu_event_opaque {
 
 struct zc_cu_graph_opaque {
     struct item *head, *tail;
+    int mode;
+    uint32_t unsafe_before;
 };
 
 struct allocation {
     int fd, gpu, uses;
-    bool exportable;
+    int handle_types;
     size_t bytes;
-    ino_t inode;
+};
+
+/* What a fabric handle holds. In place of a domain there is /proc, where another process finds the
+ * memory again. */
+struct fabric_handle {
+    int64_t pid;
+    int64_t fd;
+    char unused[48];
 };
 
 struct mapping {
@@ -75,6 +88,7 @@ struct mapping {
     const char *base;
     size_t bytes;
     struct allocation *allocation; /* NULL: plain memory */
+    uint32_t opened;               /* bit i: GPU i may reach it */
 };
 
 /* One lock for everything but the memory itself: this is a fake. */
@@ -86,7 +100,7 @@ static struct zc_cu_stream_opaque default_streams[2][GPUS_MOST]; /* legacy, the 
 static pthread_once_t defaults_once = PTHREAD_ONCE_INIT, settings_once = PTHREAD_ONCE_INIT;
 static unsigned long long last_id = 2;
 static int gpu_count, version;
-static bool lacks_vmm, lacks_fd, lacks_peer;
+static bool lacks_vmm, lacks_fd, lacks_peer, lacks_sight, lacks_imex, has_fabric;
 static char contexts[GPUS_MOST];
 static _Atomic int64_t alive;
 static _Atomic uint64_t calls, fail_at;
@@ -96,6 +110,8 @@ static const char *_Atomic failed_name = "";
 static _Thread_local zc_cu_context stack[STACK];
 static _Thread_local int depth;
 static _Thread_local struct zc_cu_graph_opaque *capture;
+static _Thread_local int capture_mode; /* in which this thread's calls stand to captures */
+static _Atomic uint32_t global_captures, unsafe_calls;
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -177,6 +193,11 @@ static void run_op(const union zc_cu_mem_op *op)
     const struct timespec nap = {.tv_nsec = 20000};
 
     if (op->value.operation == ZC_CU_MEM_OP_WRITE_VALUE_32) {
+        atomic_store_explicit(word, (uint32_t)op->value.value, memory_order_release);
+        return;
+    }
+    if (op->value.operation == ZC_CU_MEM_OP_WRITE_VALUE_64) {
+        atomic_store_explicit(word + 1, (uint32_t)(op->value.value >> 32), memory_order_release);
         atomic_store_explicit(word, (uint32_t)op->value.value, memory_order_release);
         return;
     }
@@ -314,6 +335,15 @@ int fake_cuda_current(void)
     return depth == 0 ? -1 : (int)((char *)stack[depth - 1] - contexts);
 }
 
+/* A call that is forbidden while any thread captures in the usual mode, and breaks that capture. */
+static int unsafe(void)
+{
+    if (capture_mode == ZC_CU_STREAM_CAPTURE_MODE_RELAXED || atomic_load(&global_captures) == 0)
+        return 0;
+    atomic_fetch_add(&unsafe_calls, 1);
+    return CAPTURE_UNSUPPORTED;
+}
+
 static int synchronize(zc_cu_stream handle)
 {
     struct zc_cu_stream_opaque *stream = resolve(handle);
@@ -429,6 +459,9 @@ static zc_cu_result cuMemcpyHtoDAsync(zc_cu_pointer to, const void *from, size_t
     int error;
 
     MAY_FAIL();
+    error = unsafe();
+    if (error != 0)
+        return error;
     error = enqueue(
         stream,
         &(struct item){.kind = COPY, .to = (void *)(uintptr_t)to, .from = from, .bytes = bytes});
@@ -441,6 +474,9 @@ static zc_cu_result cuMemcpyDtoHAsync(void *to, zc_cu_pointer from, size_t bytes
     int error;
 
     MAY_FAIL();
+    error = unsafe();
+    if (error != 0)
+        return error;
     error = enqueue(
         stream, &(struct item){
                     .kind = COPY, .to = to, .from = (const void *)(uintptr_t)from, .bytes = bytes});
@@ -535,22 +571,52 @@ static zc_cu_result cuEventElapsedTime(float *ms, zc_cu_event begin, zc_cu_event
 
 /* ---- Graphs: what was captured, in the order of capture ---- */
 
+static zc_cu_result cuThreadExchangeStreamCaptureMode(int *mode)
+{
+    const int before = capture_mode;
+
+    MAY_FAIL();
+    capture_mode = *mode;
+    *mode = before;
+    return 0;
+}
+
 static zc_cu_result cuStreamBeginCapture(zc_cu_stream stream, int mode)
 {
-    (void)stream, (void)mode;
+    (void)stream;
     MAY_FAIL();
     if (capture != NULL)
         return INVALID_VALUE;
     capture = calloc(1, sizeof *capture);
-    return capture == NULL ? OUT_OF_MEMORY : 0;
+    if (capture == NULL)
+        return OUT_OF_MEMORY;
+    capture->mode = mode;
+    capture->unsafe_before = atomic_load(&unsafe_calls);
+    if (mode == ZC_CU_STREAM_CAPTURE_MODE_GLOBAL)
+        atomic_fetch_add(&global_captures, 1);
+    return 0;
 }
+
+static zc_cu_result cuGraphDestroy(zc_cu_graph graph);
 
 static zc_cu_result cuStreamEndCapture(zc_cu_stream stream, zc_cu_graph *graph)
 {
+    struct zc_cu_graph_opaque *ended = capture;
+
     (void)stream;
-    *graph = capture;
     capture = NULL;
-    return *graph == NULL ? INVALID_VALUE : 0;
+    *graph = NULL;
+    if (ended == NULL)
+        return INVALID_VALUE;
+    if (ended->mode == ZC_CU_STREAM_CAPTURE_MODE_GLOBAL) {
+        atomic_fetch_sub(&global_captures, 1);
+        if (atomic_load(&unsafe_calls) != ended->unsafe_before) {
+            cuGraphDestroy(ended);
+            return CAPTURE_INVALIDATED;
+        }
+    }
+    *graph = ended;
+    return 0;
 }
 
 static zc_cu_result cuGraphInstantiateWithFlags(zc_cu_graph_exec *exec, zc_cu_graph graph,
@@ -624,6 +690,9 @@ static void read_settings(void)
     lacks_vmm = lacks("vmm");
     lacks_fd = lacks("fd");
     lacks_peer = lacks("peer");
+    lacks_sight = lacks("sight");
+    lacks_imex = lacks("imex");
+    has_fabric = setting("FAKE_CUDA_FABRIC", 0) == 1;
 }
 
 static zc_cu_result cuInit(unsigned flags)
@@ -631,7 +700,7 @@ static zc_cu_result cuInit(unsigned flags)
     (void)flags;
     MAY_FAIL();
     pthread_once(&settings_once, read_settings);
-    return 0;
+    return setting("FAKE_CUDA_INIT", 0);
 }
 
 static zc_cu_result cuDriverGetVersion(int *number)
@@ -677,6 +746,7 @@ static zc_cu_result cuDeviceGetAttribute(int *value, int attribute, zc_cu_device
     MAY_FAIL();
     *value = attribute == ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY ? !lacks_vmm
              : attribute == ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD     ? !lacks_fd
+             : attribute == ZC_CU_DEVICE_ATTRIBUTE_FABRIC       ? has_fabric
                                                                 : 1;
     return 0;
 }
@@ -825,16 +895,16 @@ static int new_handle(struct allocation made, zc_cu_allocation *handle)
 static zc_cu_result cuMemCreate(zc_cu_allocation *handle, size_t bytes,
                                 const struct zc_cu_allocation_prop *prop, unsigned long long flags)
 {
-    struct allocation made = {.bytes = bytes,
-                              .gpu = prop->location.id,
-                              .uses = 1,
-                              .exportable = prop->handle_types == ZC_CU_MEM_HANDLE_POSIX_FD};
+    struct allocation made = {
+        .bytes = bytes, .gpu = prop->location.id, .uses = 1, .handle_types = prop->handle_types};
     char name[16] = "fake-gpu-0";
 
     (void)flags;
     MAY_FAIL();
     if (bytes % GRANULARITY != 0)
         return INVALID_VALUE;
+    if ((made.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0 && !has_fabric)
+        return NOT_SUPPORTED;
     if (bytes > (size_t)1 << 34)
         return OUT_OF_MEMORY;
     name[9] = (char)('0' + made.gpu);
@@ -905,19 +975,51 @@ static zc_cu_result cuMemUnmap(zc_cu_pointer pointer, size_t bytes)
     return 0;
 }
 
+/* Nothing is opened twice to the same GPU. */
 static zc_cu_result cuMemSetAccess(zc_cu_pointer pointer, size_t bytes,
                                    const struct zc_cu_access *access, size_t count)
 {
-    const struct mapping *mapping;
-    bool refused;
+    const uint32_t bit = 1u << access->location.id;
+    struct mapping *mapping;
+    int error = 0;
 
     (void)bytes, (void)count;
     MAY_FAIL();
     pthread_mutex_lock(&lock);
     mapping = find_mapping((void *)(uintptr_t)pointer);
-    refused = mapping == NULL || (lacks_peer && mapping->allocation->gpu != access->location.id);
+    if (mapping == NULL || (lacks_peer && mapping->allocation->gpu != access->location.id))
+        error = PEER_UNSUPPORTED;
+    else if ((mapping->opened & bit) != 0)
+        error = INVALID_VALUE;
+    else
+        mapping->opened |= bit;
     pthread_mutex_unlock(&lock);
-    return refused ? PEER_UNSUPPORTED : 0;
+    return error;
+}
+
+static zc_cu_result cuMemGetAccess(unsigned long long *flags, const struct zc_cu_location *location,
+                                   zc_cu_pointer pointer)
+{
+    const struct mapping *mapping;
+
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    mapping = find_mapping((void *)(uintptr_t)pointer);
+    *flags = mapping != NULL && (mapping->opened & 1u << location->id) != 0
+                 ? ZC_CU_MEM_ACCESS_READWRITE
+                 : 0;
+    pthread_mutex_unlock(&lock);
+    return mapping == NULL ? INVALID_VALUE : 0;
+}
+
+static int export_fabric(const struct allocation *allocation, void *shareable)
+{
+    const struct fabric_handle handle = {.pid = getpid(), .fd = allocation->fd};
+
+    if (lacks_imex)
+        return NOT_PERMITTED;
+    memcpy(shareable, &handle, sizeof handle);
+    return 0;
 }
 
 static zc_cu_result cuMemExportToShareableHandle(void *shareable, zc_cu_allocation handle, int type,
@@ -925,8 +1027,12 @@ static zc_cu_result cuMemExportToShareableHandle(void *shareable, zc_cu_allocati
 {
     int fd;
 
-    (void)type, (void)flags;
+    (void)flags;
     MAY_FAIL();
+    if ((allocations[handle]->handle_types & type) == 0)
+        return INVALID_VALUE;
+    if (type == ZC_CU_MEM_HANDLE_FABRIC)
+        return export_fabric(allocations[handle], shareable);
     fd = dup(allocations[handle]->fd);
     if (fd < 0)
         return OUT_OF_MEMORY;
@@ -947,15 +1053,27 @@ static int gpu_of(int fd)
     return found == NULL ? 0 : found[9] - '0';
 }
 
+static int open_fabric(const void *shareable)
+{
+    struct fabric_handle handle;
+    char path[64];
+
+    memcpy(&handle, shareable, sizeof handle);
+    snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)handle.pid, (long long)handle.fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
 static zc_cu_result cuMemImportFromShareableHandle(zc_cu_allocation *handle, void *shareable,
                                                    int type)
 {
-    struct allocation made = {.uses = 1, .exportable = true};
+    struct allocation made = {.uses = 1, .handle_types = type};
     struct stat about;
 
-    (void)type;
     MAY_FAIL();
-    made.fd = dup((int)(intptr_t)shareable);
+    if (lacks_sight)
+        return INVALID_DEVICE;
+    made.fd =
+        type == ZC_CU_MEM_HANDLE_FABRIC ? open_fabric(shareable) : dup((int)(intptr_t)shareable);
     if (made.fd < 0 || fstat(made.fd, &about) != 0)
         return INVALID_VALUE;
     made.bytes = (size_t)about.st_size;
@@ -989,7 +1107,9 @@ static zc_cu_result cuMemGetAllocationPropertiesFromHandle(struct zc_cu_allocati
 {
     MAY_FAIL();
     *prop = (struct zc_cu_allocation_prop){
-        .handle_types = allocations[handle]->exportable ? ZC_CU_MEM_HANDLE_POSIX_FD : 0};
+        .type = ZC_CU_MEM_ALLOCATION_PINNED,
+        .location = {ZC_CU_MEM_LOCATION_DEVICE, allocations[handle]->gpu},
+        .handle_types = allocations[handle]->handle_types};
     return 0;
 }
 

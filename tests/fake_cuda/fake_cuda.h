@@ -3,8 +3,10 @@
  * are reserved first, as the driver does it; each stream is a thread that runs its work in order.
  * Nothing of it says how fast or how concurrent a GPU is.
  *
- * Settings, read once at cuInit(): FAKE_CUDA_GPUS (2), FAKE_CUDA_VERSION (13000), FAKE_CUDA_LACKS,
- * any of "vmm", "fd", "peer". A test in the same process finds what follows with dlsym(). */
+ * Settings, read once at cuInit(): FAKE_CUDA_GPUS (2), FAKE_CUDA_VERSION (13000), FAKE_CUDA_INIT,
+ * which is the error of cuInit() itself, and FAKE_CUDA_LACKS, any of "vmm", "fd", "peer", "sight"
+ * (of another process's GPU), "imex"; and FAKE_CUDA_FABRIC=1: memory can leave as fabric handles. A
+ * test in the same process finds what follows with dlsym(). */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 

@@ -128,6 +128,16 @@ static zcta_status choose_signals(struct zc_device *device)
     return ZCTA_OK;
 }
 
+static void find_wide_writes(struct zc_device *device)
+{
+    int has = 0;
+
+    device->wide_writes =
+        device->driver->cuDeviceGetAttribute(&has, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS,
+                                             device->gpu) == ZC_CU_SUCCESS &&
+        has != 0;
+}
+
 static zcta_status start(struct zc_device *device)
 {
     zcta_status status = zc_cuda_enter(device);
@@ -144,6 +154,7 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
+    find_wide_writes(device);
     zc_cuda_leave(device);
     return status == ZCTA_OK ? zc_cuda_watchdog_start(device) : status;
 }

@@ -23,12 +23,14 @@ typedef struct zc_cu_graph_exec_opaque *zc_cu_graph_exec;
 enum {
     ZC_CU_SUCCESS = 0,
     ZC_CU_ERROR_OUT_OF_MEMORY = 2,
+    ZC_CU_ERROR_NO_DEVICE = 100,
     ZC_CU_ERROR_NOT_READY = 600,
 
     ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT = 40,
     ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
     ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY = 102,
     ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD = 103,
+    ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS = 122,
     ZC_CU_DEVICE_ATTRIBUTE_FABRIC = 128,
     ZC_CU_DEVICE_ATTRIBUTE_MULTICAST = 132,
 
@@ -36,6 +38,8 @@ enum {
     ZC_CU_EVENT_DISABLE_TIMING = 2,
     ZC_CU_STREAM_NON_BLOCKING = 1,
     ZC_CU_STREAM_CAPTURE_NONE = 0,
+    ZC_CU_STREAM_CAPTURE_MODE_GLOBAL = 0,
+    ZC_CU_STREAM_CAPTURE_MODE_RELAXED = 2,
     ZC_CU_MEM_HOST_PORTABLE = 1,
     ZC_CU_MEMORY_DEVICE = 2,
 
@@ -48,6 +52,7 @@ enum {
 
     ZC_CU_MEM_OP_WAIT_VALUE_32 = 1,
     ZC_CU_MEM_OP_WRITE_VALUE_32 = 2,
+    ZC_CU_MEM_OP_WRITE_VALUE_64 = 5,
     ZC_CU_WAIT_VALUE_GEQ = 0,
     ZC_CU_WRITE_VALUE_DEFAULT = 0,
 };
@@ -94,7 +99,7 @@ union zc_cu_mem_op {
     struct {
         int operation;
         zc_cu_pointer address;
-        uint64_t value; /* the low 32 bits count */
+        uint64_t value; /* of a 32-bit operation the low bits count */
         unsigned flags;
         zc_cu_pointer alias;
     } value;
@@ -141,6 +146,9 @@ union zc_cu_mem_op {
     X(cuMemSetAccess,                                                                              \
       (zc_cu_pointer pointer, size_t bytes, const struct zc_cu_access *access, size_t count),      \
       10020)                                                                                       \
+    X(cuMemGetAccess,                                                                              \
+      (unsigned long long *flags, const struct zc_cu_location *location, zc_cu_pointer pointer),   \
+      10020)                                                                                       \
     X(cuMemExportToShareableHandle,                                                                \
       (void *shareable, zc_cu_allocation handle, int type, unsigned long long flags), 10020)       \
     X(cuMemImportFromShareableHandle, (zc_cu_allocation * handle, void *shareable, int type),      \
@@ -186,6 +194,7 @@ union zc_cu_mem_op {
        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
        zc_cu_stream stream, void **parameters, void **extra),                                      \
       4000)                                                                                        \
+    X(cuThreadExchangeStreamCaptureMode, (int *mode), 10010)                                       \
     X(cuStreamBeginCapture, (zc_cu_stream stream, int mode), 10010)                                \
     X(cuStreamEndCapture, (zc_cu_stream stream, zc_cu_graph * graph), 10000)                       \
     X(cuGraphInstantiateWithFlags,                                                                 \

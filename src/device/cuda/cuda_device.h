@@ -18,6 +18,11 @@ static inline uint32_t zc_cuda_epoch(uint32_t count)
     return count << 16;
 }
 
+/* Behind a captured program's last wait its word is put back to zero, and, with the same write, a
+ * trace is left beside it, which only the watchdog takes away. */
+enum { ZC_CUDA_TRACE_OFFSET = 4 };
+#define ZC_CUDA_PUT_BACK (UINT64_C(1) << 32)
+
 struct zc_cuda_team; /* what the device keeps for a guard */
 
 struct zc_device {
@@ -33,11 +38,14 @@ struct zc_device {
     struct zc_memory *epoch_memory;
     size_t granularity;
     bool remote_writes;   /* stream writes reach another GPU's memory */
+    bool wide_writes;     /* stream writes can be of 64 bits */
     bool fabric;          /* memory made now can leave for other hosts */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct zc_cuda_team *teams;
+    struct zc_cuda_team *reported; /* the watchdog is failing it, without the lock */
     pthread_t watchdog;
+    zc_cu_result began; /* the watchdog; ZC_CU_ERROR_NOT_READY: has not yet */
     bool watching, closing;
 };
 

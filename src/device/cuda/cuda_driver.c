@@ -54,29 +54,50 @@ static zcta_status load_functions(struct zc_diag *diag, struct zc_cuda_driver *d
     return status;
 }
 
+static const char *text_of(const struct zc_cuda_driver *driver, zc_cu_result result)
+{
+    const char *text = NULL;
+
+    if (driver->cuGetErrorString == NULL ||
+        driver->cuGetErrorString(result, &text) != ZC_CU_SUCCESS || text == NULL)
+        text = "an error without a text";
+    return text;
+}
+
+static zcta_status no_gpu(struct zc_diag *diag, const char *what, zc_cu_result result)
+{
+    return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, what, result,
+                   "there is no GPU, or CUDA_VISIBLE_DEVICES hides all");
+}
+
 static zcta_status start(struct zc_diag *diag, struct zc_cuda_driver *driver)
 {
+    const char *what = "cuInit";
+    zc_cu_result result = driver->cuInit(0);
     int count = 0;
-    zcta_status status;
 
-    status = zc_cuda_status(driver, diag, driver->cuInit(0), "cuInit", "starting the CUDA driver");
-    if (status == ZCTA_OK)
-        status = zc_cuda_status(driver, diag, driver->cuDriverGetVersion(&driver->version),
-                                "cuDriverGetVersion", "asking for the driver's version");
-    if (status == ZCTA_OK)
-        status = zc_cuda_status(driver, diag, driver->cuDeviceGetCount(&count), "cuDeviceGetCount",
-                                "counting GPUs");
-    if (status != ZCTA_OK)
-        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "cuInit", 0,
-                       "the CUDA driver is there but does not start; see nvidia-smi");
+    if (result == ZC_CU_SUCCESS) {
+        what = "cuDriverGetVersion";
+        result = driver->cuDriverGetVersion(&driver->version);
+    }
+    if (result == ZC_CU_SUCCESS) {
+        what = "cuDeviceGetCount";
+        result = driver->cuDeviceGetCount(&count);
+    }
+    if (result == ZC_CU_ERROR_NO_DEVICE)
+        return no_gpu(diag, what, result);
+    if (result != ZC_CU_SUCCESS)
+        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, what, result,
+                       "the CUDA driver is there but does not start: %s (CUDA error %d); see "
+                       "nvidia-smi",
+                       text_of(driver, result), result);
     if (driver->version < OLDEST_VERSION)
         return zc_fail(
             diag, ZCTA_ERR_UNSUPPORTED, "cuDriverGetVersion", driver->version,
             "the CUDA driver is version %d.%d; 12.0 (driver 525) is the oldest that works",
             driver->version / 1000, driver->version % 1000 / 10);
     if (count == 0)
-        return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "cuDeviceGetCount", 0,
-                       "there is no GPU, or CUDA_VISIBLE_DEVICES hides all");
+        return no_gpu(diag, what, result);
     return ZCTA_OK;
 }
 
@@ -108,13 +129,8 @@ void zc_cuda_driver_unload(struct zc_cuda_driver *driver)
 zcta_status zc_cuda_status(const struct zc_cuda_driver *driver, struct zc_diag *diag,
                            zc_cu_result result, const char *what, const char *doing)
 {
-    const char *text = NULL;
-
     if (result == ZC_CU_SUCCESS)
         return ZCTA_OK;
-    if (driver->cuGetErrorString == NULL ||
-        driver->cuGetErrorString(result, &text) != ZC_CU_SUCCESS || text == NULL)
-        text = "an error without a text";
     return zc_fail(diag, result == ZC_CU_ERROR_OUT_OF_MEMORY ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_DEVICE,
-                   what, result, "%s: %s (CUDA error %d)", doing, text, result);
+                   what, result, "%s: %s (CUDA error %d)", doing, text_of(driver, result), result);
 }

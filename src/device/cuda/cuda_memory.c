@@ -58,6 +58,19 @@ static zcta_status allow(struct zc_device *device, zc_cu_pointer at, size_t byte
         "share a team");
 }
 
+/* The same for what its owner may have opened to this GPU already, as ncclMemAlloc() does: the
+ * driver refuses to open it twice. */
+static zcta_status allow_once(struct zc_device *device, zc_cu_pointer at, size_t bytes)
+{
+    const struct zc_cu_location here = {ZC_CU_MEM_LOCATION_DEVICE, device->ordinal};
+    unsigned long long flags = 0;
+
+    if (device->driver->cuMemGetAccess(&flags, &here, at) == ZC_CU_SUCCESS &&
+        flags == ZC_CU_MEM_ACCESS_READWRITE)
+        return ZCTA_OK;
+    return allow(device, at, bytes);
+}
+
 static size_t piece_offset(const struct cuda_memory *memory, uint32_t piece)
 {
     size_t offset = 0;
@@ -156,11 +169,16 @@ static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
 {
     const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
     struct piece whole = {.bytes = memory->mapped_bytes};
+    const zc_cu_result made = device->driver->cuMemCreate(&whole.handle, whole.bytes, &prop, 0);
     zcta_status status;
 
-    status = zc_cuda_status(device->driver, device->diag,
-                            device->driver->cuMemCreate(&whole.handle, whole.bytes, &prop, 0),
-                            "cuMemCreate", "allocating GPU memory");
+    if (made == ZC_CU_ERROR_OUT_OF_MEMORY)
+        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
+                       "GPU %d has no %zu bytes left; ask for less, or see with nvidia-smi who "
+                       "holds its memory",
+                       device->ordinal, whole.bytes);
+    status =
+        zc_cuda_status(device->driver, device->diag, made, "cuMemCreate", "allocating GPU memory");
     if (status != ZCTA_OK)
         return status;
     status = reserve(device, memory);
@@ -201,6 +219,30 @@ zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct 
     return ZCTA_OK;
 }
 
+/* Whether an allocation of the caller's is what peers can map and this rank's copies serve. */
+static zcta_status check_foreign(struct zc_device *device, const void *base,
+                                 const struct zc_cu_allocation_prop *prop)
+{
+    if ((prop->handle_types & ZC_CU_MEM_HANDLE_POSIX_FD) == 0)
+        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemGetAllocationPropertiesFromHandle",
+                       prop->handle_types,
+                       "%p was allocated without a POSIX file descriptor as a handle type, so it "
+                       "cannot be shared between processes",
+                       base);
+    if (prop->location.type != ZC_CU_MEM_LOCATION_DEVICE)
+        return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "cuMemGetAllocationPropertiesFromHandle",
+                       prop->location.type,
+                       "%p is not GPU memory; register memory on GPU %d, which is this rank's",
+                       base, device->ordinal);
+    if (prop->location.id != device->ordinal)
+        return zc_fail(device->diag, ZCTA_ERR_INVALID, "cuMemGetAllocationPropertiesFromHandle",
+                       prop->location.id,
+                       "%p lies on GPU %d, but this rank's is GPU %d; register memory there, or "
+                       "name the other GPU in zcta_init()",
+                       base, prop->location.id, device->ordinal);
+    return ZCTA_OK;
+}
+
 /* The allocation that `at` lies in, if it can be shared, and where its mapping begins. */
 static zcta_status retain(struct zc_device *device, struct cuda_memory *memory, zc_cu_pointer at,
                           zc_cu_pointer *begin, struct piece *piece)
@@ -208,7 +250,7 @@ static zcta_status retain(struct zc_device *device, struct cuda_memory *memory, 
     const struct zc_cuda_driver *driver = device->driver;
     void *address = (void *)(uintptr_t)at;
     struct zc_cu_allocation_prop prop = {0};
-    zcta_status status = ZCTA_OK;
+    zcta_status status;
 
     if (driver->cuMemRetainAllocationHandle(&piece->handle, address) != ZC_CU_SUCCESS)
         return zc_fail(
@@ -217,15 +259,14 @@ static zcta_status retain(struct zc_device *device, struct cuda_memory *memory, 
             "memory cannot: use zcta_window_alloc(), ncclMemAlloc(), or PyTorch's "
             "expandable segments",
             address);
-    if (driver->cuMemGetAllocationPropertiesFromHandle(&prop, piece->handle) != ZC_CU_SUCCESS ||
-        (prop.handle_types & ZC_CU_MEM_HANDLE_POSIX_FD) == 0)
-        status = zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED,
-                         "cuMemGetAllocationPropertiesFromHandle", prop.handle_types,
-                         "%p was allocated without a POSIX file descriptor as a handle type, so it "
-                         "cannot be shared between processes",
-                         address);
-    else if (driver->cuMemGetAddressRange(begin, &piece->bytes, at) != ZC_CU_SUCCESS ||
-             at - *begin >= piece->bytes)
+    status = zc_cuda_status(
+        driver, device->diag, driver->cuMemGetAllocationPropertiesFromHandle(&prop, piece->handle),
+        "cuMemGetAllocationPropertiesFromHandle", "asking what the memory to register is");
+    if (status == ZCTA_OK)
+        status = check_foreign(device, address, &prop);
+    if (status == ZCTA_OK &&
+        (driver->cuMemGetAddressRange(begin, &piece->bytes, at) != ZC_CU_SUCCESS ||
+         at - *begin >= piece->bytes))
         status = zc_fail(device->diag, ZCTA_ERR_DEVICE, "cuMemGetAddressRange", 0,
                          "the driver does not tell how far the memory at %p reaches", address);
     if (status != ZCTA_OK)
@@ -364,6 +405,17 @@ zcta_status zc_cuda_memory_export_piece(struct zc_device *device, struct zc_memo
     return export_piece(device, (struct cuda_memory *)memory, piece, handle, fd);
 }
 
+/* Lets this device in to memory of another rank of this process. */
+static zcta_status allow_pieces(struct zc_device *device, const struct cuda_memory *memory)
+{
+    const zc_cu_pointer begin = (uintptr_t)memory->head.base - memory->offset;
+    zcta_status status = ZCTA_OK;
+
+    for (uint32_t i = 0; i < memory->piece_count && status == ZCTA_OK; i++)
+        status = allow_once(device, begin + piece_offset(memory, i), memory->pieces[i].bytes);
+    return status;
+}
+
 /* Ranks of one process share the address; this rank's GPU only has to be let in. */
 static zcta_status import_local(struct zc_device *device, const struct zc_memory_handle *handle,
                                 struct zc_memory **memory)
@@ -380,10 +432,8 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
     if ((atomic_fetch_or_explicit(&shared->allowed, gpu_bit(device), memory_order_relaxed) &
          gpu_bit(device)) != 0)
         status = ZCTA_OK;
-    else if (shared->mapped != 0)
-        status = allow(device, shared->mapped, shared->mapped_bytes);
     else
-        status = allow(device, (uintptr_t)shared->head.base - shared->offset, shared->mapped_bytes);
+        status = allow_pieces(device, shared);
     if (status != ZCTA_OK) {
         zc_cuda_memory_release(device, &shared->head);
         return status;
@@ -424,7 +474,9 @@ static zcta_status take_piece(struct zc_device *device, struct cuda_memory *memo
                        "on its own host can map it; use zcta_window_alloc()");
     status =
         zc_cuda_status(device->driver, device->diag, open_handle(device, handle, fd, &piece.handle),
-                       "cuMemImportFromShareableHandle", "opening a peer's GPU memory");
+                       "cuMemImportFromShareableHandle",
+                       "opening a peer's GPU memory, for which the peer's GPU must be visible to "
+                       "this process too (look at CUDA_VISIBLE_DEVICES)");
     if (status != ZCTA_OK)
         return status;
     status = place(device, memory, piece);

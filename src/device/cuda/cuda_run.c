@@ -2,7 +2,19 @@
  *
  * Who waits for what: a stream wait ends when its word has counted far enough; the word is written
  * by the peer's signal, a 4-byte copy that stands behind the peer's data in the same stream. Where
- * the word lies on this very GPU a copy would need an SM, so there the signal is a stream write. */
+ * the word lies on this very GPU a copy would need an SM, so there the signal is a stream write.
+ *
+ * Values in a graph are the same at every replay, so a captured program cannot count on. It has
+ * words of its own, counts within itself, and puts each word back to zero behind its last wait for
+ * it. No signal of a peer's next captured program comes before that: every program sends *ready* to
+ * a peer first, and *done* to it behind the wait for that peer's *ready*.
+ *   - A *ready* of the peer's next program is sent when its present one has ended, so when our
+ * *done* has reached it, which stands behind the putting back of its *ready* in our stream.
+ *   - A *done* of the peer's next program is sent behind its wait for our next *ready*, and that
+ * one we send when our present program has ended, and with it every putting back. So whatever
+ * captured programs follow each other, and however often, a word is zero when the first signal of a
+ * program reaches it. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -45,6 +57,9 @@ static void free_team(struct zc_cuda_team *team)
     destroy_handles(team);
     free(team->words);
     free(team->runs);
+    free(team->waits);
+    free(team->awaited);
+    free(team->came);
     free(team);
 }
 
@@ -76,7 +91,11 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
     made->guard = guard;
     made->words = calloc(1, guard->pad_bytes);
     made->runs = calloc(ZC_CUDA_RUNS, sizeof *made->runs);
-    if (made->words == NULL || made->runs == NULL) {
+    made->waits = calloc((size_t)ZC_CUDA_RUNS * guard->slot_count, sizeof *made->waits);
+    made->awaited = calloc(guard->rank_count, sizeof *made->awaited);
+    made->came = calloc(guard->rank_count, sizeof *made->came);
+    if (made->words == NULL || made->runs == NULL || made->waits == NULL || made->awaited == NULL ||
+        made->came == NULL) {
         status = zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
         goto fail;
     }
@@ -107,6 +126,9 @@ void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard)
             *at = team->next;
             break;
         }
+    /* The watchdog may still be telling the team's owner, who must not go before that. */
+    while (device->reported == team)
+        pthread_cond_wait(&device->changed, &device->lock);
     pthread_mutex_unlock(&device->lock);
     guard->device_data = NULL;
     free_team(team);
@@ -187,6 +209,7 @@ struct emission {
     zc_cu_stream streams[ZC_CUDA_LANES];
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
     bool begun;    /* told by a signal or a mark */
+    bool marked;   /* by a mark */
     uint32_t ticket;
     uint32_t op_count;
     union zc_cu_mem_op ops[ZC_CUDA_BATCH];
@@ -212,7 +235,7 @@ static zcta_status flush(struct emission *e, uint32_t lane)
 }
 
 static zcta_status add_mem_op(struct emission *e, uint32_t lane, int operation, zc_cu_pointer word,
-                              uint32_t value)
+                              uint64_t value)
 {
     zcta_status status = ZCTA_OK;
 
@@ -229,41 +252,75 @@ static zc_cu_pointer word_of(const struct emission *e, const struct zc_op *op)
     return (uintptr_t)op->flag.word + (e->captured ? e->program->guard->graph_offset : 0);
 }
 
-/* For the watchdog, where no signal tells that the program has begun. */
+/* For the watchdogs. */
 static zcta_status mark_begun(struct emission *e, uint32_t lane)
 {
     zcta_status status = ZCTA_OK;
 
-    if (!e->captured && !e->begun)
+    if (!e->captured && !e->marked)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
                        zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, begun)), e->ticket);
-    e->begun = true;
+    e->begun = e->marked = true;
     return status;
+}
+
+/* For the watchdog, which has to say for whom the program waits. */
+static void note_wait(const struct emission *e, const struct zc_op *op, uint32_t value)
+{
+    const struct zc_guard *guard = e->team->guard;
+    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+    const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
+    const size_t place = (uintptr_t)op->flag.word - (uintptr_t)guard->pad - guard->pad_head_bytes;
+    const uint32_t slot = (uint32_t)(place / guard->slot_bytes);
+
+    assert(at < guard->slot_count && slot < guard->slot_count && slot <= UINT16_MAX);
+    atomic_store_explicit(
+        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * guard->slot_count + at], value | slot,
+        memory_order_release);
+    atomic_store_explicit(&run->wait_count, at + 1, memory_order_release);
+}
+
+static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer word)
+{
+    if (e->team->device->wide_writes)
+        return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_64, word, ZC_CUDA_PUT_BACK);
+    return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word, 0);
 }
 
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    const uint32_t count = e->captured ? 1 : zc_op_number(op);
-    zcta_status status = mark_begun(e, lane);
+    const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
+    /* Needed only where no signal tells that the program has begun. */
+    zcta_status status = e->begun ? ZCTA_OK : mark_begun(e, lane);
 
+    if (!e->captured)
+        note_wait(e, op, zc_cuda_epoch(count));
     if (status == ZCTA_OK)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
-    if (e->captured && status == ZCTA_OK)
-        status = add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op), 0);
+    if (e->captured && op->flag.last && status == ZCTA_OK)
+        status = put_back(e, lane, word_of(e, op));
     return status;
+}
+
+/* Whose first signal tells that the program has begun; 0: a mark does. */
+static void note_begin(struct emission *e, zc_cu_pointer word, uint32_t value)
+{
+    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+
+    atomic_store_explicit(&run->value, value, memory_order_release);
+    atomic_store_explicit(&run->word, word, memory_order_release);
 }
 
 static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    const uint32_t count = e->captured ? 1 : zc_op_number(op);
+    const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
     const struct zc_device *device = e->team->device;
     zcta_status status;
 
     if (!e->captured && !e->begun)
-        e->team->runs[e->ticket % ZC_CUDA_RUNS] =
-            (struct zc_cuda_run){.word = word_of(e, op), .value = zc_cuda_epoch(count)};
+        note_begin(e, word_of(e, op), zc_cuda_epoch(count));
     e->begun = true;
 
     if (op->flag.by_write)
@@ -298,12 +355,14 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
     return op->kind == ZC_OP_WAIT ? emit_wait(e, lane, op) : emit_signal(e, lane, op);
 }
 
+/* The mark is for the other ranks: what they wait for in there no signal tells them. */
 static zcta_status emit_exchange(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     zcta_status status = mark_begun(e, lane);
 
     if (!e->captured)
-        e->team->runs[e->ticket % ZC_CUDA_RUNS].calls = true;
+        atomic_store_explicit(&e->team->runs[e->ticket % ZC_CUDA_RUNS].calls, true,
+                              memory_order_release);
     if (status == ZCTA_OK)
         status = flush(e, lane);
     return status == ZCTA_OK ? op->exchange.enqueue(&op->exchange, e->streams[lane]) : status;
@@ -435,7 +494,8 @@ static zcta_status begin_run(struct emission *e)
     struct zc_cuda_team *team = e->team;
     const uint32_t before = zc_guard_submitted(team->guard);
     unsigned long long id = 0;
-    zcta_status status = wait_until(team, ZC_CUDA_RUNS);
+    /* With this one ZC_CUDA_RUNS are under way, and each has a slot of its own in runs[]. */
+    zcta_status status = wait_until(team, ZC_CUDA_RUNS - 1);
 
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
@@ -445,7 +505,10 @@ static zcta_status begin_run(struct emission *e)
                             zc_cuda_mark(team, offsetof(struct zc_cuda_marks, finished)), before);
     team->last_stream = id;
     e->ticket = before + 1;
-    team->runs[e->ticket % ZC_CUDA_RUNS] = (struct zc_cuda_run){.word = 0};
+    note_begin(e, 0, 0);
+    atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].wait_count, 0,
+                          memory_order_release);
+    atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].calls, false, memory_order_release);
     return status;
 }
 
@@ -475,6 +538,17 @@ static zcta_status run_eager(struct emission *e)
     return status == ZCTA_OK ? ended : status;
 }
 
+/* Over nodes a rank may wait within another library, where no word tells. */
+static bool has_telling_words(const struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+
+    for (uint32_t i = 0; i < guard->rank_count; i++)
+        if (guard->pads[i] == NULL)
+            return false;
+    return team->device->wide_writes;
+}
+
 static zcta_status run_captured(struct emission *e)
 {
     zcta_status status;
@@ -484,6 +558,8 @@ static zcta_status run_captured(struct emission *e)
                        "the stream is being captured into a graph, and neither a release nor the "
                        "run of a released plan can be: run the plan once outside, or do not "
                        "release it");
+    if (has_telling_words(e->team))
+        atomic_store_explicit(&e->team->has_graphs, true, memory_order_relaxed);
     status = emit(e);
     return status == ZCTA_OK ? flush(e, 0) : status;
 }
@@ -498,7 +574,7 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.team = team;
     e.program = program;
     e.op_count = 0;
-    e.begun = false;
+    e.begun = e.marked = false;
     e.streams[0] = stream;
     for (uint32_t lane = 1; lane < program->lane_count; lane++)
         e.streams[lane] = team->lanes[lane];
@@ -510,14 +586,20 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     return e.captured ? run_captured(&e) : run_eager(&e);
 }
 
+static bool is_current(const struct zc_device *device)
+{
+    zc_cu_context current = NULL;
+
+    return device->driver->cuCtxGetCurrent(&current) == ZC_CU_SUCCESS && current == device->context;
+}
+
 zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *program,
                            zcta_stream stream)
 {
     struct zc_cuda_team *team = program->guard->device_data;
-    zc_cu_context current = NULL;
     zcta_status status;
 
-    if (device->driver->cuCtxGetCurrent(&current) == ZC_CU_SUCCESS && current == device->context)
+    if (is_current(device))
         return submit(team, program, (zc_cu_stream)stream);
     status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
@@ -529,12 +611,17 @@ zcta_status zc_cuda_submit(struct zc_device *device, const struct zc_program *pr
 
 zcta_status zc_cuda_is_capturing(struct zc_device *device, zcta_stream stream, bool *capturing)
 {
+    const bool entering = !is_current(device);
     int state = ZC_CU_STREAM_CAPTURE_NONE;
-    const zcta_status status =
-        zc_cuda_status(device->driver, device->diag,
-                       device->driver->cuStreamIsCapturing((zc_cu_stream)stream, &state),
-                       "cuStreamIsCapturing", "asking whether a stream is being captured");
+    zcta_status status = entering ? zc_cuda_enter(device) : ZCTA_OK;
 
+    if (status != ZCTA_OK)
+        return status;
+    status = zc_cuda_status(device->driver, device->diag,
+                            device->driver->cuStreamIsCapturing((zc_cu_stream)stream, &state),
+                            "cuStreamIsCapturing", "asking whether a stream is being captured");
+    if (entering)
+        zc_cuda_leave(device);
     *capturing = state != ZC_CU_STREAM_CAPTURE_NONE;
     return status;
 }
