@@ -323,7 +323,7 @@ ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *re
                                      zcta_stream stream, const zcta_call_params *params);
 
 /* No rank's stream passes it before every rank's stream has reached it. Collective.
- * Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
+ * Errors: ERR_INVALID, ERR_POLICY (over several nodes it needs NCCL's kernels), ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
 ZCTA_API zcta_status zcta_barrier(zcta_team *team, zcta_stream stream);
 
 /* ---- Prepared plans ---- */
