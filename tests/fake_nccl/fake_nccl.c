@@ -640,7 +640,7 @@ int ncclGroupEnd(void)
 /* Which way NCCL of this version takes, and what it says of it. Under the lock. */
 static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
 {
-    const bool takes = comm->policy == ZC_NCCL_POLICY_ZERO && version >= 22800 &&
+    const bool takes = comm->room->count > 1 && comm->policy == ZC_NCCL_POLICY_ZERO && version >= 22800 &&
                        getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
                        in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
                        (version >= 22902 || in_window(comm, job->send, job->bytes));

@@ -10,6 +10,7 @@
 
 #include "device/cuda/cuda_driver.h"
 #include "engine/nccl/nccl_library.h"
+#include "engine/nccl/nccl_log.h"
 #include "fake_nccl.h"
 #include "support_ranks.h"
 
@@ -481,6 +482,110 @@ static void evidence_counts(void **state)
     assert_non_null(strstr(fake.story(0), "gather:sm"));
     run(betrayed_thriftily);
     unsetenv("FAKE_NCCL_NO_COPY_ENGINES");
+}
+
+/* A line of the log that may be another team's proves nothing; ZERO runs, and a warning is due. */
+static void one_gather(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+
+    enter_gpu(context);
+    gather(context, zero, recv, NULL, 1, NULL);
+    leave_gpu(context);
+    EXPECT(count_calls(zero, data, NULL) == 1);
+}
+
+static void evidence_belongs_to_one_look(void **state)
+{
+    struct zc_nccl_look other;
+
+    (void)state;
+    zc_nccl_look_begin(&other, 0);
+    run_as_threads_with(RANKS, &on_gpus, one_gather, (void *)"all_gather/nccl/unproved");
+    assert_int_equal(zc_nccl_look_end(&other), ZC_EVIDENCE_MISSING);
+    zc_nccl_look_begin(&other, RANKS);
+    run_as_threads_with(RANKS, &on_gpus, one_gather, (void *)"all_gather/nccl/copy-engine");
+    assert_int_equal(zc_nccl_look_end(&other), ZC_EVIDENCE_AGAINST);
+}
+
+/* Of a rank alone NCCL logs nothing, because there is nothing to move. */
+static void alone(zcta_context *context, void *data)
+{
+    zcta_team *zero = alone_with(context, ZCTA_POLICY_ZERO);
+    unsigned char *out = zcta_window_base(window_of(context, MIB));
+
+    (void)data;
+    enter_gpu(context);
+    model_fill(out, 1, 0, SHARE);
+    for (int i = 0; i < 2; i++)
+        EXPECT_OK(context, zcta_all_gather(zero, out, out, SHARE, NULL, NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    EXPECT(model_wrong(out, 1, 1, SHARE) == 0);
+    leave_gpu(context);
+    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 2);
+}
+
+static void a_rank_alone_needs_no_evidence(void **state)
+{
+    (void)state;
+    run(alone);
+}
+
+/* Two teams on two threads of each rank: each gathers as it would by itself. */
+struct strand {
+    zcta_context *context;
+    zcta_team *team;
+    zcta_window *recv;
+};
+
+static void *gather_in_strand(void *data)
+{
+    const struct strand *strand = data;
+    zc_cu_stream stream = NULL;
+    unsigned char *out = zcta_window_base(strand->recv);
+    const uint32_t rank = zcta_team_rank(strand->team);
+
+    enter_gpu(strand->context);
+    EXPECT(driver.cuStreamCreate(&stream, ZC_CU_STREAM_NON_BLOCKING) == 0);
+    for (uint32_t call = 0; call < 10; call++) {
+        memset(out, 0xee, (size_t)RANKS * SHARE);
+        model_fill(out + rank * SHARE, call, rank, SHARE);
+        EXPECT(zcta_all_gather(strand->team, out + rank * SHARE, out, SHARE, stream, NULL) ==
+               ZCTA_OK);
+        EXPECT(driver.cuStreamSynchronize(stream) == 0);
+        EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+    }
+    driver.cuStreamDestroy(stream);
+    leave_gpu(strand->context);
+    return NULL;
+}
+
+static void two_strands(zcta_context *context, void *data)
+{
+    struct strand strands[2];
+    pthread_t other;
+
+    (void)data;
+    for (int i = 0; i < 2; i++)
+        strands[i] = (struct strand){
+            .context = context,
+            .team = team_with(context, i == 0 ? ZCTA_POLICY_ZERO : ZCTA_POLICY_EFFICIENCY, "a"),
+            .recv = window_of(context, MIB)};
+    EXPECT(pthread_create(&other, NULL, gather_in_strand, &strands[1]) == 0);
+    gather_in_strand(&strands[0]);
+    pthread_join(other, NULL);
+    for (int i = 0; i < 2; i++)
+        EXPECT(count_calls(strands[i].team, "all_gather/nccl/copy-engine", NULL) +
+                   count_calls(strands[i].team, "all_gather/nccl/unproved", NULL) ==
+               10);
+}
+
+static void two_teams_on_two_threads(void **state)
+{
+    (void)state;
+    run(two_strands);
+    assert_null(strstr(fake.story(0), "gather:sm"));
 }
 
 /* ---- Windows ---- */
@@ -1081,6 +1186,9 @@ int main(void)
         cmocka_unit_test_setup(nccl_that_does_not_wait, begin),
         cmocka_unit_test_setup(a_file_of_nccls_overrides, begin),
         cmocka_unit_test_setup(evidence_counts, begin),
+        cmocka_unit_test_setup(evidence_belongs_to_one_look, begin),
+        cmocka_unit_test_setup(a_rank_alone_needs_no_evidence, begin),
+        cmocka_unit_test_setup(two_teams_on_two_threads, begin),
         cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),
         cmocka_unit_test_setup(memory_of_nccls_own, begin),
         cmocka_unit_test_setup(plans_run_and_teams_end, begin),
