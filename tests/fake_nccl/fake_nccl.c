@@ -46,6 +46,7 @@ struct pair {
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
+    bool gone[RANKS_MOST]; /* their communicators have ended, and so may have their memory */
     char *recv[RANKS_MOST]; /* of each rank's latest gather */
     struct op ops[OPS];
     struct pair pairs[RANKS_MOST][RANKS_MOST];
@@ -343,6 +344,7 @@ static void end_comm(struct ncclComm *comm, const char *how)
     pthread_mutex_lock(&lock);
     tell(comm->rank, "%s ", how);
     comm->aborted = true; /* whoever still waits in it goes on */
+    comm->room->gone[comm->rank] = true;
     alive--;
     comm->next = ended;
     ended = comm;
@@ -563,7 +565,7 @@ static void run_group(void *data)
             struct pair *pair = &pairs[group->transfers[i].peer][comm->rank];
 
             await(comm, &pair->sent, pair->received + 1);
-            if (!comm->aborted)
+            if (!comm->aborted && !comm->room->gone[group->transfers[i].peer])
                 memcpy(group->transfers[i].at, pair->send, group->transfers[i].bytes);
             pair->received++;
             pthread_cond_broadcast(&moved);
