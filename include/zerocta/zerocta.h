@@ -280,7 +280,9 @@ ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t by
                                           zcta_window **window);
 
 /* Frees the window, after every rank of the team has called it. Collective; sets *window to NULL.
- * Waits for work of the window's own team; that of other teams that use it has finished before.
+ * Waits for work of the window's own team; that of other teams that use it has finished before, and
+ * no other thread calls for a team that has gathered into it by NCCL until this call returns, because
+ * there NCCL forgets it, in the same order on all ranks.
  * A window of a failed team is freed without waiting. Errors: ERR_INVALID, ERR_TIMEOUT, ERR_PEER
  * (freed all the same), ERR_BUSY (a prepared plan uses it: nothing changed). */
 ZCTA_API zcta_status zcta_window_free(zcta_window **window);

@@ -102,6 +102,8 @@ struct zcta_team {
     char name[ZC_NAME_BYTES];
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
+    uint32_t visits; /* a window's going, which keeps the team listed; guarded likewise */
+    pthread_cond_t left;
     uint32_t window_count, plan_count;
     uint32_t windows_made; /* so far: numbers them alike on all ranks */
     struct zc_guard guard;

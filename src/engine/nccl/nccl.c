@@ -90,9 +90,12 @@ static void nccl_abort(struct zc_engine *engine)
 
 static void nccl_forget(struct zc_engine *engine, const void *base)
 {
-    for (int i = 0; i < COMMS; i++)
-        if (engine->comms[i] != NULL)
-            zc_nccl_comm_deregister(engine->comms[i], base);
+    for (int i = 0; i < COMMS; i++) {
+        struct zc_nccl_comm *comm = atomic_load_explicit(&engine->comms[i], memory_order_seq_cst);
+
+        if (comm != NULL)
+            zc_nccl_comm_deregister(comm, base);
+    }
 }
 
 /* ---- Preparing ---- */
