@@ -76,6 +76,7 @@ static int room_count, version, alive, async_result;
 static struct ncclComm *ended; /* their memory stays: a stream may still look at it */
 static const char *tripped;
 static int trip_hangs;
+static int begun; /* how often: what hangs is let go by the next one */
 static char stories[RANKS_MOST][STORY];
 static FILE *log_file;
 static bool log_open, logs_info;
@@ -156,6 +157,8 @@ void fake_nccl_begin(void)
     memset(stories, 0, sizeof stories);
     tripped = NULL;
     async_result = 0;
+    begun++;
+    pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
 }
 
@@ -183,12 +186,14 @@ __attribute__((format(printf, 2, 3))) static void tell(int rank, const char *for
 /* Under the lock. 0, or how this call shall end. */
 static int trip(const char *function, const struct ncclComm *comm)
 {
+    const int since = begun;
+
     if (tripped == NULL || strcmp(tripped, function) != 0)
         return 0;
     tripped = NULL;
     if (!trip_hangs)
         return INTERNAL;
-    while (comm == NULL || !comm->aborted)
+    while ((comm == NULL || !comm->aborted) && begun == since)
         pthread_cond_wait(&moved, &lock);
     return INTERNAL;
 }
@@ -339,9 +344,10 @@ out:
     return result;
 }
 
-static void end_comm(struct ncclComm *comm, const char *how)
+static void end_comm(struct ncclComm *comm, const char *function, const char *how)
 {
     pthread_mutex_lock(&lock);
+    trip(function, comm);
     tell(comm->rank, "%s ", how);
     comm->aborted = true; /* whoever still waits in it goes on */
     comm->room->gone[comm->rank] = true;
@@ -354,13 +360,13 @@ static void end_comm(struct ncclComm *comm, const char *how)
 
 int ncclCommDestroy(zc_nccl_handle comm)
 {
-    end_comm(comm, comm->windows == NULL ? "destroy" : "destroy-with-windows");
+    end_comm(comm, __func__, comm->windows == NULL ? "destroy" : "destroy-with-windows");
     return 0;
 }
 
 int ncclCommAbort(zc_nccl_handle comm)
 {
-    end_comm(comm, "abort");
+    end_comm(comm, __func__, "abort");
     return 0;
 }
 

@@ -532,29 +532,36 @@ static void a_rank_alone_needs_no_evidence(void **state)
     run(alone);
 }
 
-/* Two teams on two threads of each rank: each gathers as it would by itself. */
+/* Two teams on two threads of each rank, one of which has its windows come and go: each gathers as
+ * it would by itself. */
 struct strand {
     zcta_context *context;
     zcta_team *team;
-    zcta_window *recv;
+    bool renews;
 };
 
 static void *gather_in_strand(void *data)
 {
     const struct strand *strand = data;
     zc_cu_stream stream = NULL;
-    unsigned char *out = zcta_window_base(strand->recv);
+    zcta_window *recv = NULL;
     const uint32_t rank = zcta_team_rank(strand->team);
+    unsigned char *out;
 
     enter_gpu(strand->context);
     EXPECT(driver.cuStreamCreate(&stream, ZC_CU_STREAM_NON_BLOCKING) == 0);
     for (uint32_t call = 0; call < 10; call++) {
+        if (recv == NULL)
+            EXPECT(zcta_window_alloc(strand->team, MIB, &recv) == ZCTA_OK);
+        out = zcta_window_base(recv);
         memset(out, 0xee, (size_t)RANKS * SHARE);
         model_fill(out + rank * SHARE, call, rank, SHARE);
         EXPECT(zcta_all_gather(strand->team, out + rank * SHARE, out, SHARE, stream, NULL) ==
                ZCTA_OK);
         EXPECT(driver.cuStreamSynchronize(stream) == 0);
         EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+        if (strand->renews)
+            EXPECT(zcta_window_free(&recv) == ZCTA_OK);
     }
     driver.cuStreamDestroy(stream);
     leave_gpu(strand->context);
@@ -571,7 +578,7 @@ static void two_strands(zcta_context *context, void *data)
         strands[i] = (struct strand){
             .context = context,
             .team = team_with(context, i == 0 ? ZCTA_POLICY_ZERO : ZCTA_POLICY_EFFICIENCY, "a"),
-            .recv = window_of(context, MIB)};
+            .renews = i == 0};
     EXPECT(pthread_create(&other, NULL, gather_in_strand, &strands[1]) == 0);
     gather_in_strand(&strands[0]);
     pthread_join(other, NULL);
@@ -985,6 +992,85 @@ static void a_call_that_hangs(void **state)
     }
 }
 
+static void one_gather_of_mine(zcta_context *context, void *data)
+{
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB);
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, fast, recv, NULL, 1, NULL);
+    leave_gpu(context);
+}
+
+/* An error that NCCL finds while the ranks already leave. */
+static void broken_at_the_end(zcta_context *context, void *data)
+{
+    one_gather_of_mine(context, data);
+    fake.break_off(3);
+}
+
+static void broken_then(zcta_context *context, void *data)
+{
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB);
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, fast, recv, NULL, 1, NULL);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    fake.break_off(3);
+    EXPECT(await_failure(fast) != ZCTA_OK);
+    gather(context, zcta_world(context), recv, NULL, 2, NULL);
+    leave_gpu(context);
+}
+
+static void await_the_last(void)
+{
+    const uint64_t end = now_ns() + UINT64_C(10000000000);
+
+    while (fake.alive() > 0 && now_ns() < end)
+        sleep_ms(1);
+    assert_int_equal(fake.alive(), 0);
+}
+
+/* NCCL that does not come back from ending a communicator is left behind: leaving the job takes the
+ * timeout, not for ever. It frees what it has if it ever returns. */
+static void an_end_that_hangs(void **state)
+{
+    static const struct {
+        const char *function;
+        rank_fn *rank;
+    } cases[] = {{"ncclCommDestroy", one_gather_of_mine}, {"ncclCommAbort", broken_then}};
+    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                        .timeout_ns = UINT64_C(1500000000),
+                                        .may_fail_to_finalize = true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const uint64_t begun = now_ns();
+
+        fake.begin();
+        fake.trip(cases[i].function, 1);
+        run_as_threads_with(RANKS, &hasty, cases[i].rank, NULL);
+        assert_true(now_ns() - begun < SLOWNESS * UINT64_C(10000000000));
+        assert_int_equal(fake.alive(), 1);
+        fake.begin();
+        await_the_last();
+    }
+}
+
+static void an_error_found_while_leaving(void **state)
+{
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA,
+                                          .may_fail_to_finalize = true};
+
+    (void)state;
+    run_as_threads_with(RANKS, &options, broken_at_the_end, NULL);
+    assert_int_equal(fake.alive(), 0);
+}
+
 /* ---- Over several nodes ---- */
 
 enum { NODE_RANKS = 4, EIGHT = 8 };
@@ -1147,6 +1233,7 @@ static void exchange_fails(zcta_context *context, void *data)
     zcta_team *world = zcta_world(context);
     zcta_window *recv = window_of(context, 8 * MIB);
     unsigned char *out = zcta_window_base(recv);
+    const size_t bytes = MIB / 4; /* one chunk, so nothing else is under way */
     zcta_status status;
     zcta_error error;
 
@@ -1156,7 +1243,7 @@ static void exchange_fails(zcta_context *context, void *data)
     pthread_barrier_wait(&all_eight);
     if (zcta_team_rank(world) == 0)
         fake.trip(data, 0);
-    status = zcta_all_gather(world, out + zcta_team_rank(world) * MIB, out, MIB, NULL, NULL);
+    status = zcta_all_gather(world, out + zcta_team_rank(world) * bytes, out, bytes, NULL, NULL);
     if (status == ZCTA_OK)
         status = await_failure(world);
     EXPECT(status != ZCTA_OK);
@@ -1207,6 +1294,8 @@ int main(void)
         cmocka_unit_test_setup(a_rank_that_does_not_come, begin),
         cmocka_unit_test_setup(a_rank_that_does_not_come_at_first, begin),
         cmocka_unit_test_setup(a_call_that_hangs, begin),
+        cmocka_unit_test_setup(an_end_that_hangs, begin),
+        cmocka_unit_test_setup(an_error_found_while_leaving, begin),
         cmocka_unit_test_setup(two_nodes_of_four, begin),
         cmocka_unit_test_setup(four_nodes_of_two, begin),
         cmocka_unit_test_setup(teams_within_nodes_and_across, begin),
