@@ -189,8 +189,8 @@ static struct zc_facts two_nodes(void);
 /* What was measured on one node says nothing of several. */
 static void measurements_stay_on_their_node(void **state)
 {
-    static const struct zc_tuned tuned = {
-        .row_count = 1, .rows = {{4, ZCTA_POLICY_DEFAULT, true, SHARE, 10, 5}}};
+    static const struct zc_tuned tuned = {.row_count = 1,
+                                          .rows = {{4, ZCTA_POLICY_DEFAULT, true, SHARE, 10, 5}}};
     struct zc_facts facts = two_nodes();
 
     (void)state;

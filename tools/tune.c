@@ -86,7 +86,8 @@ static const struct zc_command_line line = {
     .notes =
         "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for\n"
         "each model of GPU; what it has for other numbers of ranks stays. They count for the\n"
-        "driver, the NCCL and the zerocta that they were measured with, on one node. Without them engine auto is ce,\n"
+        "driver, the NCCL and the zerocta that they were measured with, on one node. Without them "
+        "engine auto is ce,\n"
         "wherever ce reaches all ranks, but for what is known of two H200 where a program has "
         "loaded\n"
         "NCCL before it joins.\n",

@@ -97,8 +97,9 @@ struct zcta_team {
      */
     uint32_t node_ranks;
     const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
-    const struct zc_nccl_facts *nccl_facts; /* NULL until they are compared; then the context's, or */
-    struct zc_nccl_facts no_nccl;           /* where the ranks have not the same */
+    const struct zc_nccl_facts
+        *nccl_facts;              /* NULL until they are compared; then the context's, or */
+    struct zc_nccl_facts no_nccl; /* where the ranks have not the same */
     char name[ZC_NAME_BYTES];
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */

@@ -46,7 +46,7 @@ struct pair {
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
-    bool gone[RANKS_MOST]; /* their communicators have ended, and so may have their memory */
+    bool gone[RANKS_MOST];  /* their communicators have ended, and so may have their memory */
     char *recv[RANKS_MOST]; /* of each rank's latest gather */
     struct op ops[OPS];
     struct pair pairs[RANKS_MOST][RANKS_MOST];
@@ -438,8 +438,8 @@ int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void *
     int result;
 
     pthread_mutex_lock(&lock);
-    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC ||
-                     current_gpu() != comm->gpu || !begins_at_a_page(base)
+    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC || current_gpu() != comm->gpu ||
+                     !begins_at_a_page(base)
                  ? INVALID_ARGUMENT
                  : trip(__func__, comm);
     if (result == 0) {
@@ -648,8 +648,8 @@ int ncclGroupEnd(void)
 /* Which way NCCL of this version takes, and what it says of it. Under the lock. */
 static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
 {
-    const bool takes = comm->room->count > 1 && comm->policy == ZC_NCCL_POLICY_ZERO && version >= 22800 &&
-                       getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
+    const bool takes = comm->room->count > 1 && comm->policy == ZC_NCCL_POLICY_ZERO &&
+                       version >= 22800 && getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
                        in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
                        (version >= 22902 || in_window(comm, job->send, job->bytes));
 
@@ -667,9 +667,9 @@ static int push_captured(const struct job *job, void *stream)
 
     for (int i = 0; i < comm->room->count && result == 0; i++)
         if (comm->room->recv[i] + (size_t)comm->rank * job->bytes != job->send)
-            result = cuda.cuMemcpyAsync(
-                (uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
-                (uintptr_t)job->send, job->bytes, stream);
+            result =
+                cuda.cuMemcpyAsync((uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
+                                   (uintptr_t)job->send, job->bytes, stream);
     return result;
 }
 

@@ -348,7 +348,8 @@ static void refused_alone(zcta_context *context, void *data)
                  data);
 }
 
-/* Its file says so, where we do not see it: the making fails, and what there is of it is aborted. */
+/* Its file says so, where we do not see it: the making fails, and what there is of it is aborted.
+ */
 static void not_waited_for(zcta_context *context, void *data)
 {
     zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
@@ -383,9 +384,12 @@ static void environment_as_nccl_reads_it(void **state)
                   {"NCCL_P2P_LEVEL", "0", "NCCL_P2P_LEVEL=LOC"},
                   {"NCCL_CTA_POLICY", "Efficiency|nonsense", "NCCL_CTA_POLICY=1"},
                   {"NCCL_CTA_POLICY", "0", "NCCL_CTA_POLICY=0"}},
-      let[] = {{"NCCL_CTA_POLICY", "zero|EFFICIENCY", ""}, {"NCCL_CTA_POLICY", "nonsense", ""},
-               {"NCCL_CTA_POLICY", "9", ""},  {"NCCL_P2P_LEVEL", "NVL", ""},
-               {"NCCL_WIN_ENABLE", "", ""},   {"NCCL_CUMEM_ENABLE", "-2", ""}};
+      let[] = {{"NCCL_CTA_POLICY", "zero|EFFICIENCY", ""},
+               {"NCCL_CTA_POLICY", "nonsense", ""},
+               {"NCCL_CTA_POLICY", "9", ""},
+               {"NCCL_P2P_LEVEL", "NVL", ""},
+               {"NCCL_WIN_ENABLE", "", ""},
+               {"NCCL_CUMEM_ENABLE", "-2", ""}};
     struct zc_nccl nccl = {.version = 22803};
     struct zc_nccl_facts facts;
 
@@ -406,8 +410,7 @@ static void environment_as_nccl_reads_it(void **state)
 
 static void nccl_that_does_not_wait(void **state)
 {
-    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA,
-                                          .may_fail_to_finalize = true};
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA, .may_fail_to_finalize = true};
 
     (void)state;
     setenv("NCCL_COMM_BLOCKING", "0", 1);
@@ -640,7 +643,8 @@ static void gather_registered(zcta_context *context, size_t offset, const char *
 
     enter_gpu(context);
     EXPECT(nccl_mem_alloc(&memory, 4 * MIB) == 0);
-    EXPECT_OK(context, zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
+    EXPECT_OK(context,
+              zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
     for (uint32_t call = 0; call < 2; call++)
         gather(context, thrifty, recv, NULL, call, NULL);
     EXPECT(count_calls(thrifty, path, NULL) == before + 2);
@@ -1063,8 +1067,7 @@ static void an_end_that_hangs(void **state)
 
 static void an_error_found_while_leaving(void **state)
 {
-    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA,
-                                          .may_fail_to_finalize = true};
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA, .may_fail_to_finalize = true};
 
     (void)state;
     run_as_threads_with(RANKS, &options, broken_at_the_end, NULL);

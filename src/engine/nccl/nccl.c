@@ -342,10 +342,11 @@ static void tell_unproved(struct zc_engine *engine, const struct zc_prepared *pr
     if (engine->evidence != ZC_EVIDENCE_MISSING || engine->told_unproved >= 1 + prepared->strict)
         return;
     engine->told_unproved = 1 + prepared->strict;
-    zc_log(engine->group.diag, prepared->strict ? ZC_LOG_WARN : ZC_LOG_INFO,
-           "AllGather [NCCL, Copy Engine]: not proved, because NCCL's log goes elsewhere, or another "
-           "team began at the same time: let zerocta be the first to use NCCL in this process, and "
-           "leave NCCL_DEBUG unset");
+    zc_log(
+        engine->group.diag, prepared->strict ? ZC_LOG_WARN : ZC_LOG_INFO,
+        "AllGather [NCCL, Copy Engine]: not proved, because NCCL's log goes elsewhere, or another "
+        "team began at the same time: let zerocta be the first to use NCCL in this process, and "
+        "leave NCCL_DEBUG unset");
 }
 
 static zcta_status check_strict(const struct zc_engine *engine, const struct zc_prepared *prepared)

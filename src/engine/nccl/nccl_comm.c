@@ -185,8 +185,7 @@ static void make_handle(struct zc_nccl_comm *comm)
         result = comm->nccl.ncclCommInitRankConfig(&handle, comm->rank_count, comm->id, comm->rank,
                                                    &config);
     pthread_mutex_lock(&comm->lock);
-    comm->handle =
-        result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS ? handle : NULL;
+    comm->handle = result == ZC_NCCL_SUCCESS || result == ZC_NCCL_IN_PROGRESS ? handle : NULL;
     /* Its calls would not wait, whatever it was told; it is only there to be aborted. */
     comm->made = result == ZC_NCCL_IN_PROGRESS ? ZC_NCCL_INVALID_USAGE : result;
     pthread_cond_broadcast(&comm->changed);
@@ -330,9 +329,9 @@ static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nc
     return status;
 }
 
-/* The policy that NCCL's log tells of; -1 if it tells none. First NCCL notes what it was given, then
- * whether NCCL_CTA_POLICY, from the environment or from a file of NCCL's, takes its place. That is
- * read once, so it holds for every communicator of the process. */
+/* The policy that NCCL's log tells of; -1 if it tells none. First NCCL notes what it was given,
+ * then whether NCCL_CTA_POLICY, from the environment or from a file of NCCL's, takes its place.
+ * That is read once, so it holds for every communicator of the process. */
 static int policy_told(const struct zc_nccl_comm *comm, size_t mark)
 {
     static const char given[] = "CTA policy flags set to ";
