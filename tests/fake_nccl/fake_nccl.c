@@ -85,7 +85,8 @@ static fake_cuda_current_fn *current_gpu;
 
 /* What it calls of the driver, by its own names. */
 static struct {
-#define MEMBER(name, parameters, version) zc_cu_result(*name) parameters;
+#define MEMBER(name, parameters, version)                                                          \
+    zc_cu_result(*name) parameters; /* NOLINT(bugprone-macro-parentheses) */
     ZC_CU_FUNCTIONS(MEMBER)
 #undef MEMBER
 } cuda;

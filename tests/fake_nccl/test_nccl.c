@@ -422,7 +422,7 @@ static void nccl_that_does_not_wait(void **state)
     assert_int_equal(fake.alive(), 0);
 }
 
-/* The rank's first call fails, with that sentence. */
+/* The first call fails, with that sentence; the next, too. */
 static void fails_at_once(zcta_context *context, void *data)
 {
     zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
@@ -432,6 +432,9 @@ static void fails_at_once(zcta_context *context, void *data)
     expect_error(context,
                  zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
                  ZCTA_ERR_POLICY, data);
+    expect_error(context,
+                 zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_POLICY, "took kernels");
 }
 
 /* What only NCCL knows of, its log tells. */
@@ -441,6 +444,7 @@ static void a_file_of_nccls_overrides(void **state)
     setenv("FAKE_NCCL_CONF", "0", 1);
     run_as_threads_with(RANKS, &on_gpus, fails_at_once, "CTA policy 0 instead of ZERO");
     assert_null(strstr(fake.story(0), "gather"));
+    run(falls_back);
     unsetenv("FAKE_NCCL_CONF");
 }
 

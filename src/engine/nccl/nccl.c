@@ -236,6 +236,24 @@ static bool has_window(const struct zc_engine *engine, const struct zc_prepared 
     return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike;
 }
 
+/* Where NCCL's own settings rule ZERO out, all ranks hear so: who insists is refused, then and
+ * later; for the others it is kernels. */
+static zcta_status open_comm(struct zc_engine *engine, const struct zc_prepared *prepared,
+                             struct zc_nccl_comm **comm)
+{
+    zcta_status status =
+        zc_nccl_comm_open(&engine->group, engine->guard,
+                          prepared->no_sm ? ZC_NCCL_POLICY_ZERO : ZC_NCCL_POLICY_DEFAULT, comm);
+
+    if (status != ZCTA_ERR_POLICY)
+        return status;
+    engine->evidence = ZC_EVIDENCE_AGAINST;
+    engine->looked = true;
+    return prepared->strict
+               ? status
+               : zc_nccl_comm_open(&engine->group, engine->guard, ZC_NCCL_POLICY_DEFAULT, comm);
+}
+
 /* A rank that captures what the others do not has nothing to make up for as long as nothing has to
  * be made: all have made the same. */
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
@@ -249,9 +267,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
     if (comm == NULL || (registers && !zc_nccl_comm_has_window(comm, prepared->window.base)))
         status = refuse_capture(engine, stream);
     if (status == ZCTA_OK && comm == NULL) {
-        status =
-            zc_nccl_comm_open(&engine->group, engine->guard,
-                              which == NO_SM ? ZC_NCCL_POLICY_ZERO : ZC_NCCL_POLICY_DEFAULT, &comm);
+        status = open_comm(engine, prepared, &comm);
         if (status == ZCTA_OK)
             keep_comm(engine, which, comm);
     }
@@ -397,12 +413,12 @@ static zcta_status nccl_run(struct zc_engine *engine, struct zc_prepared *prepar
                             zcta_stream stream)
 {
     const struct zc_program *program = program_for(prepared, stream);
-    /* Of a rank alone NCCL moves nothing in place, and says nothing. */
-    const bool look = prepared->no_sm && !engine->looked && engine->group.count > 1;
+    bool look; /* of a rank alone NCCL moves nothing in place, and says nothing */
     zcta_status status = check_strict(engine, prepared);
 
     if (status == ZCTA_OK && !prepared->ready)
         status = make_ready(engine, prepared, stream);
+    look = prepared->no_sm && !engine->looked && engine->group.count > 1;
     if (status == ZCTA_OK)
         status = look ? run_and_look(engine, program, stream)
                       : engine->group.ops->submit(engine->group.device, program, stream);
