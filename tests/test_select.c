@@ -184,6 +184,21 @@ static const char *chosen_over_nodes(const struct zc_facts *facts)
     return report.paths[report.chosen].path;
 }
 
+static struct zc_facts two_nodes(void);
+
+/* What was measured on one node says nothing of several. */
+static void measurements_stay_on_their_node(void **state)
+{
+    static const struct zc_tuned tuned = {.row_count = 1,
+                                          .rows = {{4, ZCTA_POLICY_DEFAULT, true, SHARE, 10, 5}}};
+    struct zc_facts facts = two_nodes();
+
+    (void)state;
+    facts.tuned = &tuned;
+    facts.rank_count = 4;
+    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+}
+
 static struct zc_facts two_nodes(void)
 {
     struct zc_facts facts = usual();
@@ -319,6 +334,7 @@ int main(void)
         cmocka_unit_test(an_unlike_window),
         cmocka_unit_test(a_shared_gpu_has_nothing_without_sms),
         cmocka_unit_test(measurements_decide),
+        cmocka_unit_test(measurements_stay_on_their_node),
         cmocka_unit_test(nodes_and_who_crosses_between_them),
         cmocka_unit_test(nodes_without_sms),
         cmocka_unit_test(two_h200),

@@ -86,7 +86,8 @@ static const struct zc_command_line line = {
     .notes =
         "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for\n"
         "each model of GPU; what it has for other numbers of ranks stays. They count for the\n"
-        "driver and the NCCL that they were measured with. Without them engine auto is ce,\n"
+        "driver, the NCCL and the zerocta that they were measured with, on one node. Without them "
+        "engine auto is ce,\n"
         "wherever ce reaches all ranks, but for what is known of two H200 where a program has "
         "loaded\n"
         "NCCL before it joins.\n",
@@ -142,6 +143,22 @@ static void show_progress(const struct tune *t, const char *name, uint64_t bytes
     fprintf(stderr, "%s", isatty(STDERR_FILENO) && t->done < t->total ? "" : "\n");
 }
 
+/* Whether NCCL's first call shows that policy ZERO cannot be had after all. All ranks find the
+ * same, and the team goes on. */
+static bool is_refused(const struct tune *t, const void *own, void *out, uint64_t share,
+                       const zcta_call_params *params)
+{
+    return params->engine == ZCTA_ENGINE_NCCL && params->policy == ZCTA_POLICY_ZERO &&
+           zcta_all_gather(t->bench.world, own, out, share, NULL, params) == ZCTA_ERR_POLICY;
+}
+
+/* A call of NCCL's that took SMs, or may have, is none for a policy that has them avoided. */
+static bool counts(const zcta_call_params *params, const struct zc_perf_row *row)
+{
+    return params->engine != ZCTA_ENGINE_NCCL || params->policy == ZCTA_POLICY_DEFAULT ||
+           (!row->sms && strcmp(row->path, "nccl/unproved") != 0);
+}
+
 /* 0: this engine has no path for such a call. All ranks find the same. */
 static bool time_engine(struct tune *t, zcta_engine engine, uint64_t share, double *us)
 {
@@ -159,7 +176,7 @@ static bool time_engine(struct tune *t, zcta_engine engine, uint64_t share, doub
         zc_perf_complain(&t->bench, "no choice");
         return false;
     }
-    if (report.chosen >= report.path_count)
+    if (report.chosen >= report.path_count || is_refused(t, own, out, share, &params))
         return true;
     if (zc_perf_measure(&t->bench, share, &row) != ZC_EXIT_OK)
         return false;
@@ -168,7 +185,7 @@ static bool time_engine(struct tune *t, zcta_engine engine, uint64_t share, doub
                    row.path);
         return false;
     }
-    *us = row.time_us;
+    *us = counts(&params, &row) ? row.time_us : 0;
     return true;
 }
 
@@ -206,6 +223,7 @@ static void note_key(struct tune *t)
     memcpy(t->tuned.key.gpu, context->caps.model, sizeof t->tuned.key.gpu);
     t->tuned.key.driver_version = context->caps.driver_version;
     t->tuned.key.nccl_version = zc_know_nccl(context)->version;
+    t->tuned.key.zerocta_version = zcta_version();
 }
 
 /* All cases of one place, on windows of their own. */

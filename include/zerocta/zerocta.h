@@ -287,9 +287,11 @@ ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t by
                                           zcta_window **window);
 
 /* Frees the window, after every rank of the team has called it. Collective; sets *window to NULL.
- * Waits for work of the window's own team; that of other teams that use it has finished before.
- * A window of a failed team is freed without waiting. Errors: ERR_INVALID, ERR_TIMEOUT, ERR_PEER
- * (freed all the same), ERR_BUSY (a prepared plan uses it: nothing changed). */
+ * Waits for work of the window's own team; that of other teams that use it has finished before, and
+ * no other thread calls for a team that has gathered into it by NCCL until this call returns,
+ * because there NCCL forgets it, in the same order on all ranks. A window of a failed team is freed
+ * without waiting. Errors: ERR_INVALID, ERR_TIMEOUT, ERR_PEER (freed all the same), ERR_BUSY (a
+ * prepared plan uses it: nothing changed). */
 ZCTA_API zcta_status zcta_window_free(zcta_window **window);
 
 ZCTA_API void *zcta_window_base(const zcta_window *window);   /* this rank's part; NULL for NULL */
@@ -330,7 +332,8 @@ ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *re
                                      zcta_stream stream, const zcta_call_params *params);
 
 /* No rank's stream passes it before every rank's stream has reached it. Collective.
- * Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
+ * Errors: ERR_INVALID, ERR_POLICY (over several nodes it needs NCCL's kernels), ERR_MISMATCH,
+ * ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
 ZCTA_API zcta_status zcta_barrier(zcta_team *team, zcta_stream stream);
 
 /* ---- Prepared plans ---- */

@@ -222,7 +222,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
                                       void *const *outputs, bool releasable,
                                       struct zc_settled *settled)
 {
-    const struct zc_facts facts = 
+    const struct zc_facts facts =
         facts_of(team, &settled->key, buffers->in_place, buffers->recv_window);
     struct zc_call call = {.send = settled->key.send,
                            .recv = outputs,
@@ -318,7 +318,7 @@ struct agreement {
 static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
                                      zcta_status own)
 {
-    const struct zc_facts facts = 
+    const struct zc_facts facts =
         facts_of(team, &settled->key, settled->in_place, settled->recv_window);
 
     return (struct agreement){
@@ -727,8 +727,7 @@ zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *rec
     if (bytes > 0)
         status = check_buffers(team, &key, &buffers, outputs);
     if (status == ZCTA_OK) {
-        const struct zc_facts facts = 
-            facts_of(team, &key, buffers.in_place, buffers.recv_window);
+        const struct zc_facts facts = facts_of(team, &key, buffers.in_place, buffers.recv_window);
 
         zc_select(&facts, &made);
         *report = made;

@@ -43,9 +43,11 @@ static struct zc_tuned *read_tuned(zcta_context *context, const char *path)
         good = false;
     }
     if (good && (strcmp(tuned->key.gpu, context->caps.model) != 0 ||
-                 tuned->key.driver_version != context->caps.driver_version)) {
+                 tuned->key.driver_version != context->caps.driver_version ||
+                 tuned->key.zerocta_version != zcta_version())) {
         zc_log(&context->diag, ZC_LOG_INFO,
-               "%s was measured with another GPU or driver; `zerocta tune` measures anew", path);
+               "%s was measured with another GPU, driver or zerocta; `zerocta tune` measures anew",
+               path);
         good = false;
     }
     if (in != NULL)

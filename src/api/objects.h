@@ -97,11 +97,14 @@ struct zcta_team {
      */
     uint32_t node_ranks;
     const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
-    const struct zc_nccl_facts *nccl_facts; /* NULL until they are compared; then the context's, or */
-    struct zc_nccl_facts no_nccl;           /* where the ranks have not the same */
+    const struct zc_nccl_facts
+        *nccl_facts;              /* NULL until they are compared; then the context's, or */
+    struct zc_nccl_facts no_nccl; /* where the ranks have not the same */
     char name[ZC_NAME_BYTES];
     uint32_t
         uses; /* zcta_team_get() calls that are not given back; guarded by the context's lock */
+    uint32_t visits; /* a window's going, which keeps the team listed; guarded likewise */
+    pthread_cond_t left;
     uint32_t window_count, plan_count;
     uint32_t windows_made; /* so far: numbers them alike on all ranks */
     struct zc_guard guard;

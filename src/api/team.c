@@ -322,6 +322,8 @@ static void unlist(zcta_team *team)
     zcta_context *context = team->context;
 
     pthread_mutex_lock(&context->lock);
+    while (team->visits > 0)
+        pthread_cond_wait(&team->left, &context->lock);
     for (zcta_team **at = &context->teams; *at != NULL; at = &(*at)->next)
         if (*at == team) {
             *at = team->next;
@@ -481,6 +483,7 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
                        "out of memory");
     made->context = context;
     pthread_mutex_init(&made->failure_lock, NULL);
+    pthread_cond_init(&made->left, NULL);
     status = fill(made, ranks, count, params);
     if (status != ZCTA_OK)
         goto fail;
@@ -510,6 +513,7 @@ void zc_team_free(zcta_team *team)
         zc_unsettle(team, &team->cache[i]);
     zc_engine_nccl.close(take_nccl(team));
     zc_engine_ce.close(team->ce);
+    pthread_cond_destroy(&team->left);
     pthread_mutex_destroy(&team->failure_lock);
     free(team->ranks);
     free(team);
@@ -558,8 +562,8 @@ zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine)
 }
 
 /* The team with the lowest tag above `above`: the tags are the same on all ranks, the list is not.
- */
-static zcta_team *next_by_tag(zcta_context *context, uint64_t above, bool first)
+ * It is visited until leave_team(). */
+static zcta_team *visit_next(zcta_context *context, uint64_t above, bool first)
 {
     zcta_team *lowest = NULL;
 
@@ -568,28 +572,63 @@ static zcta_team *next_by_tag(zcta_context *context, uint64_t above, bool first)
         if ((first || team->group.tag > above) &&
             (lowest == NULL || team->group.tag < lowest->group.tag))
             lowest = team;
+    if (lowest != NULL)
+        lowest->visits++;
     pthread_mutex_unlock(&context->lock);
     return lowest;
 }
 
+/* Returns the team's tag; it may be gone afterwards. */
+static uint64_t leave_team(zcta_team *team)
+{
+    zcta_context *context = team->context;
+    const uint64_t tag = team->group.tag;
+
+    pthread_mutex_lock(&context->lock);
+    team->visits--;
+    pthread_cond_broadcast(&team->left);
+    pthread_mutex_unlock(&context->lock);
+    return tag;
+}
+
+/* The engine stays while its team is visited: it is closed after the team has been unlisted. */
+static struct zc_engine *nccl_of(zcta_team *team)
+{
+    struct zc_engine *nccl;
+
+    pthread_mutex_lock(&team->failure_lock);
+    nccl = team->nccl;
+    pthread_mutex_unlock(&team->failure_lock);
+    return nccl;
+}
+
 void zc_teams_forget(zcta_context *context, const void *base)
 {
-    for (zcta_team *team = next_by_tag(context, 0, true); team != NULL;
-         team = next_by_tag(context, team->group.tag, false))
-        if (team->nccl != NULL)
-            zc_engine_nccl.forget(team->nccl, base);
+    uint64_t tag = 0;
+
+    for (zcta_team *team = visit_next(context, 0, true); team != NULL;
+         team = visit_next(context, tag, false)) {
+        struct zc_engine *nccl = nccl_of(team);
+
+        if (nccl != NULL)
+            zc_engine_nccl.forget(nccl, base);
+        tag = leave_team(team);
+    }
 }
 
 void zc_teams_end_nccl(zcta_context *context)
 {
-    for (zcta_team *team = next_by_tag(context, 0, true); team != NULL;
-         team = next_by_tag(context, team->group.tag, false)) {
+    uint64_t tag = 0;
+
+    for (zcta_team *team = visit_next(context, 0, true); team != NULL;
+         team = visit_next(context, tag, false)) {
         struct zc_engine *nccl = take_nccl(team);
 
         for (uint32_t i = 0; i < ZC_CACHE_ENTRIES && nccl != NULL; i++)
             if (team->cache[i].engine == nccl)
                 zc_unsettle(team, &team->cache[i]);
         zc_engine_nccl.close(nccl);
+        tag = leave_team(team);
     }
 }
 

@@ -63,7 +63,8 @@ struct zc_engine_ops {
                              zcta_stream stream);
     void (*release)(struct zc_engine *engine,
                     struct zc_prepared *prepared); /* has finished; NULL is fine */
-    /* The window whose part here begins at `base` goes. Collective like its going. */
+    /* The window whose part here begins at `base` goes. Collective like its going; from any thread.
+     */
     void (*forget)(struct zc_engine *engine, const void *base);
     /* The team has failed: end what the device cannot let go. Returns at once; from any thread. */
     void (*abort)(struct zc_engine *engine);

@@ -371,8 +371,9 @@ static size_t best(const struct zc_facts *facts, struct verdict *verdicts)
                 LEAST_CHUNK);
         return nccl;
     }
-    prefers_nccl = zc_tuned_prefers_nccl(facts->tuned, facts->rank_count, facts->policy,
-                                         facts->in_place, facts->bytes, &row);
+    /* Measured were ranks of one node. */
+    prefers_nccl = zc_tuned_prefers_nccl(has_nodes(facts) ? NULL : facts->tuned, facts->rank_count,
+                                         facts->policy, facts->in_place, facts->bytes, &row);
     if (row == NULL)
         because(&verdicts[nccl],
                 "possible, but nothing was measured that speaks for it (`zerocta tune` measures)");

@@ -119,6 +119,16 @@ static bool read_version(const char *text, const char *name, int *version)
     return true;
 }
 
+static bool read_own_version(const char *text, uint32_t *version)
+{
+    int value = 0;
+
+    if (!read_version(text, "zerocta ", &value))
+        return false;
+    *version = (uint32_t)value;
+    return true;
+}
+
 static bool read_line(const char *text, uint32_t line, struct zc_tuned *tuned)
 {
     struct zc_tuned_key *key = &tuned->key;
@@ -130,7 +140,8 @@ static bool read_line(const char *text, uint32_t line, struct zc_tuned *tuned)
         return true;
     }
     if (is_comment(text) || read_version(text, "driver ", &key->driver_version) ||
-        read_version(text, "nccl ", &key->nccl_version))
+        read_version(text, "nccl ", &key->nccl_version) ||
+        read_own_version(text, &key->zerocta_version))
         return true;
     if (tuned->row_count == ZC_TUNED_ROWS_MOST || !read_row(text, &tuned->rows[tuned->row_count]))
         return false;
@@ -157,8 +168,9 @@ bool zc_tuned_read(FILE *in, struct zc_tuned *tuned, char *why, size_t bytes)
 
 bool zc_tuned_write(FILE *out, const struct zc_tuned *tuned)
 {
-    fprintf(out, "%s\ngpu %s\ndriver %d\nnccl %d\n", first_line, tuned->key.gpu,
-            tuned->key.driver_version, tuned->key.nccl_version);
+    fprintf(out, "%s\ngpu %s\ndriver %d\nnccl %d\nzerocta %" PRIu32 "\n", first_line,
+            tuned->key.gpu, tuned->key.driver_version, tuned->key.nccl_version,
+            tuned->key.zerocta_version);
     fprintf(out, "# ranks, policy (1 DEFAULT, 2 EFFICIENCY, 3 ZERO), in place, bytes a rank,\n"
                  "# us a call by ce, by nccl\n");
     for (uint32_t i = 0; i < tuned->row_count; i++) {

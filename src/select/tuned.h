@@ -26,6 +26,7 @@ struct zc_tuned_row {
 struct zc_tuned_key {
     char gpu[64];
     int driver_version, nccl_version;
+    uint32_t zerocta_version; /* zcta_version() */
 };
 
 struct zc_tuned {

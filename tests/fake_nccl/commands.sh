@@ -72,9 +72,21 @@ check "tune: a row for each case" is "$(grep -c '^2 ' "$kept")" 8
 run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
 check "tune: measured anew" is "$(grep -c '^2 ' "$kept")" 4
 
-# row CE_US NCCL_US: what the file says of one case.
+check "tune: by which zerocta" grep -q '^zerocta [0-9]' "$kept"
+own=$(grep '^zerocta [0-9]' "$kept")
+run env FAKE_NCCL_NO_COPY_ENGINES=1 "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune where NCCL falls back: status 0" is "$status" 0
+check "tune where NCCL falls back: only where SMs are allowed" \
+    is "$(grep '^2 ' "$kept" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" "1 "
+run env FAKE_NCCL_VERSION=22707 "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune where NCCL has no copy engines: status 0" is "$status" 0
+check "tune where NCCL has no copy engines: only where SMs are allowed" \
+    is "$(grep '^2 ' "$kept" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" "1 "
+
+# row CE_US NCCL_US NCCL [ZEROCTA]: what the file says of one case.
 row() {
-    printf 'zerocta tune 1\ngpu a fake GPU\ndriver 13000\nnccl %s\n2 1 1 512 %s %s\n' "$3" "$1" "$2" >"$kept"
+    printf 'zerocta tune 1\ngpu a fake GPU\ndriver 13000\nnccl %s\n%s\n2 1 1 512 %s %s\n' \
+        "$3" "${4-$own}" "$1" "$2" >"$kept"
 }
 given=(--engine auto --in-place -e 1K)
 row 9.5 3.5 22803
@@ -86,6 +98,12 @@ gathers "tuned for ours" ce/direct-push 0
 row 9.5 3.5 22700
 perf
 gathers "tuned with another NCCL" ce/direct-push 0
+row 9.5 3.5 22803 "zerocta 1"
+perf
+gathers "tuned with another zerocta" ce/direct-push 0
+row 9.5 3.5 22803 "# an older file does not say"
+perf
+gathers "tuned with an older zerocta" ce/direct-push 0
 echo "nonsense" >"$kept"
 perf
 gathers "a file that is none" ce/direct-push 0

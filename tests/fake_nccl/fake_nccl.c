@@ -46,6 +46,7 @@ struct pair {
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
+    bool gone[RANKS_MOST];  /* their communicators have ended, and so may have their memory */
     char *recv[RANKS_MOST]; /* of each rank's latest gather */
     struct op ops[OPS];
     struct pair pairs[RANKS_MOST][RANKS_MOST];
@@ -75,6 +76,7 @@ static int room_count, version, alive, async_result;
 static struct ncclComm *ended; /* their memory stays: a stream may still look at it */
 static const char *tripped;
 static int trip_hangs;
+static int begun; /* how often: what hangs is let go by the next one */
 static char stories[RANKS_MOST][STORY];
 static FILE *log_file;
 static bool log_open, logs_info;
@@ -83,7 +85,8 @@ static fake_cuda_current_fn *current_gpu;
 
 /* What it calls of the driver, by its own names. */
 static struct {
-#define MEMBER(name, parameters, version) zc_cu_result(*name) parameters;
+#define MEMBER(name, parameters, version)                                                          \
+    zc_cu_result(*name) parameters; /* NOLINT(bugprone-macro-parentheses) */
     ZC_CU_FUNCTIONS(MEMBER)
 #undef MEMBER
 } cuda;
@@ -155,6 +158,8 @@ void fake_nccl_begin(void)
     memset(stories, 0, sizeof stories);
     tripped = NULL;
     async_result = 0;
+    begun++;
+    pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
 }
 
@@ -182,12 +187,14 @@ __attribute__((format(printf, 2, 3))) static void tell(int rank, const char *for
 /* Under the lock. 0, or how this call shall end. */
 static int trip(const char *function, const struct ncclComm *comm)
 {
+    const int since = begun;
+
     if (tripped == NULL || strcmp(tripped, function) != 0)
         return 0;
     tripped = NULL;
     if (!trip_hangs)
         return INTERNAL;
-    while (comm == NULL || !comm->aborted)
+    while ((comm == NULL || !comm->aborted) && begun == since)
         pthread_cond_wait(&moved, &lock);
     return INTERNAL;
 }
@@ -338,11 +345,13 @@ out:
     return result;
 }
 
-static void end_comm(struct ncclComm *comm, const char *how)
+static void end_comm(struct ncclComm *comm, const char *function, const char *how)
 {
     pthread_mutex_lock(&lock);
+    trip(function, comm);
     tell(comm->rank, "%s ", how);
     comm->aborted = true; /* whoever still waits in it goes on */
+    comm->room->gone[comm->rank] = true;
     alive--;
     comm->next = ended;
     ended = comm;
@@ -352,13 +361,13 @@ static void end_comm(struct ncclComm *comm, const char *how)
 
 int ncclCommDestroy(zc_nccl_handle comm)
 {
-    end_comm(comm, comm->windows == NULL ? "destroy" : "destroy-with-windows");
+    end_comm(comm, __func__, comm->windows == NULL ? "destroy" : "destroy-with-windows");
     return 0;
 }
 
 int ncclCommAbort(zc_nccl_handle comm)
 {
-    end_comm(comm, "abort");
+    end_comm(comm, __func__, "abort");
     return 0;
 }
 
@@ -430,8 +439,8 @@ int ncclCommWindowRegister(zc_nccl_handle comm, void *base, size_t bytes, void *
     int result;
 
     pthread_mutex_lock(&lock);
-    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC ||
-                     current_gpu() != comm->gpu || !begins_at_a_page(base)
+    result = range == NULL || flags != ZC_NCCL_WINDOW_SYMMETRIC || current_gpu() != comm->gpu ||
+                     !begins_at_a_page(base)
                  ? INVALID_ARGUMENT
                  : trip(__func__, comm);
     if (result == 0) {
@@ -563,7 +572,7 @@ static void run_group(void *data)
             struct pair *pair = &pairs[group->transfers[i].peer][comm->rank];
 
             await(comm, &pair->sent, pair->received + 1);
-            if (!comm->aborted)
+            if (!comm->aborted && !comm->room->gone[group->transfers[i].peer])
                 memcpy(group->transfers[i].at, pair->send, group->transfers[i].bytes);
             pair->received++;
             pthread_cond_broadcast(&moved);
@@ -640,8 +649,8 @@ int ncclGroupEnd(void)
 /* Which way NCCL of this version takes, and what it says of it. Under the lock. */
 static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
 {
-    const bool takes = comm->policy == ZC_NCCL_POLICY_ZERO && version >= 22800 &&
-                       getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
+    const bool takes = comm->room->count > 1 && comm->policy == ZC_NCCL_POLICY_ZERO &&
+                       version >= 22800 && getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
                        in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
                        (version >= 22902 || in_window(comm, job->send, job->bytes));
 
@@ -659,9 +668,9 @@ static int push_captured(const struct job *job, void *stream)
 
     for (int i = 0; i < comm->room->count && result == 0; i++)
         if (comm->room->recv[i] + (size_t)comm->rank * job->bytes != job->send)
-            result = cuda.cuMemcpyAsync(
-                (uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
-                (uintptr_t)job->send, job->bytes, stream);
+            result =
+                cuda.cuMemcpyAsync((uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
+                                   (uintptr_t)job->send, job->bytes, stream);
     return result;
 }
 

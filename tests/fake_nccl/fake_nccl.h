@@ -10,8 +10,8 @@
 
 /* As which version it speaks from now on. */
 typedef void fake_nccl_be_fn(int version);
-/* The next call of this name fails with NCCL's error 3, or hangs until its communicator is aborted;
- * NULL: none does. */
+/* The next call of this name fails with NCCL's error 3, or hangs until its communicator is aborted
+ * or the next fake_nccl_begin(); NULL: none does. */
 typedef void fake_nccl_trip_fn(const char *function, int hang);
 /* NCCL finds an error by itself, on all communicators. */
 typedef void fake_nccl_break_fn(int result);

@@ -10,6 +10,7 @@
 
 #include "device/cuda/cuda_driver.h"
 #include "engine/nccl/nccl_library.h"
+#include "engine/nccl/nccl_log.h"
 #include "fake_nccl.h"
 #include "support_ranks.h"
 
@@ -347,7 +348,8 @@ static void refused_alone(zcta_context *context, void *data)
                  data);
 }
 
-/* Its file says so, where we do not see it: the making fails, and what there is of it is aborted. */
+/* Its file says so, where we do not see it: the making fails, and what there is of it is aborted.
+ */
 static void not_waited_for(zcta_context *context, void *data)
 {
     zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
@@ -382,9 +384,12 @@ static void environment_as_nccl_reads_it(void **state)
                   {"NCCL_P2P_LEVEL", "0", "NCCL_P2P_LEVEL=LOC"},
                   {"NCCL_CTA_POLICY", "Efficiency|nonsense", "NCCL_CTA_POLICY=1"},
                   {"NCCL_CTA_POLICY", "0", "NCCL_CTA_POLICY=0"}},
-      let[] = {{"NCCL_CTA_POLICY", "zero|EFFICIENCY", ""}, {"NCCL_CTA_POLICY", "nonsense", ""},
-               {"NCCL_CTA_POLICY", "9", ""},  {"NCCL_P2P_LEVEL", "NVL", ""},
-               {"NCCL_WIN_ENABLE", "", ""},   {"NCCL_CUMEM_ENABLE", "-2", ""}};
+      let[] = {{"NCCL_CTA_POLICY", "zero|EFFICIENCY", ""},
+               {"NCCL_CTA_POLICY", "nonsense", ""},
+               {"NCCL_CTA_POLICY", "9", ""},
+               {"NCCL_P2P_LEVEL", "NVL", ""},
+               {"NCCL_WIN_ENABLE", "", ""},
+               {"NCCL_CUMEM_ENABLE", "-2", ""}};
     struct zc_nccl nccl = {.version = 22803};
     struct zc_nccl_facts facts;
 
@@ -405,8 +410,7 @@ static void environment_as_nccl_reads_it(void **state)
 
 static void nccl_that_does_not_wait(void **state)
 {
-    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA,
-                                          .may_fail_to_finalize = true};
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA, .may_fail_to_finalize = true};
 
     (void)state;
     setenv("NCCL_COMM_BLOCKING", "0", 1);
@@ -418,7 +422,7 @@ static void nccl_that_does_not_wait(void **state)
     assert_int_equal(fake.alive(), 0);
 }
 
-/* The rank's first call fails, with that sentence. */
+/* The first call fails, with that sentence; the next, too. */
 static void fails_at_once(zcta_context *context, void *data)
 {
     zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
@@ -428,6 +432,9 @@ static void fails_at_once(zcta_context *context, void *data)
     expect_error(context,
                  zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
                  ZCTA_ERR_POLICY, data);
+    expect_error(context,
+                 zcta_all_gather(zero, out + zcta_team_rank(zero) * SHARE, out, SHARE, NULL, NULL),
+                 ZCTA_ERR_POLICY, "took kernels");
 }
 
 /* What only NCCL knows of, its log tells. */
@@ -437,6 +444,7 @@ static void a_file_of_nccls_overrides(void **state)
     setenv("FAKE_NCCL_CONF", "0", 1);
     run_as_threads_with(RANKS, &on_gpus, fails_at_once, "CTA policy 0 instead of ZERO");
     assert_null(strstr(fake.story(0), "gather"));
+    run(falls_back);
     unsetenv("FAKE_NCCL_CONF");
 }
 
@@ -481,6 +489,117 @@ static void evidence_counts(void **state)
     assert_non_null(strstr(fake.story(0), "gather:sm"));
     run(betrayed_thriftily);
     unsetenv("FAKE_NCCL_NO_COPY_ENGINES");
+}
+
+/* A line of the log that may be another team's proves nothing; ZERO runs, and a warning is due. */
+static void one_gather(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB);
+
+    enter_gpu(context);
+    gather(context, zero, recv, NULL, 1, NULL);
+    leave_gpu(context);
+    EXPECT(count_calls(zero, data, NULL) == 1);
+}
+
+static void evidence_belongs_to_one_look(void **state)
+{
+    struct zc_nccl_look other;
+
+    (void)state;
+    zc_nccl_look_begin(&other, 0);
+    run_as_threads_with(RANKS, &on_gpus, one_gather, (void *)"all_gather/nccl/unproved");
+    assert_int_equal(zc_nccl_look_end(&other), ZC_EVIDENCE_MISSING);
+    zc_nccl_look_begin(&other, RANKS);
+    run_as_threads_with(RANKS, &on_gpus, one_gather, (void *)"all_gather/nccl/copy-engine");
+    assert_int_equal(zc_nccl_look_end(&other), ZC_EVIDENCE_AGAINST);
+}
+
+/* Of a rank alone NCCL logs nothing, because there is nothing to move. */
+static void alone(zcta_context *context, void *data)
+{
+    zcta_team *zero = alone_with(context, ZCTA_POLICY_ZERO);
+    unsigned char *out = zcta_window_base(window_of(context, MIB));
+
+    (void)data;
+    enter_gpu(context);
+    model_fill(out, 1, 0, SHARE);
+    for (int i = 0; i < 2; i++)
+        EXPECT_OK(context, zcta_all_gather(zero, out, out, SHARE, NULL, NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    EXPECT(model_wrong(out, 1, 1, SHARE) == 0);
+    leave_gpu(context);
+    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 2);
+}
+
+static void a_rank_alone_needs_no_evidence(void **state)
+{
+    (void)state;
+    run(alone);
+}
+
+/* Two teams on two threads of each rank, one of which has its windows come and go: each gathers as
+ * it would by itself. */
+struct strand {
+    zcta_context *context;
+    zcta_team *team;
+    bool renews;
+};
+
+static void *gather_in_strand(void *data)
+{
+    const struct strand *strand = data;
+    zc_cu_stream stream = NULL;
+    zcta_window *recv = NULL;
+    const uint32_t rank = zcta_team_rank(strand->team);
+    unsigned char *out;
+
+    enter_gpu(strand->context);
+    EXPECT(driver.cuStreamCreate(&stream, ZC_CU_STREAM_NON_BLOCKING) == 0);
+    for (uint32_t call = 0; call < 10; call++) {
+        if (recv == NULL)
+            EXPECT(zcta_window_alloc(strand->team, MIB, &recv) == ZCTA_OK);
+        out = zcta_window_base(recv);
+        memset(out, 0xee, (size_t)RANKS * SHARE);
+        model_fill(out + rank * SHARE, call, rank, SHARE);
+        EXPECT(zcta_all_gather(strand->team, out + rank * SHARE, out, SHARE, stream, NULL) ==
+               ZCTA_OK);
+        EXPECT(driver.cuStreamSynchronize(stream) == 0);
+        EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
+        if (strand->renews)
+            EXPECT(zcta_window_free(&recv) == ZCTA_OK);
+    }
+    driver.cuStreamDestroy(stream);
+    leave_gpu(strand->context);
+    return NULL;
+}
+
+static void two_strands(zcta_context *context, void *data)
+{
+    struct strand strands[2];
+    pthread_t other;
+
+    (void)data;
+    for (int i = 0; i < 2; i++)
+        strands[i] = (struct strand){
+            .context = context,
+            .team = team_with(context, i == 0 ? ZCTA_POLICY_ZERO : ZCTA_POLICY_EFFICIENCY, "a"),
+            .renews = i == 0};
+    EXPECT(pthread_create(&other, NULL, gather_in_strand, &strands[1]) == 0);
+    gather_in_strand(&strands[0]);
+    pthread_join(other, NULL);
+    for (int i = 0; i < 2; i++)
+        EXPECT(count_calls(strands[i].team, "all_gather/nccl/copy-engine", NULL) +
+                   count_calls(strands[i].team, "all_gather/nccl/unproved", NULL) ==
+               10);
+}
+
+static void two_teams_on_two_threads(void **state)
+{
+    (void)state;
+    run(two_strands);
+    assert_null(strstr(fake.story(0), "gather:sm"));
 }
 
 /* ---- Windows ---- */
@@ -528,7 +647,8 @@ static void gather_registered(zcta_context *context, size_t offset, const char *
 
     enter_gpu(context);
     EXPECT(nccl_mem_alloc(&memory, 4 * MIB) == 0);
-    EXPECT_OK(context, zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
+    EXPECT_OK(context,
+              zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
     for (uint32_t call = 0; call < 2; call++)
         gather(context, thrifty, recv, NULL, call, NULL);
     EXPECT(count_calls(thrifty, path, NULL) == before + 2);
@@ -880,6 +1000,84 @@ static void a_call_that_hangs(void **state)
     }
 }
 
+static void one_gather_of_mine(zcta_context *context, void *data)
+{
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB);
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, fast, recv, NULL, 1, NULL);
+    leave_gpu(context);
+}
+
+/* An error that NCCL finds while the ranks already leave. */
+static void broken_at_the_end(zcta_context *context, void *data)
+{
+    one_gather_of_mine(context, data);
+    fake.break_off(3);
+}
+
+static void broken_then(zcta_context *context, void *data)
+{
+    zcta_team *fast = team_with(context, ZCTA_POLICY_DEFAULT, "fast");
+    zcta_window *recv = window_of(context, MIB);
+
+    (void)data;
+    enter_gpu(context);
+    gather(context, fast, recv, NULL, 1, NULL);
+    EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
+    EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    fake.break_off(3);
+    EXPECT(await_failure(fast) != ZCTA_OK);
+    gather(context, zcta_world(context), recv, NULL, 2, NULL);
+    leave_gpu(context);
+}
+
+static void await_the_last(void)
+{
+    const uint64_t end = now_ns() + UINT64_C(10000000000);
+
+    while (fake.alive() > 0 && now_ns() < end)
+        sleep_ms(1);
+    assert_int_equal(fake.alive(), 0);
+}
+
+/* NCCL that does not come back from ending a communicator is left behind: leaving the job takes the
+ * timeout, not for ever. It frees what it has if it ever returns. */
+static void an_end_that_hangs(void **state)
+{
+    static const struct {
+        const char *function;
+        rank_fn *rank;
+    } cases[] = {{"ncclCommDestroy", one_gather_of_mine}, {"ncclCommAbort", broken_then}};
+    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                        .timeout_ns = UINT64_C(1500000000),
+                                        .may_fail_to_finalize = true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const uint64_t begun = now_ns();
+
+        fake.begin();
+        fake.trip(cases[i].function, 1);
+        run_as_threads_with(RANKS, &hasty, cases[i].rank, NULL);
+        assert_true(now_ns() - begun < SLOWNESS * UINT64_C(10000000000));
+        assert_int_equal(fake.alive(), 1);
+        fake.begin();
+        await_the_last();
+    }
+}
+
+static void an_error_found_while_leaving(void **state)
+{
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA, .may_fail_to_finalize = true};
+
+    (void)state;
+    run_as_threads_with(RANKS, &options, broken_at_the_end, NULL);
+    assert_int_equal(fake.alive(), 0);
+}
+
 /* ---- Over several nodes ---- */
 
 enum { NODE_RANKS = 4, EIGHT = 8 };
@@ -1032,21 +1230,27 @@ static void zero_over_nodes(void **state)
     assert_non_null(strstr(fake.story(0), "gather:ce"));
 }
 
-/* What goes wrong in an exchange fails the team. */
+/* What goes wrong in an exchange fails the team. It is the world, so the ranks keep together by
+ * other means: nobody calls after the failure what should come before it, or leaves the job before
+ * all know why. */
+static pthread_barrier_t all_eight;
+
 static void exchange_fails(zcta_context *context, void *data)
 {
     zcta_team *world = zcta_world(context);
     zcta_window *recv = window_of(context, 8 * MIB);
     unsigned char *out = zcta_window_base(recv);
+    const size_t bytes = MIB / 4; /* one chunk, so nothing else is under way */
     zcta_status status;
     zcta_error error;
 
     enter_gpu(context);
     EXPECT_OK(context, zcta_barrier(world, NULL));
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    pthread_barrier_wait(&all_eight);
     if (zcta_team_rank(world) == 0)
         fake.trip(data, 0);
-    status = zcta_all_gather(world, out + zcta_team_rank(world) * MIB, out, MIB, NULL, NULL);
+    status = zcta_all_gather(world, out + zcta_team_rank(world) * bytes, out, bytes, NULL, NULL);
     if (status == ZCTA_OK)
         status = await_failure(world);
     EXPECT(status != ZCTA_OK);
@@ -1054,6 +1258,7 @@ static void exchange_fails(zcta_context *context, void *data)
     EXPECT(strstr(error.message, "exchange between nodes: NCCL says internal error") != NULL);
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     leave_gpu(context);
+    pthread_barrier_wait(&all_eight);
 }
 
 static void a_failing_exchange_fails_the_team(void **state)
@@ -1062,7 +1267,9 @@ static void a_failing_exchange_fails_the_team(void **state)
 
     (void)state;
     options.may_fail_to_finalize = true;
+    pthread_barrier_init(&all_eight, NULL, EIGHT);
     run_as_threads_with(EIGHT, &options, exchange_fails, (void *)"ncclRecv");
+    pthread_barrier_destroy(&all_eight);
     assert_int_equal(fake.alive(), 0);
 }
 
@@ -1081,6 +1288,9 @@ int main(void)
         cmocka_unit_test_setup(nccl_that_does_not_wait, begin),
         cmocka_unit_test_setup(a_file_of_nccls_overrides, begin),
         cmocka_unit_test_setup(evidence_counts, begin),
+        cmocka_unit_test_setup(evidence_belongs_to_one_look, begin),
+        cmocka_unit_test_setup(a_rank_alone_needs_no_evidence, begin),
+        cmocka_unit_test_setup(two_teams_on_two_threads, begin),
         cmocka_unit_test_setup(windows_are_registered_as_long_as_they_live, begin),
         cmocka_unit_test_setup(memory_of_nccls_own, begin),
         cmocka_unit_test_setup(plans_run_and_teams_end, begin),
@@ -1091,6 +1301,8 @@ int main(void)
         cmocka_unit_test_setup(a_rank_that_does_not_come, begin),
         cmocka_unit_test_setup(a_rank_that_does_not_come_at_first, begin),
         cmocka_unit_test_setup(a_call_that_hangs, begin),
+        cmocka_unit_test_setup(an_end_that_hangs, begin),
+        cmocka_unit_test_setup(an_error_found_while_leaving, begin),
         cmocka_unit_test_setup(two_nodes_of_four, begin),
         cmocka_unit_test_setup(four_nodes_of_two, begin),
         cmocka_unit_test_setup(teams_within_nodes_and_across, begin),

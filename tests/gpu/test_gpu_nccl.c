@@ -1,6 +1,7 @@
 /* NCCL as an engine on real GPUs: copy_engine_all_gather, with evidence of what ran, and a rank
  * that dies among gathers. Skipped where there are not two GPUs, or no NCCL that has copy engines.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -95,7 +96,8 @@ static void check_slices(struct zc_gpu *gpu, const void *out, uint32_t count)
     free(host);
 }
 
-/* Both buffers are found in the address map, each in its own window. */
+/* Both buffers are found in our address map, each in its own window. NCCL gets to know the one of
+ * recv only: it gathers in place there, whatever `send` is. */
 static void check_windows(zcta_context *context, const void *in, const void *out, uint32_t count)
 {
     zcta_window *first = NULL, *second = NULL;
@@ -105,6 +107,49 @@ static void check_windows(zcta_context *context, const void *in, const void *out
     EXPECT(zc_map_find(&context->map, out, (uint64_t)count * SHARE, &second, &offset) == ZC_FOUND &&
            offset == 0);
     EXPECT(first != second);
+}
+
+/* What a team's first gather leaves in NCCL's log, of all ranks together: they are threads of this
+ * process, and stay together from before it until all have looked. */
+static pthread_barrier_t all;
+
+static void expect_log(const struct zc_nccl *nccl, size_t mark, uint32_t count, bool no_sm)
+{
+    char line[40];
+
+    EXPECT(zc_nccl_log_count(mark, no_sm ? "CTA policy flags set to 2\n"
+                                         : "CTA policy flags set to 0\n") == count);
+    EXPECT(zc_nccl_log_count(mark, "CTA policy flags set to ") == count);
+    EXPECT(zc_nccl_log_count(mark, "CTAPolicy reset to ") == 0);
+    for (uint32_t rank = 0; rank < count; rank++) {
+        snprintf(line, sizeof line, "Init CE, rank %u ", rank);
+        EXPECT(zc_nccl_log_count(mark, line) == no_sm);
+    }
+    /* recv's window; under ZERO also the one that NCCL makes for its copy engines' own signals. */
+    if (nccl->version >= 22902)
+        EXPECT(zc_nccl_log_count(mark, "into address map") >= count);
+}
+
+/* One team's first gather: its bytes, its path, and exactly its lines. */
+static void gather_as(zcta_context *context, struct zc_gpu *gpu, zcta_team *team, char *own,
+                      char *out, const char *path)
+{
+    const uint32_t rank = zcta_team_rank(team), count = zcta_team_rank_count(team);
+    const bool no_sm = zcta_team_policy(team) != ZCTA_POLICY_DEFAULT;
+    size_t mark;
+
+    pthread_barrier_wait(&all);
+    mark = zc_nccl_log_mark();
+    pthread_barrier_wait(&all);
+    fill(gpu, out, 0xee, (size_t)count * SHARE);
+    fill(gpu, own, (unsigned char)(rank + 1), SHARE);
+    EXPECT_OK(context, zcta_all_gather(team, own, out, SHARE, gpu->stream, NULL));
+    EXPECT(zc_gpu_synchronize(gpu));
+    EXPECT_OK(context, zcta_team_status(team));
+    check_slices(gpu, out, count);
+    pthread_barrier_wait(&all);
+    expect_log(&context->knowledge.nccl, mark, count, no_sm);
+    EXPECT(count_calls(team, path) == 1);
 }
 
 static void gather_slices(zcta_context *context, void *data)
@@ -124,20 +169,9 @@ static void gather_slices(zcta_context *context, void *data)
     in = zcta_window_base(in_window);
     out = zcta_window_base(out_window);
     check_windows(context, in, out, count);
-    for (int turn = 0; turn < 3; turn++) {
-        zcta_team *team = turn == 0 ? thrifty : turn == 1 ? zero : beside;
-        char *own = turn == 0 ? in : out + rank * SHARE;
-
-        fill(gpu, out, 0xee, (size_t)count * SHARE);
-        fill(gpu, own, (unsigned char)(rank + 1), SHARE);
-        EXPECT_OK(context, zcta_all_gather(team, own, out, SHARE, gpu->stream, NULL));
-        EXPECT(zc_gpu_synchronize(gpu));
-        EXPECT_OK(context, zcta_team_status(team));
-        check_slices(gpu, out, count);
-    }
-    EXPECT(count_calls(thrifty, "all_gather/nccl/copy-engine") == 1);
-    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine") == 1);
-    EXPECT(count_calls(beside, "all_gather/nccl/kernels") == 1);
+    gather_as(context, gpu, thrifty, in, out, "all_gather/nccl/copy-engine");
+    gather_as(context, gpu, zero, out + rank * SHARE, out, "all_gather/nccl/copy-engine");
+    gather_as(context, gpu, beside, out + rank * SHARE, out, "all_gather/nccl/kernels");
     EXPECT(count_calls(beside, "all_gather/nccl/copy-engine") == 0);
     zc_gpu_close(gpu);
 }
@@ -149,25 +183,14 @@ static void copy_engine_all_gather(void **state)
 {
     struct zc_diag diag;
     struct zc_nccl nccl;
-    size_t mark;
 
     (void)state;
     zc_diag_init(&diag);
     assert_int_equal(zc_nccl_load(&diag, &nccl), ZCTA_OK);
     assert_true(zc_nccl_log_is_ours());
-    mark = zc_nccl_log_mark();
+    assert_int_equal(pthread_barrier_init(&all, NULL, rank_count), 0);
     run_as_threads_with(rank_count, &on_gpus, gather_slices, NULL);
-    /* Two teams without SMs and one with: each communicator has its own team's policy. */
-    assert_int_equal(zc_nccl_log_count(mark, "CTA policy flags set to 2"), 2 * rank_count);
-    assert_int_equal(zc_nccl_log_count(mark, "CTA policy flags set to 0"), rank_count);
-    for (uint32_t rank = 0; rank < rank_count; rank++) {
-        char line[40];
-
-        snprintf(line, sizeof line, "Init CE, rank %u ", rank);
-        assert_int_equal(zc_nccl_log_count(mark, line), 2);
-    }
-    if (nccl.version >= 22902)
-        assert_true(zc_nccl_log_count(mark, "into address map") >= 2 * rank_count);
+    pthread_barrier_destroy(&all);
     zc_nccl_unload(&nccl);
 }
 

@@ -9,7 +9,6 @@
  * calls in place: where the caller's is not, the own share is copied into the output first. What
  * remains is the output's window, which all ranks have in common. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,7 +26,9 @@ struct zc_engine {
     struct zc_nccl_comm *_Atomic comms[COMMS];
     struct zc_group position; /* the ranks of this one's position on their nodes; once joined */
     uint32_t *position_ranks;
-    enum zc_evidence evidence; /* of the communicator without SMs; SURE: not looked for yet */
+    bool looked;               /* for evidence of the communicator without SMs */
+    enum zc_evidence evidence; /* what was found; SURE until then, and where none is needed */
+    int told_unproved;         /* 1: as information; 2: as a warning */
 };
 
 struct zc_prepared {
@@ -89,9 +90,12 @@ static void nccl_abort(struct zc_engine *engine)
 
 static void nccl_forget(struct zc_engine *engine, const void *base)
 {
-    for (int i = 0; i < COMMS; i++)
-        if (engine->comms[i] != NULL)
-            zc_nccl_comm_deregister(engine->comms[i], base);
+    for (int i = 0; i < COMMS; i++) {
+        struct zc_nccl_comm *comm = atomic_load_explicit(&engine->comms[i], memory_order_seq_cst);
+
+        if (comm != NULL)
+            zc_nccl_comm_deregister(comm, base);
+    }
 }
 
 /* ---- Preparing ---- */
@@ -232,6 +236,24 @@ static bool has_window(const struct zc_engine *engine, const struct zc_prepared 
     return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike;
 }
 
+/* Where NCCL's own settings rule ZERO out, all ranks hear so: who insists is refused, then and
+ * later; for the others it is kernels. */
+static zcta_status open_comm(struct zc_engine *engine, const struct zc_prepared *prepared,
+                             struct zc_nccl_comm **comm)
+{
+    zcta_status status =
+        zc_nccl_comm_open(&engine->group, engine->guard,
+                          prepared->no_sm ? ZC_NCCL_POLICY_ZERO : ZC_NCCL_POLICY_DEFAULT, comm);
+
+    if (status != ZCTA_ERR_POLICY)
+        return status;
+    engine->evidence = ZC_EVIDENCE_AGAINST;
+    engine->looked = true;
+    return prepared->strict
+               ? status
+               : zc_nccl_comm_open(&engine->group, engine->guard, ZC_NCCL_POLICY_DEFAULT, comm);
+}
+
 /* A rank that captures what the others do not has nothing to make up for as long as nothing has to
  * be made: all have made the same. */
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
@@ -245,9 +267,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
     if (comm == NULL || (registers && !zc_nccl_comm_has_window(comm, prepared->window.base)))
         status = refuse_capture(engine, stream);
     if (status == ZCTA_OK && comm == NULL) {
-        status =
-            zc_nccl_comm_open(&engine->group, engine->guard,
-                              which == NO_SM ? ZC_NCCL_POLICY_ZERO : ZC_NCCL_POLICY_DEFAULT, &comm);
+        status = open_comm(engine, prepared, &comm);
         if (status == ZCTA_OK)
             keep_comm(engine, which, comm);
     }
@@ -305,21 +325,11 @@ zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream 
 
 /* ---- Evidence ---- */
 
-static enum zc_evidence read_log(const struct zc_engine *engine, size_t mark)
-{
-    char line[40];
-
-    if (!zc_nccl_log_is_ours())
-        return ZC_EVIDENCE_MISSING;
-    snprintf(line, sizeof line, "Init CE, rank %" PRIu32 " ", engine->group.self);
-    return zc_nccl_log_count(mark, line) > 0 ? ZC_EVIDENCE_PROVED : ZC_EVIDENCE_AGAINST;
-}
-
 /* What NCCL says on any rank counts on all: paths must not differ. */
-static zcta_status weigh_evidence(struct zc_engine *engine, size_t mark)
+static zcta_status weigh_evidence(struct zc_engine *engine, enum zc_evidence own)
 {
     const struct zc_group *group = &engine->group;
-    const uint64_t mine = read_log(engine, mark);
+    const uint64_t mine = own;
     uint64_t *all = calloc(group->count, sizeof *all), worst = mine;
     zcta_status status;
 
@@ -337,13 +347,22 @@ static zcta_status weigh_evidence(struct zc_engine *engine, size_t mark)
         zc_log(group->diag, ZC_LOG_WARN,
                "AllGather [NCCL, Fallback]: CTA policy ZERO, but NCCL's log tells of no copy "
                "engines: it took kernels");
-    else
-        zc_log(group->diag, ZC_LOG_INFO, "AllGather [NCCL, Copy Engine]: %s",
-               worst == ZC_EVIDENCE_PROVED
-                   ? "proved by NCCL's log"
-                   : "not proved, because NCCL's log goes elsewhere: let zerocta be the first to "
-                     "use NCCL in this process, and leave NCCL_DEBUG unset");
+    if (worst == ZC_EVIDENCE_PROVED)
+        zc_log(group->diag, ZC_LOG_INFO, "AllGather [NCCL, Copy Engine]: proved by NCCL's log");
     return ZCTA_OK;
+}
+
+/* Once, and for who insists as a warning: it may have been kernels. */
+static void tell_unproved(struct zc_engine *engine, const struct zc_prepared *prepared)
+{
+    if (engine->evidence != ZC_EVIDENCE_MISSING || engine->told_unproved >= 1 + prepared->strict)
+        return;
+    engine->told_unproved = 1 + prepared->strict;
+    zc_log(
+        engine->group.diag, prepared->strict ? ZC_LOG_WARN : ZC_LOG_INFO,
+        "AllGather [NCCL, Copy Engine]: not proved, because NCCL's log goes elsewhere, or another "
+        "team began at the same time: let zerocta be the first to use NCCL in this process, and "
+        "leave NCCL_DEBUG unset");
 }
 
 static zcta_status check_strict(const struct zc_engine *engine, const struct zc_prepared *prepared)
@@ -363,31 +382,50 @@ static enum zc_evidence nccl_evidence(const struct zc_engine *engine,
 
 /* ---- Running ---- */
 
-/* Before 2.29.7 the copy engines refuse the NULL stream, so there the call goes beside it. */
+/* Before 2.29.7 the copy engines refuse the NULL stream, by either of its names, so there the call
+ * goes beside it. */
 static const struct zc_program *program_for(const struct zc_prepared *prepared, zcta_stream stream)
 {
-    return stream == NULL && prepared->aside != NULL ? prepared->aside : prepared->program;
+    const bool is_null = stream == NULL || stream == ZC_NCCL_STREAM_LEGACY;
+
+    return is_null && prepared->aside != NULL ? prepared->aside : prepared->program;
+}
+
+/* The communicator's first gather, and what NCCL says of it. */
+static zcta_status run_and_look(struct zc_engine *engine, const struct zc_program *program,
+                                zcta_stream stream)
+{
+    const struct zc_group *group = &engine->group;
+    struct zc_nccl_look look;
+    enum zc_evidence found;
+    zcta_status status;
+
+    zc_nccl_look_begin(&look, group->self);
+    status = group->ops->submit(group->device, program, stream);
+    found = zc_nccl_look_end(&look);
+    if (status == ZCTA_OK)
+        status = weigh_evidence(engine, found);
+    engine->looked = status == ZCTA_OK;
+    return status;
 }
 
 static zcta_status nccl_run(struct zc_engine *engine, struct zc_prepared *prepared,
                             zcta_stream stream)
 {
-    const bool look = prepared->no_sm && engine->evidence == ZC_EVIDENCE_SURE;
-    size_t mark = 0;
+    const struct zc_program *program = program_for(prepared, stream);
+    bool look; /* of a rank alone NCCL moves nothing in place, and says nothing */
     zcta_status status = check_strict(engine, prepared);
 
     if (status == ZCTA_OK && !prepared->ready)
         status = make_ready(engine, prepared, stream);
-    if (status == ZCTA_OK && look)
-        mark = zc_nccl_log_mark();
+    look = prepared->no_sm && !engine->looked && engine->group.count > 1;
     if (status == ZCTA_OK)
-        status =
-            engine->group.ops->submit(engine->group.device, program_for(prepared, stream), stream);
-    if (status == ZCTA_OK && look) {
-        status = weigh_evidence(engine, mark);
-        if (status == ZCTA_OK)
-            status = check_strict(engine, prepared);
-    }
+        status = look ? run_and_look(engine, program, stream)
+                      : engine->group.ops->submit(engine->group.device, program, stream);
+    if (status == ZCTA_OK && look)
+        status = check_strict(engine, prepared);
+    if (status == ZCTA_OK)
+        tell_unproved(engine, prepared);
     return status;
 }
 

@@ -9,6 +9,9 @@
 
 typedef struct ncclComm *zc_nccl_handle;
 
+/* CUDA's other name of the NULL stream, CU_STREAM_LEGACY. */
+#define ZC_NCCL_STREAM_LEGACY ((void *)1)
+
 struct zc_nccl_id {
     char bytes[128];
 };

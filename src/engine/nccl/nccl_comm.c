@@ -32,11 +32,11 @@ struct zc_nccl_comm {
     struct zc_guard *guard;
     uint64_t timeout_ns;
     int rank, rank_count, policy;
-    struct window *windows;
 
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
+    struct window *windows; /* a window of another team may go on another thread */
     struct zc_nccl_id id;
     zc_nccl_handle handle; /* NULL: not made yet, or gone */
     bool busy;             /* somebody calls NCCL with the handle; an abort waits, not for ever */
@@ -567,17 +567,22 @@ static zcta_status add_window(struct zc_nccl_comm *comm, void *base, size_t byte
         return check(comm, result, "ncclCommWindowRegister", "making a window known to NCCL");
     }
     window->base = base;
+    pthread_mutex_lock(&comm->lock);
     window->next = comm->windows;
     comm->windows = window;
+    pthread_mutex_unlock(&comm->lock);
     return ZCTA_OK;
 }
 
-bool zc_nccl_comm_has_window(const struct zc_nccl_comm *comm, const void *base)
+bool zc_nccl_comm_has_window(struct zc_nccl_comm *comm, const void *base)
 {
-    const struct window *window = comm->windows;
+    const struct window *window;
 
+    pthread_mutex_lock(&comm->lock);
+    window = comm->windows;
     while (window != NULL && window->base != base)
         window = window->next;
+    pthread_mutex_unlock(&comm->lock);
     return window != NULL;
 }
 
@@ -596,26 +601,27 @@ zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t 
     return zc_group_confirm(group, "NCCL", "did not make the window known to NCCL", status);
 }
 
+/* The window that begins at `base`, or any for NULL; it is the caller's then. */
 static struct window *take_window(struct zc_nccl_comm *comm, const void *base)
 {
-    for (struct window **at = &comm->windows; *at != NULL; at = &(*at)->next)
-        if ((*at)->base == base) {
-            struct window *taken = *at;
+    struct window **at, *taken;
 
-            *at = taken->next;
-            return taken;
-        }
-    return NULL;
+    pthread_mutex_lock(&comm->lock);
+    at = &comm->windows;
+    while (*at != NULL && base != NULL && (*at)->base != base)
+        at = &(*at)->next;
+    taken = *at;
+    if (taken != NULL)
+        *at = taken->next;
+    pthread_mutex_unlock(&comm->lock);
+    return taken;
 }
 
-void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
+static void deregister(struct zc_nccl_comm *comm, struct window *window)
 {
     const struct zc_group *group = comm->group;
-    struct window *window = take_window(comm, base);
     zc_nccl_handle handle;
 
-    if (window == NULL)
-        return;
     /* NCCL gives no handle where it makes nothing of the window. */
     if (window->handle != NULL && group->ops->enter(group->device) == ZCTA_OK) {
         handle = enter_nccl(comm);
@@ -626,6 +632,14 @@ void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
         group->ops->leave(group->device);
     }
     free(window);
+}
+
+void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base)
+{
+    struct window *window = take_window(comm, base);
+
+    if (window != NULL)
+        deregister(comm, window);
 }
 
 /* ---- Ending ---- */
@@ -664,13 +678,14 @@ static void end_thread(struct zc_nccl_comm *comm)
 
 void zc_nccl_comm_close(struct zc_nccl_comm *comm)
 {
+    struct window *window;
+
     if (comm == NULL)
         return;
-    if (atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
-        while (comm->windows != NULL)
-            zc_nccl_comm_deregister(comm, comm->windows->base);
-    } else {
+    if (atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK)
+        while ((window = take_window(comm, NULL)) != NULL)
+            deregister(comm, window);
+    else
         zc_nccl_comm_abort(comm);
-    }
     end_thread(comm);
 }

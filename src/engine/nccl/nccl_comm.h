@@ -29,10 +29,10 @@ void zc_nccl_comm_abort(struct zc_nccl_comm *comm);
 /* Makes [base, base + bytes) known as a symmetric window; nothing if it is. Collective.
  * Errors: as open. */
 zcta_status zc_nccl_comm_register(struct zc_nccl_comm *comm, void *base, size_t bytes);
-/* Takes the window back, if it is one. Collective. */
+/* Takes the window back, if it is one. Collective; from any thread. */
 void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base);
 /* Whether it is known and has not been taken back. */
-bool zc_nccl_comm_has_window(const struct zc_nccl_comm *comm, const void *base);
+bool zc_nccl_comm_has_window(struct zc_nccl_comm *comm, const void *base);
 
 /* Enqueues an allgather. The device is current. Errors: ERR_DEVICE (NCCL's words), ERR_PEER (the
  * team has failed). */

@@ -1,6 +1,7 @@
 /* Taking and reading NCCL's log. */
 #include "engine/nccl/nccl_log.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool tried;
 static int log_fd = -1;
+static struct zc_nccl_look *looks; /* that are open */
 
 static const struct {
     const char *name, *value;
@@ -106,4 +108,38 @@ unsigned zc_nccl_log_count(size_t mark, const char *text)
     count = count_in(log + mark, end - mark, text);
     munmap(log, end);
     return count;
+}
+
+/* ---- Looks ---- */
+
+void zc_nccl_look_begin(struct zc_nccl_look *look, uint32_t rank)
+{
+    *look = (struct zc_nccl_look){.rank = rank, .mark = zc_nccl_log_mark()};
+    pthread_mutex_lock(&lock);
+    for (struct zc_nccl_look *other = looks; other != NULL; other = other->next)
+        if (other->rank == rank)
+            look->crowded = other->crowded = true;
+    look->next = looks;
+    looks = look;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Reads first: what begins afterwards can only take the proof away. */
+enum zc_evidence zc_nccl_look_end(struct zc_nccl_look *look)
+{
+    struct zc_nccl_look **at = &looks;
+    char line[40];
+    bool seen, crowded;
+
+    snprintf(line, sizeof line, "Init CE, rank %" PRIu32 " ", look->rank);
+    seen = zc_nccl_log_count(look->mark, line) > 0;
+    pthread_mutex_lock(&lock);
+    while (*at != look)
+        at = &(*at)->next;
+    *at = look->next;
+    crowded = look->crowded;
+    pthread_mutex_unlock(&lock);
+    if (!zc_nccl_log_is_ours() || (seen && crowded))
+        return ZC_EVIDENCE_MISSING;
+    return seen ? ZC_EVIDENCE_PROVED : ZC_EVIDENCE_AGAINST;
 }

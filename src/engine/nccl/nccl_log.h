@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "engine/engine.h"
+
 struct zc_nccl;
 
 /* Takes the log if it can be had; once per process, from any thread. */
@@ -24,5 +26,19 @@ size_t zc_nccl_log_mark(void);
 
 /* How often `text` stands in what was logged since the mark. */
 unsigned zc_nccl_log_count(size_t mark, const char *text);
+
+/* A look at what NCCL says while a communicator gathers by copy engines for the first time, on the
+ * thread that enqueues it. The line names the communicator's rank and nothing else, so looks of
+ * equal rank that are open at once cannot tell whose a line is. */
+struct zc_nccl_look {
+    struct zc_nccl_look *next; /* among those that are open */
+    uint32_t rank;
+    size_t mark;
+    bool crowded; /* another one of its rank was open meanwhile */
+};
+
+void zc_nccl_look_begin(struct zc_nccl_look *look, uint32_t rank);
+/* MISSING where the log is not ours, or the line may be another look's. */
+enum zc_evidence zc_nccl_look_end(struct zc_nccl_look *look);
 
 #endif
