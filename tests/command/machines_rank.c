@@ -29,6 +29,10 @@ int main(int argc, char **argv)
             if (all[i] != (char)(rank / 2 * 2 + i / 100 + (uint32_t)call))
                 return 2;
     }
+    /* Nobody goes before all have gathered. */
+    zcta_team *none = NULL;
+    if (zcta_team_split(zcta_world(context), -1, 0, NULL, &none) != ZCTA_OK)
+        return 3;
     if (argc > 1 && rank == 3)
         _exit(9);
     while (argc > 1 && zcta_team_status(zcta_world(context)) == ZCTA_OK)

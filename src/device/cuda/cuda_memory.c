@@ -430,9 +430,7 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
     shared = (struct cuda_memory *)((char *)local - offsetof(struct cuda_memory, local));
     /* Ranks on one GPU share its right; the round that confirms comes after all of them. */
     if ((atomic_fetch_or_explicit(&shared->allowed, gpu_bit(device), memory_order_relaxed) &
-         gpu_bit(device)) != 0)
-        status = ZCTA_OK;
-    else
+         gpu_bit(device)) == 0)
         status = allow_pieces(device, shared);
     if (status != ZCTA_OK) {
         zc_cuda_memory_release(device, &shared->head);
