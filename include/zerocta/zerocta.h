@@ -324,6 +324,9 @@ typedef struct zcta_call_params {
  * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
  * be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
+ * Captured into a CUDA graph, on all ranks alike, it may be replayed any number of times, between
+ * calls that are not captured. Replays run where the program launches them: it orders those of one
+ * team among themselves and behind its other calls, and lets them end before it frees what they use.
  * Collectives of one team are ordered among themselves, also across streams.
  * `params` may be NULL.
  * Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH (under
