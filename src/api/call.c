@@ -299,6 +299,7 @@ enum {
     AGREE_ENGINE,
     AGREE_WINDOW,
     AGREE_OFFSET,
+    AGREE_CAPTURED,
     AGREE_FIELDS
 };
 
@@ -309,14 +310,15 @@ static const char *const agree_names[AGREE_FIELDS] = {"outcome",
                                                       "policy",
                                                       "engine",
                                                       "number of recv's window",
-                                                      "offset of recv in its window"};
+                                                      "offset of recv in its window",
+                                                      "capture into a graph"};
 
 struct agreement {
     uint64_t fields[AGREE_FIELDS];
 };
 
 static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
-                                     zcta_status own)
+                                     bool captured, zcta_status own)
 {
     const struct zc_facts facts =
         facts_of(team, &settled->key, settled->in_place, settled->recv_window);
@@ -329,7 +331,8 @@ static struct agreement agreement_of(const zcta_team *team, const struct zc_sett
                    [AGREE_POLICY] = (uint64_t)facts.policy,
                    [AGREE_ENGINE] = (uint64_t)facts.engine,
                    [AGREE_WINDOW] = settled->recv_window == NULL ? 0 : settled->recv_window->number,
-                   [AGREE_OFFSET] = settled->offset}};
+                   [AGREE_OFFSET] = settled->offset,
+                   [AGREE_CAPTURED] = captured}};
 }
 
 static zcta_status compare_field(zcta_team *team, const struct agreement *all, uint32_t field)
@@ -360,9 +363,10 @@ static zcta_status compare_outcomes(zcta_team *team, const struct agreement *all
     return ZCTA_OK;
 }
 
-static zcta_status agree(zcta_team *team, const struct zc_settled *settled, zcta_status own)
+static zcta_status agree(zcta_team *team, const struct zc_settled *settled, bool captured,
+                         zcta_status own)
 {
-    const struct agreement mine = agreement_of(team, settled, own);
+    const struct agreement mine = agreement_of(team, settled, captured, own);
     struct agreement *all = calloc(team->group.count, sizeof *all);
     zcta_status status;
 
@@ -400,7 +404,7 @@ static zcta_status refuse(zcta_team *team, const struct zc_call_key *key, zcta_s
     fail_if_broken(team, status);
     if (!team->context->check || zc_team_check(team) != ZCTA_OK)
         return status;
-    return agree(team, &refused, status);
+    return agree(team, &refused, false, status);
 }
 
 /* ---- Running ---- */
@@ -455,13 +459,16 @@ static void count_run(zcta_team *team, const struct zc_settled *settled)
 }
 
 /* Before a run or a release: whether it is to go on. */
-static zcta_status begin(zcta_team *team, const struct zc_settled *settled)
+static zcta_status begin(zcta_team *team, const struct zc_settled *settled, zcta_stream stream)
 {
+    const struct zc_group *group = &team->group;
     zcta_status status = zc_team_check(team);
+    bool captured = false;
 
-    if (status == ZCTA_OK && team->context->check)
-        status = agree(team, settled, ZCTA_OK);
-    return status;
+    if (status != ZCTA_OK || !team->context->check)
+        return status;
+    status = group->ops->is_capturing(group->device, stream, &captured);
+    return agree(team, settled, captured, status);
 }
 
 static zcta_status end(zcta_team *team, struct zc_settled *settled, zcta_status status)
@@ -477,7 +484,7 @@ static zcta_status end(zcta_team *team, struct zc_settled *settled, zcta_status 
 
 zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream)
 {
-    zcta_status status = begin(team, settled);
+    zcta_status status = begin(team, settled, stream);
 
     if (status != ZCTA_OK || settled->prepared == NULL)
         return status;
@@ -674,7 +681,7 @@ zcta_status zcta_release(zcta_plan *plan, zcta_stream stream)
     release.key.collective = ZC_COLLECTIVE_RELEASE;
     release.path = (enum zc_path)ZC_ALGORITHM_EARLY_READY;
     release.sms = release.fallback = false;
-    status = begin(plan->team, &release);
+    status = begin(plan->team, &release, stream);
     if (status != ZCTA_OK || release.prepared == NULL)
         return status;
     status = release.ops->say_ready(release.engine, release.prepared, stream);

@@ -182,9 +182,36 @@ static void who_is_slow_is_not_named(void **state)
         run_as_threads_with(3, &hasty, replay_slowly, &content);
 }
 
+static void one_captures(zcta_context *context, void *data)
+{
+    struct seat s = take_seat(context, SHARE);
+    const bool captures = s.rank == 1;
+    zc_cu_graph_exec exec;
+
+    (void)data;
+    if (captures)
+        begin_capture(&s);
+    expect_error(context, gather(&s, ZCTA_POLICY_DEFAULT), ZCTA_ERR_MISMATCH,
+                 "do not agree on the capture into a graph: rank 1 says 1");
+    if (captures) {
+        exec = end_capture(&s);
+        driver.cuGraphExecDestroy(exec);
+    }
+    leave_seat(&s);
+}
+
+static void who_captures_alone_is_named_under_check(void **state)
+{
+    const struct ranks_options options = {.device = ZCTA_DEVICE_CUDA, .check = 1};
+
+    (void)state;
+    run_as_threads_with(3, &options, one_captures, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_captures_alone_is_named_under_check),
         cmocka_unit_test(replays_of_gathers_are_right),
         cmocka_unit_test(replays_that_push_back_are_right),
         cmocka_unit_test(replays_of_barriers_end),
