@@ -11,6 +11,7 @@
 #include "api/objects.h"
 #include "collective.h"
 #include "commands.h"
+#include "gpu.h"
 #include "launch.h"
 #include "options.h"
 #include "perf.h"
@@ -149,7 +150,8 @@ static bool is_refused(const struct tune *t, const void *own, void *out, uint64_
                        const zcta_call_params *params)
 {
     return params->engine == ZCTA_ENGINE_NCCL && params->policy == ZCTA_POLICY_ZERO &&
-           zcta_all_gather(t->bench.world, own, out, share, NULL, params) == ZCTA_ERR_POLICY;
+           zcta_all_gather(t->bench.world, own, out, share, t->bench.gpu->stream, params) ==
+               ZCTA_ERR_POLICY;
 }
 
 /* A call of NCCL's that took SMs, or may have, is none for a policy that has them avoided. */
