@@ -142,6 +142,8 @@ static void capture_and_replay(struct rank *r, zcta_context *context, unsigned c
     zc_cu_graph graph = NULL;
     zc_cu_graph_exec exec = NULL;
 
+    memset(out, 0xee, RANKS * SHARE);
+    model_fill(zcta_window_base(send), 8, r->rank, SHARE);
     while (driver.cuStreamBeginCapture(r->stream, 1) != 0)
         continue;
     if (ok(r, context,
@@ -151,8 +153,6 @@ static void capture_and_replay(struct rank *r, zcta_context *context, unsigned c
     while (driver.cuGraphInstantiateWithFlags(&exec, graph, 0) != 0)
         continue;
     driver.cuGraphDestroy(graph);
-    memset(out, 0xee, RANKS * SHARE);
-    model_fill(zcta_window_base(send), 8, r->rank, SHARE);
     for (uint32_t i = 0; i < 3 && r->all_ok; i++)
         while (driver.cuGraphLaunch(exec, r->stream) != 0)
             continue;
