@@ -210,6 +210,7 @@ struct emission {
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
     bool begun;    /* told by a signal or a mark */
     bool marked;   /* by a mark */
+    uint32_t open; /* bit i: lane i has been forked and not joined */
     uint32_t ticket;
     uint32_t op_count;
     union zc_cu_mem_op ops[ZC_CUDA_BATCH];
@@ -389,7 +390,25 @@ static zcta_status emit_copy(struct emission *e, uint32_t lane, const struct zc_
     return driver_status(e, driver->cuMemcpy2DAsync(&rows, e->streams[lane]), "cuMemcpy2DAsync");
 }
 
-/* Ops of a lane other than 0: such lanes fork nothing. */
+static zcta_status emit_fork(struct emission *e, uint32_t lane)
+{
+    const zcta_status status = order(e, e->team->fork, 0, lane);
+
+    if (status == ZCTA_OK)
+        e->open |= 1u << lane;
+    return status;
+}
+
+static zcta_status emit_join(struct emission *e, uint32_t lane)
+{
+    const zcta_status status = order(e, e->team->joins[lane], lane, 0);
+
+    if (status == ZCTA_OK)
+        e->open &= ~(1u << lane);
+    return status;
+}
+
+/* Lanes fork and are joined on lane 0 alone. */
 static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     zcta_status status;
@@ -402,9 +421,9 @@ static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op
     if (status != ZCTA_OK)
         return status;
     if (op->kind == ZC_OP_FORK)
-        return order(e, e->team->fork, lane, op->peer);
+        return emit_fork(e, op->peer);
     if (op->kind == ZC_OP_JOIN)
-        return order(e, e->team->joins[op->peer], op->peer, lane);
+        return emit_join(e, op->peer);
     return emit_copy(e, lane, op);
 }
 
@@ -416,6 +435,14 @@ static zcta_status emit_side_lane(struct emission *e, uint32_t lane)
          i < e->program->lane_begin[lane + 1] && status == ZCTA_OK; i++)
         status = emit_op(e, lane, &e->program->ops[i]);
     return status == ZCTA_OK ? flush(e, lane) : status;
+}
+
+/* After a failure. What a lane has got already goes on, and nobody would wait for it. */
+static void join_open_lanes(struct emission *e)
+{
+    for (uint32_t lane = 1; lane < e->program->lane_count; lane++)
+        if ((e->open & 1u << lane) != 0)
+            emit_join(e, lane);
 }
 
 /* Lane 0 in order; a forked lane is enqueued whole where it is forked. */
@@ -431,6 +458,7 @@ static zcta_status emit(struct emission *e)
         if (op->kind == ZC_OP_FORK && status == ZCTA_OK)
             status = emit_side_lane(e, op->peer);
     }
+    join_open_lanes(e);
     return status;
 }
 
@@ -512,18 +540,27 @@ static zcta_status begin_run(struct emission *e)
     return status;
 }
 
-/* Also after a failure: what was enqueued before ends some time, and has to be counted then. */
-static zcta_status end_run(struct emission *e)
+static zcta_status mark_finished(struct emission *e)
 {
-    struct zc_cuda_team *team = e->team;
     zcta_status status =
         add_mem_op(e, 0, ZC_CU_MEM_OP_WRITE_VALUE_32,
-                   zc_cuda_mark(team, offsetof(struct zc_cuda_marks, finished)), e->ticket);
+                   zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, finished)), e->ticket);
 
     if (status == ZCTA_OK)
         status = flush(e, 0);
     if (status == ZCTA_OK)
-        atomic_store_explicit(&team->guard->submitted, e->ticket, memory_order_release);
+        atomic_store_explicit(&e->team->guard->submitted, e->ticket, memory_order_release);
+    return status;
+}
+
+/* Also after a failure, and again if it is this that fails: what was enqueued before ends some
+ * time, and whoever frees the memory has to wait until then. */
+static zcta_status end_run(struct emission *e)
+{
+    const zcta_status status = mark_finished(e);
+
+    if (status != ZCTA_OK)
+        mark_finished(e);
     return status;
 }
 
@@ -575,6 +612,7 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.program = program;
     e.op_count = 0;
     e.begun = e.marked = false;
+    e.open = 0;
     e.streams[0] = stream;
     for (uint32_t lane = 1; lane < program->lane_count; lane++)
         e.streams[lane] = team->lanes[lane];
