@@ -1240,7 +1240,7 @@ static void exchange_fails(zcta_context *context, void *data)
     zcta_team *world = zcta_world(context);
     zcta_window *recv = window_of(context, 8 * MIB);
     unsigned char *out = zcta_window_base(recv);
-    const size_t bytes = MIB / 4; /* one chunk, so nothing else is under way */
+    const size_t bytes = MIB; /* in chunks, of which some are under way when one fails */
     zcta_status status;
     zcta_error error;
 
