@@ -3,6 +3,7 @@
 #define SUPPORT_FAKE_H
 
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "device/cuda/cuda_driver.h"
@@ -70,6 +71,14 @@ static inline void leave_seat(struct seat *s)
     driver.cuStreamDestroy(s->stream);
     driver.cuCtxPopCurrent(&gpu);
     driver.cuDevicePrimaryCtxRelease(zcta_context_gpu(s->context));
+}
+
+/* The first to leave a failed job would be named by whoever has not heard of the failure yet. */
+static inline void await_all(const struct seat *s, _Atomic uint32_t *arrived)
+{
+    atomic_fetch_add(arrived, 1);
+    while (atomic_load(arrived) < s->count)
+        sleep_ms(1);
 }
 
 static inline void fill_share(const struct seat *s, uint32_t call)

@@ -119,12 +119,13 @@ static zc_cu_graph_exec capture(const struct seat *s, enum content content)
 struct absence {
     uint32_t rank;
     enum content content;
+    _Atomic uint32_t arrived;
 };
 
 /* One rank, alive, replays no more. */
 static void stop_replaying(zcta_context *context, void *data)
 {
-    const struct absence *absent = data;
+    struct absence *absent = data;
     struct seat s = take_seat(context, SHARE);
     zc_cu_graph_exec exec = capture(&s, absent->content);
     zcta_error error;
@@ -141,6 +142,7 @@ static void stop_replaying(zcta_context *context, void *data)
     EXPECT(now_ns() - begin < 4 * hasty.timeout_ns);
     EXPECT_OK(context, zcta_last_error(context, &error));
     EXPECT(error.rank == absent->rank);
+    await_all(&s, &absent->arrived);
     driver.cuGraphExecDestroy(exec);
     leave_seat(&s);
 }
@@ -150,7 +152,7 @@ static void who_stops_replaying_is_named(void **state)
     (void)state;
     for (uint32_t rank = 0; rank < 3; rank++)
         for (int content = 0; content < CONTENTS; content++) {
-            struct absence absent = {rank, (enum content)content};
+            struct absence absent = {rank, (enum content)content, 0};
 
             run_as_threads_with(3, &hasty, stop_replaying, &absent);
         }

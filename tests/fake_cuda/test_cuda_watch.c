@@ -32,6 +32,7 @@ static int load_fake(void **state)
 struct absence {
     uint32_t absent, calls;
     zcta_policy policy;
+    _Atomic uint32_t arrived;
 };
 
 static void expect_named(const struct seat *s, uint32_t rank)
@@ -49,7 +50,7 @@ static void expect_named(const struct seat *s, uint32_t rank)
 /* One rank stops calling; the others have many calls queued, and wait for each other too. */
 static void stop_calling(zcta_context *context, void *data)
 {
-    const struct absence *absence = data;
+    struct absence *absence = data;
     struct seat s = take_seat(context, SHARE);
     zcta_status status = ZCTA_OK;
 
@@ -64,6 +65,7 @@ static void stop_calling(zcta_context *context, void *data)
     EXPECT(status == ZCTA_OK || status == ZCTA_ERR_TIMEOUT);
     synchronize(&s);
     expect_named(&s, absence->absent);
+    await_all(&s, &absence->arrived);
     leave_seat(&s);
 }
 
@@ -74,7 +76,7 @@ static void who_stops_calling_is_named_by_all(void **state)
         for (uint32_t calls = 1; calls <= 7; calls += 3)
             for (int zero = 0; zero < 2; zero++) {
                 struct absence absence = {absent, calls,
-                                          zero ? ZCTA_POLICY_ZERO : ZCTA_POLICY_DEFAULT};
+                                          zero ? ZCTA_POLICY_ZERO : ZCTA_POLICY_DEFAULT, 0};
 
                 run_as_threads_with(3, &hasty, stop_calling, &absence);
             }
@@ -83,7 +85,7 @@ static void who_stops_calling_is_named_by_all(void **state)
 /* More than can be under way at once: the last submit waits, and the stuck stream is let go. */
 static void a_full_queue_is_let_go(void **state)
 {
-    struct absence absence = {2, 1200, ZCTA_POLICY_DEFAULT};
+    struct absence absence = {2, 1200, ZCTA_POLICY_DEFAULT, 0};
 
     (void)state;
     run_as_threads_with(3, &hasty, stop_calling, &absence);

@@ -29,9 +29,15 @@ static void expect_timeout(const struct seat *s, uint32_t rank)
     synchronize(s);
 }
 
+struct absence {
+    uint32_t rank;
+    _Atomic uint32_t arrived;
+};
+
 static void stay_away(zcta_context *context, void *data)
 {
-    const uint32_t absent = *(const uint32_t *)data;
+    struct absence *absence = data;
+    const uint32_t absent = absence->rank;
     struct seat s = take_seat(context, SHARE);
 
     for (uint32_t call = 0; call < 2; call++) {
@@ -43,6 +49,7 @@ static void stay_away(zcta_context *context, void *data)
     if (s.rank != absent)
         EXPECT_OK(context, gather(&s, ZCTA_POLICY_DEFAULT));
     expect_timeout(&s, absent);
+    await_all(&s, &absence->arrived);
     leave_seat(&s);
 }
 
@@ -54,8 +61,11 @@ static void a_rank_that_does_not_come_over_nodes_is_named(void **state)
                                           .may_fail_to_finalize = true};
 
     (void)state;
-    for (uint32_t absent = 0; absent < RANKS; absent++)
-        run_as_threads_with(RANKS, &options, stay_away, &absent);
+    for (uint32_t rank = 0; rank < RANKS; rank++) {
+        struct absence absence = {rank, 0};
+
+        run_as_threads_with(RANKS, &options, stay_away, &absence);
+    }
 }
 
 int main(void)
