@@ -280,9 +280,10 @@ ZCTA_API zcta_status zcta_window_alloc(zcta_team *team, size_t bytes, zcta_windo
 
 /* Makes a window of memory that the caller already has; it must outlive the window. Collective.
  * On the host only ranks of one process can register memory: another process cannot map it after
- * the fact. On a GPU it must come from cuMemCreate() with file descriptors as a handle type, as that
- * of ncclMemAlloc() and of PyTorch's expandable segments does; it may be several allocations, mapped
- * one behind the other, on each rank its own way. Errors: as zcta_window_alloc(), ERR_UNSUPPORTED. */
+ * the fact. On a GPU it must come from cuMemCreate() with file descriptors as a handle type, as
+ * that of ncclMemAlloc() and of PyTorch's expandable segments does; it may be several allocations,
+ * mapped one behind the other, on each rank its own way. Errors: as zcta_window_alloc(),
+ * ERR_UNSUPPORTED. */
 ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t bytes,
                                           zcta_window **window);
 
@@ -326,11 +327,10 @@ typedef struct zcta_call_params {
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
  * Captured into a CUDA graph, on all ranks alike, it may be replayed any number of times, between
  * calls that are not captured. Replays run where the program launches them: it orders those of one
- * team among themselves and behind its other calls, and lets them end before it frees what they use.
- * Collectives of one team are ordered among themselves, also across streams.
- * `params` may be NULL.
- * Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH (under
- * check), ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
+ * team among themselves and behind its other calls, and lets them end before it frees what they
+ * use. Collectives of one team are ordered among themselves, also across streams. `params` may be
+ * NULL. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH
+ * (under check), ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
 ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
                                      zcta_stream stream, const zcta_call_params *params);
 

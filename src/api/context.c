@@ -180,19 +180,20 @@ static void free_plans(zcta_team *team)
     }
 }
 
-/* Frees everything, however much of it exists. NCCL ends before the mesh, over which its threads
- * tell what goes wrong; then the mesh, so that no event comes while the rest is freed. */
+/* Frees everything, however much of it exists. The teams go before the mesh, over which NCCL's
+ * threads and the device's watchdog tell what goes wrong; its events find only teams that are
+ * listed, and a team is taken off the list before it is freed. */
 static void free_context(zcta_context *context)
 {
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         free_plans(team);
     zc_teams_end_nccl(context);
-    zc_mesh_close(context->mesh);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         while (team->windows != NULL)
             zc_window_free_local(team->windows);
     while (context->teams != NULL)
         zc_team_free(context->teams);
+    zc_mesh_close(context->mesh);
     if (context->device != NULL)
         context->ops->close(context->device);
     zc_forget_all(context);

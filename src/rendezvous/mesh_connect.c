@@ -382,7 +382,7 @@ static zcta_status prepare(struct connecting *connecting, int listener)
 {
     const struct zc_mesh *mesh = connecting->mesh;
     const int port_fd = connecting->bootstrap->port_fd;
-    size_t entries = mesh->rank_count;
+    size_t entries = (size_t)mesh->rank_count + 1;
     bool good;
 
     connecting->calls = calloc(mesh->rank_count, sizeof *connecting->calls);

@@ -277,14 +277,16 @@ static zcta_status retain(struct zc_device *device, struct cuda_memory *memory, 
 
 static bool add_piece(struct cuda_memory *memory, struct piece piece)
 {
+    enum { STEP = 64 };
+
     if (memory->piece_count == memory->piece_most) {
-        struct piece *grown =
-            realloc(memory->pieces, 2 * (size_t)memory->piece_most * sizeof *grown);
+        const size_t most = (size_t)memory->piece_count + STEP;
+        struct piece *grown = realloc(memory->pieces, most * sizeof *grown);
 
         if (grown == NULL)
             return false;
         memory->pieces = grown;
-        memory->piece_most *= 2;
+        memory->piece_most = (uint32_t)most;
     }
     memory->pieces[memory->piece_count++] = piece;
     memory->mapped_bytes += piece.bytes;

@@ -78,7 +78,8 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
 static zcta_status host_export_piece(struct zc_device *device, struct zc_memory *memory,
                                      uint32_t piece, struct zc_memory_handle *handle, int *fd)
 {
-    (void)device, (void)memory, (void)piece, (void)handle, (void)fd;
+    (void)device, (void)memory, (void)piece, (void)handle;
+    *fd = -1;
     return ZCTA_ERR_UNSUPPORTED;
 }
 

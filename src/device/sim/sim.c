@@ -124,7 +124,8 @@ static zcta_status sim_bind(struct zc_device *device, struct zc_program *program
 static zcta_status sim_export_piece(struct zc_device *device, struct zc_memory *memory,
                                     uint32_t piece, struct zc_memory_handle *handle, int *fd)
 {
-    (void)device, (void)memory, (void)piece, (void)handle, (void)fd;
+    (void)device, (void)memory, (void)piece, (void)handle;
+    *fd = -1;
     return ZCTA_ERR_UNSUPPORTED;
 }
 
