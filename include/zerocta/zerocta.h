@@ -51,8 +51,8 @@
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
  * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
- * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number that
- * sets this rank's node apart from others, as if on another machine. Of GPUs: every signal
+ * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number;
+ * ranks that say different ones count as on different machines. Of GPUs: every signal
  * between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow no data stream
  * writes, where the driver has them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the
  * library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL
@@ -169,9 +169,8 @@ typedef struct zcta_init_params {
     zcta_error *error;   /* if not NULL, filled when zcta_init() fails */
     uint32_t gpu;        /* CUDA: 1 + the GPU's ordinal; 0: the one that the calling thread's
                             current CUDA context is on, else the local rank modulo the GPUs */
-    uint64_t node;       /* ranks that say different numbers do not map each other's memory, as if
-                            they were on different machines; all say one, or none. 0:
-                            ZEROCTA_NODE, or none said */
+    uint64_t node;       /* ranks that say different numbers count as on different machines; all
+                            say one, or none. 0: ZEROCTA_NODE, or none said */
 } zcta_init_params;
 
 /* Joins the job. Collective over the world. `params` may be NULL: all from the environment.
@@ -280,10 +279,11 @@ ZCTA_API zcta_status zcta_window_alloc(zcta_team *team, size_t bytes, zcta_windo
 
 /* Makes a window of memory that the caller already has; it must outlive the window. Collective.
  * On the host only ranks of one process can register memory: another process cannot map it after
- * the fact. On a GPU it must come from cuMemCreate() with file descriptors as a handle type, as
- * that of ncclMemAlloc() and of PyTorch's expandable segments does; it may be several allocations,
- * mapped one behind the other, on each rank its own way. Errors: as zcta_window_alloc(),
- * ERR_UNSUPPORTED. */
+ * the fact. With GPUs it must lie on this rank's and come from cuMemCreate() with file descriptors
+ * as a handle type, as that of ncclMemAlloc() and of PyTorch's expandable segments does; it may be
+ * several allocations, mapped one behind the other, on each rank its own way. After a failure of
+ * the team, ranks that are threads leave it mapped until all of them have finalized.
+ * Errors: as zcta_window_alloc(), ERR_UNSUPPORTED. */
 ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t bytes,
                                           zcta_window **window);
 
