@@ -2,6 +2,7 @@
  * either finishes meanwhile or waits until the kernel lets go. The kernel lets go by itself after
  * some seconds, whatever happens to this program. */
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +67,7 @@ struct ward {
     zc_cu_module module;
     zc_cu_function kernel;
     zc_cu_stream kernel_stream;
-    volatile uint32_t *flags; /* [0] raised: let go; [1]: begun. Pinned, so the GPU sees them */
+    _Atomic uint32_t *flags; /* [0] raised: let go; [1]: begun. Pinned, so the GPU sees them */
     int sms;
 };
 
@@ -132,7 +133,7 @@ static void unload_kernel(struct ward *w)
         return;
     d = &w->gpu->driver;
     if (w->flags != NULL) {
-        w->flags[0] = 1;
+        atomic_store(&w->flags[0], 1);
         d->cuStreamSynchronize(w->kernel_stream);
         d->cuMemFreeHost((void *)(uintptr_t)w->flags);
     }
@@ -157,22 +158,22 @@ static bool hold(struct ward *w)
     void *parameters[] = {&flag, &begun, &limit};
     const uint64_t deadline = zc_deadline_in(PATIENCE_NS);
 
-    w->flags[0] = 0;
-    w->flags[1] = 0;
+    atomic_store(&w->flags[0], 0);
+    atomic_store(&w->flags[1], 0);
     if (!zc_gpu_ok(w->gpu,
                    d->cuLaunchKernel(w->kernel, (unsigned)w->sms * BLOCKS_PER_SM, 1, 1,
                                      BLOCK_THREADS, 1, 1, 0, w->kernel_stream, parameters, NULL),
                    "cuLaunchKernel"))
         return false;
-    while (w->flags[1] == 0 && zc_time_left_ns(deadline) > 0)
+    while (atomic_load(&w->flags[1]) == 0 && zc_time_left_ns(deadline) > 0)
         pause_ns(100000);
     pause_ns(SETTLE_NS);
-    return w->flags[1] != 0;
+    return atomic_load(&w->flags[1]) != 0;
 }
 
 static bool let_go(struct ward *w)
 {
-    w->flags[0] = 1;
+    atomic_store(&w->flags[0], 1);
     return zc_gpu_ok(w->gpu, w->gpu->driver.cuStreamSynchronize(w->kernel_stream),
                      "cuStreamSynchronize") &&
            zc_gpu_synchronize(w->gpu);

@@ -33,6 +33,7 @@ enum {
 struct settings {
     struct zc_perf perf; /* first: what the bench reads */
     uint64_t n;
+    uint64_t with_nccl;
     bool out_of_place;
 };
 
@@ -56,6 +57,9 @@ struct overlap {
 };
 
 enum { GEMM, GATHER };
+
+/* Bare pushes, which `zerocta perf` also has, are no allgather. */
+static const char *const peer_choices[] = {"none", "nccl", NULL};
 
 static const struct zc_option options[] = {
     {.name = "ranks",
@@ -107,6 +111,12 @@ static const struct zc_option options[] = {
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct settings, perf.policy),
      .choices = zc_policy_choices},
+    {.name = "peer",
+     .argument = "PEER",
+     .help = "none: only ours; nccl: NCCL's ways too, which is what happens if this is not given",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct settings, with_nccl),
+     .choices = peer_choices},
     {.name = "json",
      .argument = "FILE",
      .help = "write the results there as well",
@@ -118,7 +128,7 @@ static const struct zc_command_line line = {
     .command = "overlap",
     .synopsis = "[OPTIONS]",
     .purpose = "Measures bf16 GEMMs (cuBLAS) and allgathers alone and beside each other, for ours "
-               "and for each of NCCL's ways. Needs GPUs, cuBLAS and NCCL.",
+               "and for each of NCCL's ways. Needs GPUs, cuBLAS and, unless --peer is none, NCCL.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .notes = "GEMM alone, beside   TFLOP/s of the slowest rank; beside: while allgathers run from\n"
@@ -367,7 +377,7 @@ static bool write_json(const struct overlap *o)
         json_pack("{s:I, s:I, s:b, s:s, s:i, s:o}", "ranks", (json_int_t)o->bench.rank_count,
                   "gemm", (json_int_t)o->settings->n, "in_place", (int)o->settings->perf.in_place,
                   "policy", zc_policy_choices[o->settings->perf.policy], "nccl_version",
-                  zc_peer_nccl_version(o->bench.nccl), "rows", rows);
+                  o->bench.nccl == NULL ? 0 : zc_peer_nccl_version(o->bench.nccl), "rows", rows);
     written = report != NULL && json_dump_file(report, o->settings->perf.json,
                                                JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
     if (!written)
@@ -484,16 +494,17 @@ int zc_command_overlap(int argc, char **argv)
                                          .bytes_min = (uint64_t)1 << 20,
                                          .bytes_max = (uint64_t)1 << 30,
                                          .factor = 32,
-                                         .peer = ZC_PEER_NCCL,
                                          .device = ZCTA_DEVICE_CUDA,
                                          .argc = argc,
                                          .argv = argv},
+                                .with_nccl = 1,
                                 .n = 8192};
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
     settings.perf.in_place = !settings.out_of_place;
+    settings.perf.peer = settings.with_nccl != 0 ? ZC_PEER_NCCL : ZC_PEER_NONE;
     if (settings.perf.bytes_min > settings.perf.bytes_max)
         return zc_usage_error(line.command, "the smallest size is larger than the largest");
     if (settings.perf.json != NULL && zc_perf_json_missing() != NULL)

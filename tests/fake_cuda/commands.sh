@@ -52,4 +52,19 @@ lacking "GPUs without peer access: whose" "the memory of rank 1" FAKE_CUDA_LACKS
 lacking "signals that do not exist" "ZEROCTA_SIGNALS" ZEROCTA_SIGNALS=smoke
 lacking "signals that this driver does not have" "13.1" ZEROCTA_SIGNALS=write FAKE_CUDA_VERSION=13010
 
+# The model of the driver knows which copies wait for an SM that a kernel holds.
+run env FAKE_CUDA_GPUS=3 "$zerocta" hostage -n 3 --max 64K
+check "hostage: status 0" is "$status" 0
+check "hostage: verdict" says out "verdict: OK, policy ZERO and in place need no SM"
+check "hostage: ZERO out of place" is "$(grep -c 'out    zero .*ce/push-back .*finishes with every SM held' "$scratch/out")" 2
+check "hostage: DEFAULT out of place" is "$(grep -c 'out    default .*ce/direct-push .*waits for an SM' "$scratch/out")" 2
+
+for given in "" "--out-of-place --policy zero"; do
+    # shellcheck disable=SC2086
+    run "$zerocta" overlap -n 2 -b 4K -e 128K --gemm 128 --peer none --json "$scratch/json" $given
+    check "overlap $given: status 0" is "$status" 0
+    check "overlap $given: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "overlap $given: a row for each size" is "$(grep -c '"allgather"' "$scratch/json")" 2
+done
+
 finish
