@@ -59,6 +59,10 @@ check "hostage: verdict" says out "verdict: OK, policy ZERO and in place need no
 check "hostage: ZERO out of place" is "$(grep -c 'out    zero .*ce/push-back .*finishes with every SM held' "$scratch/out")" 2
 check "hostage: DEFAULT out of place" is "$(grep -c 'out    default .*ce/direct-push .*waits for an SM' "$scratch/out")" 2
 
+run "$zerocta" hostage -n 2 --max 1K --engine nccl
+check "hostage, nothing to run: status 1" is "$status" 1
+check "hostage, nothing to run: said" says out "verdict: nothing could run"
+
 for given in "" "--out-of-place --policy zero"; do
     # shellcheck disable=SC2086
     run "$zerocta" overlap -n 2 -b 4K -e 128K --gemm 128 --peer none --json "$scratch/json" $given
