@@ -31,7 +31,7 @@ enum {
 #define GATHERS_NS 60000000.0 /* how long the allgathers of one measurement take, about */
 
 struct settings {
-    struct zc_perf perf; /* first: what the bench reads */
+    struct zc_perf perf; /* first: what the bench and the threads read */
     uint64_t n;
     uint64_t with_nccl;
     bool out_of_place;
@@ -111,6 +111,10 @@ static const struct zc_option options[] = {
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct settings, perf.policy),
      .choices = zc_policy_choices},
+    {.name = "threads",
+     .help = "ranks are threads of one process",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct settings, perf.threads)},
     {.name = "peer",
      .argument = "PEER",
      .help = "none: only ours; nccl: NCCL's ways too, which is what happens if this is not given",
@@ -468,17 +472,16 @@ static int run_sizes(struct overlap *o)
     return wrong == 0 ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }
 
-static int run_rank(const struct settings *settings)
+static int run_rank(const struct zc_perf *perf, const zcta_init_params *params)
 {
-    const zcta_init_params params = {.size = sizeof params, .device = ZCTA_DEVICE_CUDA};
     struct overlap *o = calloc(1, sizeof *o);
     int status;
 
     if (o == NULL)
         return zc_failure(line.command, "out of memory");
-    o->settings = settings;
-    o->bench.perf = &settings->perf;
-    status = zc_bench_open(&o->bench, &params);
+    o->settings = (const struct settings *)perf;
+    o->bench.perf = perf;
+    status = zc_bench_open(&o->bench, params);
     if (status == ZC_EXIT_OK)
         status = prepare(o) ? run_sizes(o) : ZC_EXIT_FAILED;
     release(o);
@@ -499,6 +502,7 @@ int zc_command_overlap(int argc, char **argv)
                                          .argv = argv},
                                 .with_nccl = 1,
                                 .n = 8192};
+    const zcta_init_params params = {.size = sizeof params, .device = ZCTA_DEVICE_CUDA};
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
@@ -510,9 +514,11 @@ int zc_command_overlap(int argc, char **argv)
     if (settings.perf.json != NULL && zc_perf_json_missing() != NULL)
         return zc_usage_error(line.command, "%s", zc_perf_json_missing());
     if (zc_launch_is_rank())
-        return run_rank(&settings);
+        return run_rank(&settings.perf, &params);
     status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);
     if (status != ZC_EXIT_OK)
         return status;
-    return zc_launch_self(line.command, (uint32_t)settings.perf.rank_count, argc, argv);
+    return settings.perf.threads
+               ? zc_perf_threads(&settings.perf, run_rank)
+               : zc_launch_self(line.command, (uint32_t)settings.perf.rank_count, argc, argv);
 }

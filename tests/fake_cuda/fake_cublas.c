@@ -1,5 +1,6 @@
 /* What `zerocta overlap` uses of cuBLAS, made up: a GEMM is a pause in its stream. */
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -15,31 +16,38 @@ EXPORT int cublasGemmEx(void *handle, int trans_a, int trans_b, int m, int n, in
                         int b_type, int b_stride, const void *beta, void *c, int c_type,
                         int c_stride, int compute, int algorithm);
 
-static struct {
+struct blas {
     void *stream;
-} the_handle;
-
-static fake_cuda_enqueue_fn *enqueue;
+    fake_cuda_enqueue_fn *enqueue;
+};
 
 int cublasCreate_v2(void **handle)
 {
     void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     void *function = cuda == NULL ? NULL : dlsym(cuda, "fake_cuda_enqueue");
+    struct blas *blas = calloc(1, sizeof *blas);
 
-    memcpy(&enqueue, &function, sizeof function);
-    *handle = &the_handle;
-    return enqueue == NULL;
+    if (blas == NULL || function == NULL) {
+        free(blas);
+        return 1;
+    }
+    memcpy(&blas->enqueue, &function, sizeof function);
+    *handle = blas;
+    return 0;
 }
 
 int cublasDestroy_v2(void *handle)
 {
-    return handle != &the_handle;
+    free(handle);
+    return 0;
 }
 
 int cublasSetStream_v2(void *handle, void *stream)
 {
-    the_handle.stream = stream;
-    return handle != &the_handle;
+    struct blas *blas = handle;
+
+    blas->stream = stream;
+    return 0;
 }
 
 static void pause_for_gemm(void *data)
@@ -55,8 +63,10 @@ int cublasGemmEx(void *handle, int trans_a, int trans_b, int m, int n, int k, co
                  const void *a, int a_type, int a_stride, const void *b, int b_type, int b_stride,
                  const void *beta, void *c, int c_type, int c_stride, int compute, int algorithm)
 {
+    const struct blas *blas = handle;
+
     (void)trans_a, (void)trans_b, (void)m, (void)n, (void)k, (void)alpha, (void)a, (void)a_type;
     (void)a_stride, (void)b, (void)b_type, (void)b_stride, (void)beta, (void)c, (void)c_type;
     (void)c_stride, (void)compute, (void)algorithm;
-    return handle != &the_handle || enqueue(the_handle.stream, pause_for_gemm, NULL) != 0;
+    return blas->enqueue(blas->stream, pause_for_gemm, NULL);
 }

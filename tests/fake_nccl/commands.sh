@@ -121,4 +121,10 @@ run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" tune -n 2 --threads -b 1K -e 1K --i
 check "tune without NCCL: status 1" is "$status" 1
 check "tune without NCCL: why" says err "nothing to choose"
 
+# The same contestants as on GPUs, in the same turns.
+run "$zerocta" overlap -n 2 --threads -b 4K -e 4K --gemm 128
+check "overlap: status 0" is "$status" 0
+check "overlap: every byte right" says out "verdict: OK, 0 wrong bytes"
+check "overlap: all contestants" is "$(grep -cE '^ +4096  (zerocta|nccl)' "$scratch/out")" 4
+
 finish
