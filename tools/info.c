@@ -212,6 +212,7 @@ static void print_environment(void)
         {"SLURM_NTASKS", false},
         {"CUDA_VISIBLE_DEVICES", false},
         {"ZEROCTA_NODE", false},
+        {"ZEROCTA_ADDRESS", false},
         {"ZEROCTA_SIGNALS", false},
         {"ZEROCTA_NCCL_LIBRARY", false},
         {"ZEROCTA_TUNE_FILE", false},
