@@ -78,6 +78,7 @@ static void give_null_to_team_calls(zcta_context *context, void *data)
 {
     zcta_team *none = NULL;
     zcta_path_counter counter;
+    zcta_error error;
     uint32_t count = 1;
 
     (void)data;
@@ -93,6 +94,9 @@ static void give_null_to_team_calls(zcta_context *context, void *data)
     EXPECT(zcta_team_policy(NULL) == ZCTA_POLICY_UNSET);
     EXPECT(zcta_team_engine(NULL) == ZCTA_ENGINE_AUTO);
     EXPECT(zcta_team_status(NULL) == ZCTA_ERR_INVALID);
+    EXPECT(zcta_team_failure(NULL, &error) == ZCTA_ERR_INVALID);
+    EXPECT(zcta_team_failure(zcta_world(context), NULL) == ZCTA_ERR_INVALID);
+    EXPECT(zcta_team_failure(zcta_world(context), &error) == ZCTA_OK && error.status == ZCTA_OK);
     EXPECT(zcta_team_counters(NULL, &counter, &count) == ZCTA_ERR_INVALID && count == 1);
     expect_error(context, zcta_team_counters(zcta_world(context), &counter, NULL), ZCTA_ERR_INVALID,
                  "count is NULL");

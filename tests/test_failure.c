@@ -61,7 +61,7 @@ static void expect_named(zcta_context *context, struct board *board, zcta_status
 {
     zcta_team *world = zcta_world(context);
     const uint64_t failed_at = atomic_load(&board->failed_at), now = now_ns();
-    zcta_error error;
+    zcta_error error, failure;
 
     EXPECT(failed_at != 0 && now - failed_at < board->patience_ns);
     expect_error(context, status, board->expected, "rank ");
@@ -69,6 +69,9 @@ static void expect_named(zcta_context *context, struct board *board, zcta_status
     atomic_store(&board->named[zcta_team_rank(world)], error.rank);
     EXPECT(error.rank == board->victim);
     expect_error(context, zcta_team_status(world), board->expected, error.message);
+    EXPECT_OK(context, zcta_team_failure(world, &failure));
+    EXPECT(failure.status == board->expected && failure.rank == board->victim);
+    EXPECT(strcmp(failure.message, error.message) == 0);
     expect_error(context, zcta_barrier(world, NULL), board->expected, error.message);
 }
 

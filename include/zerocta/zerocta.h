@@ -132,7 +132,8 @@ typedef struct zcta_plan zcta_plan;       /* a prepared collective */
 /* A cudaStream_t on CUDA. On the host a zcta_host_stream, or NULL to run inside the call. */
 typedef void *zcta_stream;
 
-/* Copies the context's most recent error; from any thread.
+/* Copies the context's most recent error, that of a team that failed meanwhile included; from any
+ * thread.
  * Errors: ERR_INVALID (a NULL argument). With no error so far, error->status is ZCTA_OK. */
 ZCTA_API zcta_status zcta_last_error(zcta_context *context, zcta_error *error);
 
@@ -251,6 +252,11 @@ ZCTA_API zcta_engine zcta_team_engine(const zcta_team *team);
  * failed: outputs of unfinished collectives are undefined, later calls return the same status, and
  * teams without the missing rank go on. From any thread. */
 ZCTA_API zcta_status zcta_team_status(zcta_team *team);
+
+/* The same as a sentence, of this team alone: the context's last error may be another team's by
+ * now, if several fail at once. While the team is well, error->status is ZCTA_OK. From any thread.
+ * Errors: ERR_INVALID (a NULL argument). */
+ZCTA_API zcta_status zcta_team_failure(zcta_team *team, zcta_error *error);
 
 /* How often each path has run in this team. */
 typedef struct zcta_path_counter {

@@ -871,6 +871,16 @@ zcta_status zcta_team_status(zcta_team *team)
     return team == NULL ? ZCTA_ERR_INVALID : zc_team_check(team);
 }
 
+zcta_status zcta_team_failure(zcta_team *team, zcta_error *error)
+{
+    if (team == NULL || error == NULL)
+        return ZCTA_ERR_INVALID;
+    pthread_mutex_lock(&team->failure_lock);
+    *error = team->failure;
+    pthread_mutex_unlock(&team->failure_lock);
+    return ZCTA_OK;
+}
+
 zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters, uint32_t *count)
 {
     uint32_t written = 0;

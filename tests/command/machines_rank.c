@@ -37,8 +37,8 @@ int main(int argc, char **argv)
         _exit(9);
     while (argc > 1 && zcta_team_status(zcta_world(context)) == ZCTA_OK)
         usleep(10000);
-    if (argc > 1 && zcta_team_status(zcta_world(context)) != ZCTA_OK) {
-        zcta_last_error(context, &error);
+    if (argc > 1) {
+        zcta_team_failure(zcta_world(context), &error);
         printf("rank %u sees: %s\n", rank, error.message);
     }
     return zcta_finalize(&context) == ZCTA_OK || argc > 1 ? 0 : 1;
