@@ -32,14 +32,17 @@ static void expect_right(const struct zc_request *request, uint32_t calls)
 static void expect_all_variants(enum zc_algorithm algorithm, uint32_t ranks, uint64_t bytes)
 {
     static const uint64_t blocks[] = {0, 7, 1000};
+    const bool pushes =
+        algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
 
     if (algorithm == ZC_ALGORITHM_PUSH_BACK && ranks == 1)
         return; /* nobody is there to push back */
-    for (uint32_t variant = 0; variant < 4; variant++)
+    for (uint32_t variant = 0; variant < (pushes ? 8 : 4); variant++)
         for (uint32_t block = 0; block < 3; block++) {
             struct zc_request request = usual_request(algorithm, ranks, bytes, variant & 1);
 
             request.lanes = variant & 2 ? 2 : 1;
+            request.grouped = (variant & 4) != 0;
             request.block_bytes = bytes <= 1000 ? blocks[block] : blocks[block] * 100;
             expect_right(&request, 3);
         }
@@ -205,6 +208,7 @@ static void a_request_that_names_no_plan_is_refused(void **state)
     EXPECT_REFUSED(bad.rank = 4);
     EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_SCRATCH_PULL, bad.released = true));
     EXPECT_REFUSED(bad.closed = true);
+    EXPECT_REFUSED((bad.algorithm = ZC_ALGORITHM_SCRATCH_PULL, bad.grouped = true));
     EXPECT_REFUSED(bad.rank_count = 0);
     EXPECT_REFUSED(bad.bytes = UINT64_MAX);
     EXPECT_REFUSED(bad.bytes = (uint64_t)INT64_MAX / 4 + 1);

@@ -34,6 +34,7 @@ static void what_is_printed_is_parsed_back(void **state)
             request.rank = 3;
             request.block_bytes = 300;
             request.closed = algorithm == ZC_ALGORITHM_FLAGS;
+            request.grouped = algorithm == ZC_ALGORITHM_DIRECT_PUSH;
             assert_int_equal(zc_plan_make(&request, &plan), ZCTA_OK);
             text = print(plan, &length);
             assert_int_equal(zc_plan_parse(text, length, &parsed, why, sizeof why), ZCTA_OK);

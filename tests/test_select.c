@@ -12,6 +12,7 @@ enum { SHARE = 1 << 20 };
 
 static const struct zc_device_caps gpu = {.name = "cuda",
                                           .lanes = 2,
+                                          .group_bytes = SHARE,
                                           .scratch_bytes = 65536,
                                           .unit = 7,
                                           .local_copy_needs_sm = true,
@@ -326,9 +327,27 @@ static void nonsense_is_refused(void **state)
     }
 }
 
+/* Where there are several peers, shares are small and the device gains by it. */
+static void small_pushes_to_several_peers_are_grouped(void **state)
+{
+    struct zc_facts facts = usual();
+
+    (void)state;
+    facts.rank_count = 3;
+    assert_true(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH, 0).grouped);
+    assert_true(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_PUSH_BACK, 0).grouped);
+    assert_false(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_SCRATCH_PULL, 0).grouped);
+    facts.bytes++;
+    assert_false(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH, 0).grouped);
+    facts.bytes--;
+    facts.rank_count = 2;
+    assert_false(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH, 0).grouped);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_pushes_to_several_peers_are_grouped),
         cmocka_unit_test(every_policy_place_and_engine),
         cmocka_unit_test(a_policy_from_the_environment),
         cmocka_unit_test(an_unlike_window),

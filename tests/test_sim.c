@@ -159,6 +159,11 @@ static uint32_t some_divisor(uint32_t ranks, uint64_t draw)
     return divisor;
 }
 
+static bool pushes(enum zc_algorithm algorithm)
+{
+    return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
+}
+
 static void bytes_are_right_under_any_interleaving(void **state)
 {
     static const uint64_t sizes[] = {1, 2, 33, 1000};
@@ -172,6 +177,7 @@ static void bytes_are_right_under_any_interleaving(void **state)
 
         request.lanes = 1 + seed / 7 % 2;
         request.block_bytes = seed / 11 % 2 == 0 ? 0 : 10;
+        request.grouped = pushes(request.algorithm) && seed / 19 % 2 == 0;
         if (request.algorithm == ZC_ALGORITHM_BY_NODES) {
             request.node_ranks = some_divisor(request.rank_count, seed / 13);
             request.chunks = 1 + (uint32_t)(seed / 17 % 3);
@@ -239,10 +245,11 @@ static void a_rank_may_die_at_any_step(void **state)
     (void)state;
     for (uint32_t algorithm = 0; algorithm < ZC_ALGORITHM_FLAGS; algorithm++)
         for (uint64_t seed = 1; seed < 20; seed++) {
-            const struct zc_request request =
+            struct zc_request request =
                 usual_request((enum zc_algorithm)algorithm, 6, 48, seed % 2);
             uint64_t ops = 0;
 
+            request.grouped = pushes(request.algorithm) && seed % 3 == 0;
             while (die_after(&request, (uint32_t)(seed % 6), ops, seed))
                 ops++;
             /* Having done its whole part, a rank may die without harming anybody. */

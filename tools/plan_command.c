@@ -6,6 +6,7 @@
 
 #include "collective.h"
 #include "commands.h"
+#include "device/cuda/cuda_device.h"
 #include "engine/predict.h"
 #include "options.h"
 #include "select/select.h"
@@ -135,6 +136,7 @@ static bool make_request(const struct settings *settings, struct zc_request *req
         /* What sets a GPU apart from the host as far as plans go. */
         caps.lanes = 2;
         caps.block_bytes = 0;
+        caps.group_bytes = ZC_CUDA_GROUP_BYTES;
     }
     facts.bytes = zc_share_of(line.command, settings->bytes, facts.rank_count);
     if (settings->algorithm != 0)

@@ -152,6 +152,7 @@ struct zc_device_caps {
     const char *signals;   /* how signals are made: "by futex" */
     uint32_t lanes;        /* lanes that really run side by side */
     size_t block_bytes;    /* copies are best made in blocks of this size; 0: whole */
+    size_t group_bytes;    /* up to shares of this size a plan's pushes stand together; 0: never */
     size_t stream_bytes;   /* larger outputs are written past the caches; 0: none */
     size_t slot_bytes;     /* distance of two slots of a pad */
     size_t pad_head_bytes; /* before the first slot */

@@ -84,6 +84,9 @@ static const char *request_defect(const struct zc_request *request)
         return "the scratch window is out of range";
     if (request->released && !zc_algorithm_says_ready(request->algorithm))
         return "the algorithm never says ready, so nothing can be released for it";
+    if (request->grouped && request->algorithm != ZC_ALGORITHM_DIRECT_PUSH &&
+        request->algorithm != ZC_ALGORITHM_PUSH_BACK)
+        return "only direct-push and push-back have pushes to group";
     if (request->closed && request->algorithm != ZC_ALGORITHM_FLAGS)
         return "only a barrier is closed by a round of done";
     if (request->algorithm == ZC_ALGORITHM_PUSH_BACK && request->rank_count == 1)

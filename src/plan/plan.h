@@ -104,9 +104,10 @@ struct zc_request {
     uint32_t rank_count, rank;
     uint64_t bytes; /* one rank's share; rank_count * bytes fits in 63 bits */
     bool in_place;
-    bool released;          /* the release that came before said ready: of the algorithms that do */
-    bool closed;            /* ends with a round of done, as replayed barriers must */
-    uint32_t half;          /* of the scratch window: 0 or 1, by turns */
+    bool released; /* the release that came before said ready: of the algorithms that do */
+    bool closed;   /* ends with a round of done, as replayed barriers must */
+    bool grouped;  /* pushes stand together, behind all waits for ready and before all done */
+    uint32_t half; /* of the scratch window: 0 or 1, by turns */
     uint64_t scratch_bytes; /* size of one half */
     uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */
     uint64_t block_bytes; /* copy in blocks of this size, every peer's before the next; 0: whole */

@@ -22,24 +22,44 @@ static void copy_own(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint6
                  placed_share(&plan->request, plan->request.rank, offset), bytes);
 }
 
-/* One block of this rank's share goes to every peer, in the order rank+1, rank+2, ..., so that no
- * two ranks push to the same peer at once. A peer is awaited before its first block and told after
- * its last. Going block by block keeps the source in the cache of a CPU that copies. */
-static void push_block(struct zc_plan *plan, uint64_t offset, uint64_t bytes)
+/* What is done with every peer, in this order. */
+enum push { AWAIT = 1, COPY = 2, TELL = 4 };
+
+static void with_peers(struct zc_plan *plan, unsigned what, uint64_t offset, uint64_t bytes)
 {
     const struct zc_request *request = &plan->request;
-    const bool first = offset == 0, last = offset + bytes == request->bytes;
 
     for (uint32_t step = 1; step < request->rank_count; step++) {
         const uint32_t peer = (request->rank + step) % request->rank_count;
 
-        if (first)
+        if ((what & AWAIT) != 0)
             zc_plan_wait(plan, 0, peer, request->released ? ZC_CHANNEL_RELEASED : ZC_CHANNEL_READY);
-        zc_plan_copy(plan, 0, own_share(request, offset), placed_share(request, peer, offset),
-                     bytes);
-        if (last)
+        if ((what & COPY) != 0)
+            zc_plan_copy(plan, 0, own_share(request, offset), placed_share(request, peer, offset),
+                         bytes);
+        if ((what & TELL) != 0)
             zc_plan_signal(plan, 0, peer, ZC_CHANNEL_DONE);
     }
+}
+
+/* One block of this rank's share goes to every peer, in the order rank+1, rank+2, ..., so that no
+ * two ranks push to the same peer at once. A peer is awaited before its first block and told after
+ * its last. Going block by block keeps the source in the cache of a CPU that copies. Grouped, all
+ * peers are awaited before the first push and told after the last: a device that changes between
+ * copies and waits at a price pays it once. */
+static void push_block(struct zc_plan *plan, uint64_t offset, uint64_t bytes)
+{
+    const struct zc_request *request = &plan->request;
+    const unsigned before = offset == 0 ? AWAIT : 0;
+    const unsigned after = offset + bytes == request->bytes ? TELL : 0;
+
+    if (!request->grouped) {
+        with_peers(plan, before | COPY | after, offset, bytes);
+        return;
+    }
+    with_peers(plan, before, offset, bytes);
+    with_peers(plan, COPY, offset, bytes);
+    with_peers(plan, after, offset, bytes);
 }
 
 /* Tell every peer that this rank's output may be written, unless a release has. */
@@ -71,7 +91,8 @@ static uint64_t block_of(const struct zc_request *request)
 }
 
 /* Tell every peer that this rank's output may be written, push the own share to each peer as soon
- * as that one is ready, tell each when its share has gone, and wait for everybody's. The own-share
+ * as that one is ready (grouped: as all are), tell each when its share has gone, and wait for
+ * everybody's. The own-share
  * copy runs on a lane of its own where the device has one, never between the pushes. */
 void zc_plan_direct_push(struct zc_plan *plan)
 {

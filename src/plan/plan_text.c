@@ -6,7 +6,8 @@
  *     1 copy 0:send+0 0:recv+0 64
  *
  * The header is the request, lanes being those of the device and those of the plan; over several
- * nodes it ends in "nodes of 8 chunks 4", and that of a barrier for graphs in "closed". A step line
+ * nodes it ends in "nodes of 8 chunks 4", that of a barrier for graphs in "closed", and that of
+ * pushes that stand together in "grouped". A step line
  * is its lane, its kind, and its operands; a copy of several rows ends in "rows 3 stride 512", and
  * an exchange is told by its first row. */
 #include "plan/plan.h"
@@ -71,6 +72,8 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out)
         fprintf(out, " nodes of %" PRIu32 " chunks %" PRIu32, request->node_ranks, request->chunks);
     if (request->closed)
         fprintf(out, " closed");
+    if (request->grouped)
+        fprintf(out, " grouped");
     fputc('\n', out);
     for (uint32_t i = 0; i < plan->step_count; i++)
         print_step(&plan->steps[i], out);
@@ -246,6 +249,7 @@ static void parse_header(struct reader *reader, struct zc_plan *plan)
         request->chunks = number32(reader);
     }
     request->closed = match(reader, " closed");
+    request->grouped = match(reader, " grouped");
     expect(reader, "\n");
 }
 

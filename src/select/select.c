@@ -436,6 +436,15 @@ static uint32_t chunks_of(const struct zc_facts *facts)
     return most == 0 ? 1 : most < facts->caps->lanes ? (uint32_t)most : facts->caps->lanes;
 }
 
+static bool groups(const struct zc_facts *facts, enum zc_path path)
+{
+    const bool pushes = path == (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH ||
+                        path == (enum zc_path)ZC_ALGORITHM_PUSH_BACK;
+
+    /* With one peer there is nothing to group. */
+    return pushes && facts->rank_count > 2 && facts->bytes <= facts->caps->group_bytes;
+}
+
 struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path path, uint32_t rank)
 {
     return (struct zc_request){.collective = facts->collective,
@@ -448,5 +457,6 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path p
                                .lanes = facts->caps->lanes,
                                .block_bytes = facts->caps->block_bytes,
                                .node_ranks = facts->node_ranks,
-                               .chunks = chunks_of(facts)};
+                               .chunks = chunks_of(facts),
+                               .grouped = groups(facts, path)};
 }

@@ -224,6 +224,7 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .title = "Copy Engine",
         .signals = device->remote_writes ? "by write and by copy" : "by copy",
         .lanes = ZC_CUDA_LANES,
+        .group_bytes = ZC_CUDA_GROUP_BYTES,
         .slot_bytes = 16,
         .pad_head_bytes = sizeof(struct zc_cuda_marks),
         .scratch_bytes = (size_t)64 << 10,

@@ -8,6 +8,10 @@
 #include "device/device.h"
 #include "device/local_memory.h"
 
+/* A push of this size takes 11 us; standing alone between a wait and a signal of its own costs 3.
+ */
+#define ZC_CUDA_GROUP_BYTES ((size_t)4 << 20)
+
 enum { ZC_CUDA_LANES = 16, ZC_CUDA_EPOCHS = 65536, ZC_CUDA_BATCH = 64 };
 
 /* The value that the k-th signal of a channel writes. A table of all such values lies in device

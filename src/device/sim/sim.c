@@ -9,6 +9,7 @@ const struct zc_sim_cost zc_sim_cost_h200 = {
     .copy_ns = 2300,
     .signal_ns = 2000,
     .wait_ns = 1800,
+    .wait_more_ns = 450,
     .crossing_ns = 500,
     .copy_bytes_per_ns = 388,
     .local_bytes_per_ns = 1500,

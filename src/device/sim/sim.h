@@ -16,6 +16,7 @@ struct zc_sim_cost {
     double copy_ns;              /* a copy's start, in a stream */
     double signal_ns;            /* sending one signal */
     double wait_ns;              /* a wait that is already true */
+    double wait_more_ns;         /* one directly behind another, in the same batch */
     double crossing_ns;          /* from a signal's sending to its being seen */
     double copy_bytes_per_ns;    /* of one engine, in one direction, to a peer */
     double local_bytes_per_ns;   /* within one device */

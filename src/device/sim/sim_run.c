@@ -235,16 +235,19 @@ static void run_signal(struct zc_device *rank, struct zc_sim_lane *lane, const s
     }
 }
 
-static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const struct zc_op *op)
+/* `batched`: directly behind another wait, with which it goes to the driver. */
+static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const struct zc_op *op,
+                     bool batched)
 {
     const struct zc_sim_slot *slot = op->flag.word;
+    const struct zc_sim_cost *cost = rank->sim->params.cost;
 
     zc_op_number(op);
     if (!rank->sim->params.timed)
         return;
     if (lane->time < slot->at)
         lane->time = slot->at;
-    lane->time += rank->sim->params.cost->wait_ns;
+    lane->time += batched ? cost->wait_more_ns : cost->wait_ns;
 }
 
 /* The rank has come. Whoever was the last to come lets the others go on. */
@@ -302,6 +305,14 @@ static bool run_exchange(struct zc_device *rank, uint32_t lane, const struct zc_
     return true;
 }
 
+/* Whether the next op of the lane is its first. */
+static bool is_first(const struct zc_device *rank, uint32_t lane)
+{
+    const struct zc_program *program = rank->queue[rank->head];
+
+    return next_op(rank, lane) == &program->ops[program->lane_begin[lane]];
+}
+
 /* Runs the next op of a lane that can run. */
 static void run_op(struct zc_device *rank, uint32_t index)
 {
@@ -321,7 +332,7 @@ static void run_op(struct zc_device *rank, uint32_t index)
         run_signal(rank, lane, op);
         break;
     case ZC_OP_WAIT:
-        run_wait(rank, lane, op);
+        run_wait(rank, lane, op, !is_first(rank, index) && op[-1].kind == ZC_OP_WAIT);
         break;
     case ZC_OP_FORK:
         start_lane(rank, op->peer, lane->time);
