@@ -1,5 +1,6 @@
 /* Bad arguments through the public interface: each is refused with a status and a sentence, writes
  * no output, and leaves the context as good as before. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -504,6 +505,64 @@ static void init_says_what_is_wrong_with_its_parameters(void **state)
                      ZCTA_ERR_INVALID);
 }
 
+/* Two ranks that meet through the caller's exchange. */
+struct pair {
+    pthread_barrier_t barrier;
+    unsigned char bytes[2][256];
+};
+
+struct half {
+    struct pair *pair;
+    uint32_t rank;
+    zcta_device device;
+    zcta_error error;
+};
+
+static int exchange_halves(void *data, const void *mine, void *all, size_t bytes)
+{
+    struct half *self = data;
+
+    EXPECT(bytes <= sizeof self->pair->bytes[0]);
+    memcpy(self->pair->bytes[self->rank], mine, bytes);
+    pthread_barrier_wait(&self->pair->barrier);
+    for (size_t i = 0; i < 2; i++)
+        memcpy((char *)all + i * bytes, self->pair->bytes[i], bytes);
+    return 0;
+}
+
+static void *init_half(void *data)
+{
+    struct half *self = data;
+
+    (void)init_failing((zcta_init_params){.rank = self->rank,
+                                          .rank_count = 2,
+                                          .device = self->device,
+                                          .timeout_ns = UINT64_C(20000000000),
+                                          .exchange = exchange_halves,
+                                          .exchange_data = self},
+                       &self->error);
+    return NULL;
+}
+
+static void the_others_hear_of_a_rank_that_cannot_join(void **state)
+{
+    struct pair pair = {0};
+    struct half halves[] = {{.pair = &pair, .rank = 0, .device = ZCTA_DEVICE_HOST},
+                            {.pair = &pair, .rank = 1, .device = (zcta_device)77}};
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_barrier_init(&pair.barrier, NULL, 2), 0);
+    assert_int_equal(pthread_create(&thread, NULL, init_half, &halves[1]), 0);
+    init_half(&halves[0]);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pthread_barrier_destroy(&pair.barrier);
+    assert_int_equal(halves[1].error.status, ZCTA_ERR_INVALID);
+    assert_int_equal(halves[0].error.status, ZCTA_ERR_RENDEZVOUS);
+    assert_int_equal(halves[0].error.rank, 1);
+    assert_non_null(strstr(halves[0].error.message, "rank 1: it cannot join"));
+}
+
 static void a_machine_without_gpus_says_so(void **state)
 {
     const zcta_init_params params = {
@@ -618,6 +677,7 @@ int main(void)
         cmocka_unit_test(counters_are_written_only_as_far_as_there_is_room),
         cmocka_unit_test(one_rank_alone_copies),
         cmocka_unit_test(init_says_what_is_wrong_with_its_parameters),
+        cmocka_unit_test(the_others_hear_of_a_rank_that_cannot_join),
         cmocka_unit_test(a_machine_without_gpus_says_so),
         cmocka_unit_test(a_timeout_that_is_none_is_refused),
         cmocka_unit_test(a_second_finalize_is_refused),

@@ -165,6 +165,7 @@ static void what_is_missing_or_wrong_in_the_environment_is_named(void **state)
          "ZEROCTA_TOKEN is not set"},
         {RUN "ZEROCTA_NODE=one", "ZEROCTA_NODE is 'one'"},
         {RUN "ZEROCTA_NODE=-1", "ZEROCTA_NODE is '-1'"},
+        {RUN "ZEROCTA_NODE=0", "give a number from 1 on"},
         {RUN "ZEROCTA_ADDRESS=eth0", "ZEROCTA_ADDRESS is 'eth0'"},
         {RUN "ZEROCTA_ADDRESS=0.0.0.0", "the numeric address of one of this machine's"},
         {RUN "ZEROCTA_ADDRESS=::", "the numeric address of one of this machine's"},

@@ -51,8 +51,8 @@
  * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
  * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
- * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number;
- * ranks that say different ones count as on different machines. Of GPUs: every signal
+ * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number
+ * from 1 on; ranks that say different ones count as on different machines. Of GPUs: every signal
  * between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow no data stream
  * writes, where the driver has them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the
  * library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL
@@ -146,7 +146,8 @@ typedef enum zcta_device {
 } zcta_device;
 
 /* An allgather among the ranks of the job, given by the caller: places every rank's `bytes` bytes
- * at all + rank * bytes. Returns 0 on success. Called only inside zcta_init(). */
+ * at all + rank * bytes. Returns 0 on success. Called once inside zcta_init(), by a rank that fails
+ * there too, so that the others hear of it. */
 typedef int (*zcta_exchange_fn)(void *data, const void *mine, void *all, size_t bytes);
 
 /* Who this rank is and how it finds the others, in this order of precedence:

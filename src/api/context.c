@@ -101,29 +101,36 @@ static zcta_status open_device(zcta_context *context, const zcta_init_params *pa
                    (int)params->device);
 }
 
-/* Ranks map each other's memory if they are on one host, or their GPUs in one NVLink domain,
- * whatever the hosts of that are called. */
-static uint64_t own_node(zcta_context *context)
+/* Ranks map each other's memory if they are on one host, or their hosts in one NVLink domain; a
+ * host is in one only if all its ranks say so. Hosts are numbers of ranks; the domains' are hashes,
+ * set apart by their highest bit. */
+static void find_nodes(const zcta_context *context, const uint64_t *domains, uint64_t *nodes)
 {
-    const uint64_t domain = context->ops->join_domain(context->device);
+    const uint32_t count = context->job.rank_count;
 
-    /* Hosts are numbers of ranks; the domains' are hashes, set apart by their highest bit. */
-    return domain != 0 ? domain | UINT64_C(1) << 63
-                       : zc_mesh_host(context->mesh, context->job.rank);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t host = zc_mesh_host(context->mesh, i);
+        bool agreed = domains[i] != 0;
+
+        for (uint32_t j = 0; j < count && agreed; j++)
+            agreed = zc_mesh_host(context->mesh, j) != host || domains[j] == domains[i];
+        nodes[i] = agreed ? domains[i] | UINT64_C(1) << 63 : host;
+    }
 }
 
 /* Everybody's node; kept only if there are several. */
 static zcta_status learn_nodes(zcta_context *context)
 {
     const uint32_t count = context->job.rank_count;
-    uint64_t *nodes = calloc(count, sizeof *nodes), node = 0;
+    uint64_t *nodes = calloc(count, sizeof *nodes), *domains = calloc(count, sizeof *domains);
+    uint64_t domain = 0;
     uint32_t *ranks = calloc(count, sizeof *ranks);
     struct zc_exchange exchange = {.ranks = ranks,
                                    .count = count,
                                    .tag = NODES_TAG,
-                                   .mine = &node,
-                                   .all = nodes,
-                                   .bytes = sizeof node,
+                                   .mine = &domain,
+                                   .all = domains,
+                                   .bytes = sizeof domain,
                                    .fd = -1,
                                    .deadline = zc_deadline_in(context->timeout_ns),
                                    .call = "zcta_init",
@@ -135,14 +142,16 @@ static zcta_status learn_nodes(zcta_context *context)
         several = several || zc_mesh_host(context->mesh, i) != 0;
     if (!several)
         goto out;
-    if (nodes == NULL || ranks == NULL) {
+    if (nodes == NULL || domains == NULL || ranks == NULL) {
         status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
         goto out;
     }
     for (uint32_t i = 0; i < count; i++)
         ranks[i] = i;
-    node = own_node(context);
+    domain = context->ops->join_domain(context->device);
     status = zc_mesh_exchange(context->mesh, &exchange);
+    if (status == ZCTA_OK)
+        find_nodes(context, domains, nodes);
     several = false;
     for (uint32_t i = 0; i < count && status == ZCTA_OK; i++)
         several = several || nodes[i] != nodes[0];
@@ -152,6 +161,7 @@ static zcta_status learn_nodes(zcta_context *context)
     }
 out:
     free(nodes);
+    free(domains);
     free(ranks);
     return status;
 }
@@ -210,11 +220,13 @@ static zcta_status start(zcta_context *context, zcta_init_params *params)
 {
     zcta_status status = settle_parameters(context, params);
 
+    if (status == ZCTA_OK) {
+        status = open_device(context, params);
+        if (status != ZCTA_OK && context->job.listen_fd >= 0)
+            close(context->job.listen_fd); /* otherwise the mesh's */
+    }
     if (status != ZCTA_OK)
-        return status;
-    status = open_device(context, params);
-    if (status != ZCTA_OK && context->job.listen_fd >= 0)
-        close(context->job.listen_fd); /* otherwise the mesh's */
+        zc_job_decline(params->exchange, params->exchange_data, params->rank_count);
     if (status == ZCTA_OK)
         status = zc_mesh_open(&context->job, zc_deadline_in(context->timeout_ns), zc_team_event,
                               context, &context->diag, &context->mesh);

@@ -184,8 +184,14 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     return status;
 }
 
+static bool is_unfinished(zcta_status status)
+{
+    return status == ZCTA_ERR_TIMEOUT || status == ZCTA_ERR_PEER;
+}
+
 /* One further piece of every rank's memory that has one. What goes wrong with a piece does not keep
- * this rank from the others' rounds; only a round that is not finished does. */
+ * this rank from the others' rounds; only a round that is not finished does. A rank that cannot
+ * give its piece sends none, and says why in the end. */
 static zcta_status share_piece(const struct zc_group *group, const char *call, const char *what,
                                uint32_t piece, const struct offer *offers,
                                struct zc_symmetric *symmetric, zcta_status *outcome)
@@ -208,8 +214,14 @@ static zcta_status share_piece(const struct zc_group *group, const char *call, c
     exchange.bytes = sizeof mine;
     exchange.fds = fds;
     status = zc_mesh_exchange(group->mesh, &exchange);
+    if (status != ZCTA_OK && !is_unfinished(status)) {
+        *outcome = *outcome == ZCTA_OK ? status : *outcome;
+        status = ZCTA_OK;
+        goto out;
+    }
     for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
-        if (*outcome == ZCTA_OK && comes_from_afar(group, i) && piece < offers[i].handle.pieces) {
+        if (*outcome == ZCTA_OK && comes_from_afar(group, i) && piece < offers[i].handle.pieces &&
+            handles[i].piece_bytes > 0) {
             *outcome = group->ops->memory_import_piece(group->device, symmetric->parts[i], piece,
                                                        &handles[i], fds[i]);
             if (*outcome != ZCTA_OK)
@@ -254,6 +266,15 @@ static bool are_alike(const struct offer *offers, uint32_t count)
             offers[i].handle.mapped_bytes != first->mapped_bytes || offers[i].handle.pieces > 1)
             return false;
     return first->offset % PAGE == 0 && first->pieces <= 1;
+}
+
+static void close_all(int *fds, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+        fds[i] = -1;
+    }
 }
 
 /* First round: everybody's offers and descriptors. */
@@ -312,10 +333,9 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
         offers[i].bytes = bytes; /* until told otherwise */
     own = allocate(group, base, bytes, call, &symmetric->parts[group->self]);
     told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds);
-    status =
-        told == ZCTA_ERR_TIMEOUT || told == ZCTA_ERR_PEER
-            ? told
-            : first_failure(group, call, &offers[0].status, sizeof *offers / sizeof(uint64_t), own);
+    status = is_unfinished(told) ? told
+                                 : first_failure(group, call, &offers[0].status,
+                                                 sizeof *offers / sizeof(uint64_t), own);
     if (status == ZCTA_OK)
         status = compare_devices(group, call, offers);
     if (status == ZCTA_OK)
@@ -327,6 +347,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
      * others sent says so here. */
     if (told == ZCTA_OK)
         told = map_parts(group, offers, fds, symmetric);
+    close_all(fds, group->count);
     status = share_pieces(group, call, what, offers, symmetric, &told);
     if (status == ZCTA_OK)
         status = zc_group_confirm(group, call, what, told);
@@ -335,9 +356,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
     *made = symmetric;
     symmetric = NULL;
 out:
-    for (uint32_t i = 0; i < open_fds; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    close_all(fds, open_fds);
     free(fds);
     free(offers);
     zc_symmetric_release(symmetric);

@@ -66,8 +66,10 @@ zcta_status zc_bootstrap_open_port(struct zc_bootstrap *bootstrap, const struct 
     char text[64];
     int error;
 
-    /* Without these all ranks are on one host, or cannot be joined. */
-    if (bootstrap->port_fd >= 0 || (!job->remote && job->node == 0))
+    /* Without these all ranks are on one host, or cannot be joined; and without a secret anybody
+     * could take a seat, as no kernel vouches for who calls. */
+    if (bootstrap->port_fd >= 0 || (!job->remote && job->node == 0) ||
+        (!job->has_token && job->exchange == NULL))
         return ZCTA_OK;
     /* A machine without a network: if ranks are on others it is said when that is known. */
     if (!own_endpoint(job, here, &endpoint))
@@ -94,6 +96,23 @@ size_t zc_bootstrap_table_bytes(const struct zc_bootstrap *bootstrap)
     return (size_t)bootstrap->job->rank_count * ZC_WIRE_ADDRESS + ZC_WIRE_MAC;
 }
 
+/* What a rank gives that cannot join. */
+static const uint8_t declined[RECORD];
+
+void zc_job_decline(zcta_exchange_fn exchange, void *exchange_data, uint32_t rank_count)
+{
+    uint8_t *all = NULL;
+
+    if (exchange == NULL || rank_count < 2 || rank_count > ZC_MAX_RANKS)
+        return;
+    all = calloc(rank_count, RECORD);
+    if (all == NULL)
+        return;
+    (void)exchange(exchange_data, declined, all, RECORD);
+    sodium_memzero(all, (size_t)rank_count * RECORD);
+    free(all);
+}
+
 /* Rank 0's record carries a fresh key: whoever takes part in the caller's exchange belongs to the
  * job, and nobody else learns it. */
 static zcta_status run_exchange(struct zc_bootstrap *bootstrap)
@@ -117,8 +136,15 @@ static zcta_status run_exchange(struct zc_bootstrap *bootstrap)
                          "%" PRIu32 ", so the ranks' addresses are not known",
                          result, job->rank);
     for (uint32_t rank = 0; status == ZCTA_OK && rank < job->rank_count; rank++)
-        if (zc_wire_address_decode(all + (size_t)rank * RECORD, &bootstrap->table[rank]) !=
-            ZC_WIRE_OK)
+        if (memcmp(all + (size_t)rank * RECORD, declined, RECORD) == 0)
+            status =
+                zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
+                             "there is no address of rank %" PRIu32 ": it cannot join, and its "
+                             "own output says why, or the exchange function given in "
+                             "zcta_init_params did not place its bytes at all + rank * bytes",
+                             rank);
+        else if (zc_wire_address_decode(all + (size_t)rank * RECORD, &bootstrap->table[rank]) !=
+                 ZC_WIRE_OK)
             status = zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
                                   "the exchange function given in zcta_init_params left no address "
                                   "of rank %" PRIu32 ": it must place every rank's bytes at "
@@ -145,10 +171,9 @@ zcta_status zc_bootstrap_run(struct zc_bootstrap *bootstrap)
     if (job->exchange != NULL) {
         const zcta_status status = zc_bootstrap_open_port(bootstrap, NULL);
 
-        /* The others are in the exchange, or will be: it is not left out. */
         if (status == ZCTA_OK)
             return run_exchange(bootstrap);
-        (void)run_exchange(bootstrap);
+        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
         return status;
     }
     memcpy(bootstrap->key, job->key, sizeof bootstrap->key);

@@ -77,6 +77,15 @@ static bool make_room(struct zc_lobby *lobby)
     return true;
 }
 
+bool zc_lobby_relieve(struct zc_lobby *lobby)
+{
+    lobby->starved = true;
+    if (lobby->count == 0)
+        return false;
+    (void)make_room(lobby);
+    return true;
+}
+
 static void greet(struct zc_lobby *lobby, int fd)
 {
     struct zc_guest *guest = &lobby->guests[lobby->count];

@@ -46,6 +46,10 @@ bool zc_lobby_open(struct zc_lobby *lobby);
 /* Closes the guests that are left. A zeroed lobby is fine. */
 void zc_lobby_close(struct zc_lobby *lobby);
 
+/* This process needs a descriptor itself: drops the oldest guest, or will as soon as that one has
+ * had its chance. False: there is none. Not between zc_lobby_poll_set() and zc_lobby_serve(). */
+bool zc_lobby_relieve(struct zc_lobby *lobby);
+
 /* How many entries zc_lobby_poll_set() fills at most. */
 size_t zc_lobby_poll_limit(const struct zc_lobby *lobby);
 

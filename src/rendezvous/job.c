@@ -445,9 +445,10 @@ static zcta_status read_node(struct resolver *resolver)
         return ZCTA_OK;
     errno = 0;
     resolver->job->node = strtoull(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || text[0] == '-')
+    if (end == text || *end != '\0' || errno != 0 || text[0] == '-' || resolver->job->node == 0)
         return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                       "ZEROCTA_NODE is '%.40s'; give a number, the same on all ranks of a node",
+                       "ZEROCTA_NODE is '%.40s'; give a number from 1 on, the same on all ranks of "
+                       "a node",
                        text);
     return ZCTA_OK;
 }
@@ -504,12 +505,12 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
     status = read_token(&resolver);
     if (status == ZCTA_OK)
         status = read_node(&resolver);
-    if (status == ZCTA_OK)
-        status = read_address(&resolver);
     if (status == ZCTA_OK && params->rank_count != 0)
         status = resolve_params(&resolver);
     else if (status == ZCTA_OK && resolver.launcher != NULL)
         status = resolve_environment(&resolver);
+    if (status == ZCTA_OK && found.rank_count > 1)
+        status = read_address(&resolver);
     if (status != ZCTA_OK)
         goto out;
     if (!found.has_token)

@@ -75,13 +75,17 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
     if (bootstrap.deadline < bootstrap.start)
         bootstrap.deadline = bootstrap.start;
     bootstrap.table = calloc(job->rank_count, sizeof *bootstrap.table);
-    if (bootstrap.table == NULL)
+    if (bootstrap.table == NULL) {
+        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
         return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
+    }
     randombytes_buf(bootstrap.mine.name, sizeof bootstrap.mine.name);
     zc_bootstrap_host_id(bootstrap.mine.host, job->node);
     bootstrap.mine.pid = getpid();
     error = zc_net_listen_unix(bootstrap.mine.name, &listener);
+    if (error != 0)
+        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
     if (error != 0)
         status = zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
                          "rank %" PRIu32 " cannot open a Unix socket: %s%s", job->rank,

@@ -75,10 +75,14 @@ static enum zc_verdict_code receive_peer(void *data, int fd, const struct zc_hel
     return ZC_VERDICT_WELCOME;
 }
 
-static zcta_status fail_descriptors(const struct connecting *connecting, int error)
+/* Strangers at this rank's doors may hold what it needs itself: the oldest have to go. */
+static zcta_status fail_descriptors(struct connecting *connecting, int error)
 {
     const struct zc_mesh *mesh = connecting->mesh;
 
+    for (uint32_t i = 0; i < connecting->door_count; i++)
+        if (zc_lobby_relieve(&connecting->doors[i].lobby))
+            return ZCTA_OK;
     return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
                    "rank %" PRIu32 " cannot open a socket to each of %" PRIu32
                    " ranks: %s; raise `ulimit -n`",
@@ -145,10 +149,11 @@ static zcta_status fail_unreachable(const struct connecting *connecting, uint32_
                         rank, address->pid, text, strerror(error));
 }
 
+/* A lobby that makes room resets connections; ports for outgoing ones may run out for a while. */
 static bool is_final(int error)
 {
-    return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH ||
-           error == ETIMEDOUT || error == EACCES || error == EPERM;
+    return error != 0 && error != EAGAIN && error != EINTR && error != ECONNRESET &&
+           error != ECONNABORTED && error != EADDRNOTAVAIL;
 }
 
 static zcta_status dial_tcp(struct connecting *connecting, uint32_t rank)
@@ -255,29 +260,32 @@ static zcta_status fail_missing(const struct connecting *connecting)
     return status;
 }
 
-/* Dials whom it has not reached, and fills the poll set behind the lobby's entries. */
-static zcta_status dial_missing(struct connecting *connecting, struct pollfd *set, size_t *count,
-                                int *timeout_ms)
+/* Dials whom it has not reached. */
+static zcta_status dial_missing(struct connecting *connecting)
+{
+    const struct zc_mesh *mesh = connecting->mesh;
+    zcta_status status = ZCTA_OK;
+
+    for (uint32_t rank = 0; rank < mesh->rank && status == ZCTA_OK; rank++)
+        if (mesh->peers[rank].fd < 0 && !connecting->calls[rank].open)
+            status = dial(connecting, rank);
+    return status;
+}
+
+/* Fills the poll set behind the doors' entries. */
+static size_t add_calls(const struct connecting *connecting, size_t count, int *timeout_ms)
 {
     const struct zc_mesh *mesh = connecting->mesh;
 
     for (uint32_t rank = 0; rank < mesh->rank; rank++) {
-        struct call *call = &connecting->calls[rank];
+        const struct call *call = &connecting->calls[rank];
 
-        if (mesh->peers[rank].fd >= 0)
-            continue;
-        if (!call->open) {
-            const zcta_status status = dial(connecting, rank);
-
-            if (status != ZCTA_OK)
-                return status;
-        }
         if (call->open)
-            set[(*count)++] = (struct pollfd){.fd = call->caller.fd, .events = POLLIN};
-        else if (*timeout_ms > RETRY_MS)
+            connecting->set[count++] = (struct pollfd){.fd = call->caller.fd, .events = POLLIN};
+        else if (mesh->peers[rank].fd < 0 && *timeout_ms > RETRY_MS)
             *timeout_ms = RETRY_MS;
     }
-    return ZCTA_OK;
+    return count;
 }
 
 /* The doors' entries first, one door's behind the other's. */
@@ -313,14 +321,15 @@ static zcta_status connect_all(struct connecting *connecting)
 
     while (status == ZCTA_OK && connecting->connected + 1 < mesh->rank_count) {
         int timeout_ms = zc_net_poll_ms(deadline, 500);
-        const size_t guests = open_doors(connecting, &timeout_ms);
-        size_t count = guests, at = guests;
+        size_t count, at;
 
         if (zc_time_left_ns(deadline) == 0)
             return fail_missing(connecting);
-        status = dial_missing(connecting, connecting->set, &count, &timeout_ms);
+        status = dial_missing(connecting);
         if (status != ZCTA_OK)
             return status;
+        at = open_doors(connecting, &timeout_ms);
+        count = add_calls(connecting, at, &timeout_ms);
         zc_net_poll(connecting->set, count, timeout_ms);
         for (uint32_t rank = 0; rank < mesh->rank && status == ZCTA_OK; rank++)
             if (connecting->calls[rank].open && connecting->set[at++].revents != 0)

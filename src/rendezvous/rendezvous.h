@@ -44,6 +44,10 @@ struct zc_job {
 zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
                            struct zc_job *job);
 
+/* For a rank that cannot join, instead of zc_mesh_open(): the others are in the caller's exchange,
+ * or will be, and would wait there for ever. Does nothing where there is no such exchange. */
+void zc_job_decline(zcta_exchange_fn exchange, void *exchange_data, uint32_t rank_count);
+
 struct zc_mesh;
 
 enum zc_mesh_event_kind {
