@@ -64,34 +64,42 @@ static void mesh_destroy(struct zc_mesh *mesh)
     free(mesh);
 }
 
+/* This rank's address, and its listener on this host. */
+static zcta_status open_own(struct zc_bootstrap *bootstrap, int *listener)
+{
+    const struct zc_job *job = bootstrap->job;
+    int error;
+
+    bootstrap->table = calloc(job->rank_count, sizeof *bootstrap->table);
+    if (bootstrap->table == NULL)
+        return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
+                       "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
+    randombytes_buf(bootstrap->mine.name, sizeof bootstrap->mine.name);
+    zc_bootstrap_host_id(bootstrap->mine.host, job->node);
+    bootstrap->mine.pid = getpid();
+    error = zc_net_listen_unix(bootstrap->mine.name, listener);
+    if (error != 0)
+        return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
+                       "rank %" PRIu32 " cannot open a Unix socket: %s%s", job->rank,
+                       strerror(error), error == EMFILE ? "; raise `ulimit -n`" : "");
+    return ZCTA_OK;
+}
+
 static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *job,
                                     uint64_t deadline)
 {
     struct zc_bootstrap bootstrap = {
         .job = job, .diag = mesh->diag, .start = zc_now_ns(), .deadline = deadline, .port_fd = -1};
-    int listener = -1, error;
+    int listener = -1;
     zcta_status status;
 
     if (bootstrap.deadline < bootstrap.start)
         bootstrap.deadline = bootstrap.start;
-    bootstrap.table = calloc(job->rank_count, sizeof *bootstrap.table);
-    if (bootstrap.table == NULL) {
-        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
-        return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
-                       "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
-    }
-    randombytes_buf(bootstrap.mine.name, sizeof bootstrap.mine.name);
-    zc_bootstrap_host_id(bootstrap.mine.host, job->node);
-    bootstrap.mine.pid = getpid();
-    error = zc_net_listen_unix(bootstrap.mine.name, &listener);
-    if (error != 0)
-        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
-    if (error != 0)
-        status = zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
-                         "rank %" PRIu32 " cannot open a Unix socket: %s%s", job->rank,
-                         strerror(error), error == EMFILE ? "; raise `ulimit -n`" : "");
-    else
+    status = open_own(&bootstrap, &listener);
+    if (status == ZCTA_OK)
         status = zc_bootstrap_run(&bootstrap);
+    else
+        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
     if (status == ZCTA_OK)
         status = zc_mesh_connect(mesh, &bootstrap, listener);
     if (listener >= 0)
