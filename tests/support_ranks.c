@@ -180,6 +180,21 @@ void run_as_processes(uint32_t count, rank_fn *function, void *data)
 
 /* ---- Expectations ---- */
 
+uint64_t path_calls(zcta_team *team, const char *path, uint64_t *fallbacks)
+{
+    zcta_path_counter counters[16];
+    uint32_t count = 16;
+
+    EXPECT(zcta_team_counters(team, counters, &count) == ZCTA_OK && count <= 16);
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(counters[i].path, path) == 0) {
+            if (fallbacks != NULL)
+                *fallbacks = counters[i].fallbacks;
+            return counters[i].calls;
+        }
+    expectation_failed(path, __FILE__, __LINE__);
+}
+
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text)
 {
     zcta_error error = {0};

@@ -79,6 +79,10 @@ zcta_status await_failure(zcta_team *team);
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text);
 #define EXPECT_OK(context, call) expect_error(context, call, ZCTA_OK, NULL)
 
+/* How often a path was taken, which the team must know; also how often as a fall-back, unless that
+ * is NULL. */
+uint64_t path_calls(zcta_team *team, const char *path, uint64_t *fallbacks);
+
 /* The model: byte `i` of rank `rank`'s share in call `call`. */
 static inline unsigned char model_byte(uint32_t call, uint32_t rank, size_t i)
 {

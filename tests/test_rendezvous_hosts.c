@@ -31,6 +31,21 @@ static void assert_all_ok(const struct mesh_rank *ranks, uint32_t count)
     }
 }
 
+/* Ranks that all end well. */
+static void run_well(uint32_t count, uint32_t hosts, mesh_body *body)
+{
+    struct mesh_rank ranks[MESH_RANKS];
+    char root[32];
+
+    mesh_free_root(root);
+    spread(ranks, count, hosts, root);
+    for (uint32_t i = 0; i < count; i++)
+        ranks[i].shared = &hosts;
+    mesh_run_threads(ranks, count, body);
+    assert_all_ok(ranks, count);
+    mesh_ranks_destroy(ranks, count);
+}
+
 static void rounds_body(struct mesh_rank *rank)
 {
     const uint32_t hosts = *(const uint32_t *)rank->shared;
@@ -52,19 +67,8 @@ static void everybody_meets_everybody_whatever_the_host(void **state)
     const int before = mesh_count_fds();
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        uint32_t hosts = cases[i][1];
-        struct mesh_rank ranks[MESH_RANKS];
-        char root[32];
-
-        mesh_free_root(root);
-        spread(ranks, cases[i][0], hosts, root);
-        for (uint32_t r = 0; r < cases[i][0]; r++)
-            ranks[r].shared = &hosts;
-        mesh_run_threads(ranks, cases[i][0], rounds_body);
-        assert_all_ok(ranks, cases[i][0]);
-        mesh_ranks_destroy(ranks, cases[i][0]);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        run_well(cases[i][0], cases[i][1], rounds_body);
     assert_int_equal(mesh_count_fds(), before);
 }
 
@@ -116,15 +120,8 @@ static void large_body(struct mesh_rank *rank)
 
 static void the_largest_messages_come_whole_and_descriptors_stay_on_their_host(void **state)
 {
-    struct mesh_rank ranks[4];
-    char root[32];
-
     (void)state;
-    mesh_free_root(root);
-    spread(ranks, 4, 2, root);
-    mesh_run_threads(ranks, 4, large_body);
-    assert_all_ok(ranks, 4);
-    mesh_ranks_destroy(ranks, 4);
+    run_well(4, 2, large_body);
 }
 
 /* ---- What goes wrong ---- */
@@ -173,15 +170,8 @@ static void leaver_body(struct mesh_rank *rank)
 
 static void a_farewell_is_no_loss(void **state)
 {
-    struct mesh_rank ranks[2];
-    char root[32];
-
     (void)state;
-    mesh_free_root(root);
-    spread(ranks, 2, 2, root);
-    mesh_run_threads(ranks, 2, leaver_body);
-    assert_all_ok(ranks, 2);
-    mesh_ranks_destroy(ranks, 2);
+    run_well(2, 2, leaver_body);
 }
 
 static void open_body(struct mesh_rank *rank)

@@ -26,18 +26,6 @@ static int begin(void **state)
     return 0;
 }
 
-static uint64_t count_calls(zcta_team *team, const char *path)
-{
-    zcta_path_counter counters[16];
-    uint32_t count = 16;
-
-    EXPECT(zcta_team_counters(team, counters, &count) == ZCTA_OK && count <= 16);
-    for (uint32_t i = 0; i < count; i++)
-        if (strcmp(counters[i].path, path) == 0)
-            return counters[i].calls;
-    return 0;
-}
-
 /* ---- One domain ---- */
 
 static void gather_across(zcta_context *context, void *data)
@@ -58,8 +46,8 @@ static void gather_across(zcta_context *context, void *data)
         synchronize(&s);
         expect_shares(&s, call);
     }
-    EXPECT(count_calls(s.world, "all_gather/ce/direct-push") == 10);
-    EXPECT(count_calls(s.world, "all_gather/ce/push-back") == 10);
+    EXPECT(path_calls(s.world, "all_gather/ce/direct-push", NULL) == 10);
+    EXPECT(path_calls(s.world, "all_gather/ce/push-back", NULL) == 10);
     leave_seat(&s);
 }
 

@@ -64,6 +64,10 @@ static int begin(void **state)
 }
 
 static const struct ranks_options on_gpus = {.device = ZCTA_DEVICE_CUDA};
+static const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
+                                           .timeout_ns = UINT64_C(1500000000)};
+static const struct ranks_options hasty_may_fail = {
+    .device = ZCTA_DEVICE_CUDA, .timeout_ns = UINT64_C(1500000000), .may_fail_to_finalize = true};
 
 static void run(rank_fn *function)
 {
@@ -123,21 +127,6 @@ static void gather(zcta_context *context, zcta_team *team, zcta_window *recv, zc
     EXPECT(model_wrong(out, call, RANKS, SHARE) == 0);
 }
 
-static uint64_t count_calls(zcta_team *team, const char *path, uint64_t *fallbacks)
-{
-    zcta_path_counter counters[16];
-    uint32_t count = 16;
-
-    EXPECT(zcta_team_counters(team, counters, &count) == ZCTA_OK && count <= 16);
-    for (uint32_t i = 0; i < count; i++)
-        if (strcmp(counters[i].path, path) == 0) {
-            if (fallbacks != NULL)
-                *fallbacks = counters[i].fallbacks;
-            return counters[i].calls;
-        }
-    expectation_failed(path, __FILE__, __LINE__);
-}
-
 /* ---- Results and policies ---- */
 
 /* Two teams side by side: each communicator has its own team's policy, in its own time. */
@@ -155,10 +144,10 @@ static void two_teams(zcta_context *context, void *data)
         gather(context, fast, recv, NULL, call + 100, NULL);
     }
     leave_gpu(context);
-    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", &fallbacks) == 20 && fallbacks == 0);
-    EXPECT(count_calls(zero, "all_gather/nccl/kernels", NULL) == 0);
-    EXPECT(count_calls(fast, "all_gather/nccl/kernels", &fallbacks) == 20 && fallbacks == 0);
-    EXPECT(count_calls(fast, "all_gather/nccl/copy-engine", NULL) == 0);
+    EXPECT(path_calls(zero, "all_gather/nccl/copy-engine", &fallbacks) == 20 && fallbacks == 0);
+    EXPECT(path_calls(zero, "all_gather/nccl/kernels", NULL) == 0);
+    EXPECT(path_calls(fast, "all_gather/nccl/kernels", &fallbacks) == 20 && fallbacks == 0);
+    EXPECT(path_calls(fast, "all_gather/nccl/copy-engine", NULL) == 0);
 }
 
 static void a_policy_belongs_to_its_team(void **state)
@@ -192,13 +181,13 @@ static void one_call(zcta_context *context, void *data)
     enter_gpu(context);
     gather(context, fast, recv, NULL, 1, &zero);
     gather(context, fast, recv, send, 2, NULL);
-    EXPECT(count_calls(fast, "all_gather/nccl/copy-engine", NULL) == 1);
-    EXPECT(count_calls(fast, "all_gather/nccl/kernels", NULL) == 1);
+    EXPECT(path_calls(fast, "all_gather/nccl/copy-engine", NULL) == 1);
+    EXPECT(path_calls(fast, "all_gather/nccl/kernels", NULL) == 1);
     /* The world leaves it to us, unless a call asks for NCCL. */
     gather(context, zcta_world(context), recv, NULL, 3, NULL);
     gather(context, zcta_world(context), recv, NULL, 4, &by_nccl);
-    EXPECT(count_calls(zcta_world(context), "all_gather/ce/direct-push", NULL) == 1);
-    EXPECT(count_calls(zcta_world(context), "all_gather/nccl/kernels", NULL) == 1);
+    EXPECT(path_calls(zcta_world(context), "all_gather/ce/direct-push", NULL) == 1);
+    EXPECT(path_calls(zcta_world(context), "all_gather/nccl/kernels", NULL) == 1);
     leave_gpu(context);
 }
 
@@ -225,7 +214,7 @@ static void out_of_place(zcta_context *context, void *data)
     enter_gpu(context);
     gather(context, thrifty, recv, send, 1, NULL);
     leave_gpu(context);
-    EXPECT(count_calls(thrifty, "all_gather/nccl/copy-engine", &fallbacks) == 1 && fallbacks == 1);
+    EXPECT(path_calls(thrifty, "all_gather/nccl/copy-engine", &fallbacks) == 1 && fallbacks == 1);
 }
 
 static void out_of_place_is_refused_or_reported(void **state)
@@ -262,7 +251,7 @@ static void falls_back(zcta_context *context, void *data)
     enter_gpu(context);
     gather(context, thrifty, recv, NULL, 1, NULL);
     leave_gpu(context);
-    EXPECT(count_calls(thrifty, "all_gather/nccl/kernels", &fallbacks) == 1 && fallbacks == 1);
+    EXPECT(path_calls(thrifty, "all_gather/nccl/kernels", &fallbacks) == 1 && fallbacks == 1);
 }
 
 static void versions_without_copy_engines(void **state)
@@ -461,7 +450,7 @@ static void betrayed(zcta_context *context, void *data)
     for (int i = 0; i < 2; i++)
         expect_error(context, zcta_all_gather(zero, own, out, SHARE, NULL, NULL), ZCTA_ERR_POLICY,
                      "took kernels, as its log shows");
-    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 0);
+    EXPECT(path_calls(zero, "all_gather/nccl/copy-engine", NULL) == 0);
     enter_gpu(context);
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     leave_gpu(context);
@@ -477,8 +466,8 @@ static void betrayed_thriftily(zcta_context *context, void *data)
     enter_gpu(context);
     gather(context, thrifty, recv, NULL, 1, NULL);
     leave_gpu(context);
-    EXPECT(count_calls(thrifty, "all_gather/nccl/kernels", &fallbacks) == 1 && fallbacks == 1);
-    EXPECT(count_calls(thrifty, "all_gather/nccl/copy-engine", NULL) == 0);
+    EXPECT(path_calls(thrifty, "all_gather/nccl/kernels", &fallbacks) == 1 && fallbacks == 1);
+    EXPECT(path_calls(thrifty, "all_gather/nccl/copy-engine", NULL) == 0);
 }
 
 static void evidence_counts(void **state)
@@ -500,7 +489,7 @@ static void one_gather(zcta_context *context, void *data)
     enter_gpu(context);
     gather(context, zero, recv, NULL, 1, NULL);
     leave_gpu(context);
-    EXPECT(count_calls(zero, data, NULL) == 1);
+    EXPECT(path_calls(zero, data, NULL) == 1);
 }
 
 static void evidence_belongs_to_one_look(void **state)
@@ -530,7 +519,7 @@ static void alone(zcta_context *context, void *data)
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     EXPECT(model_wrong(out, 1, 1, SHARE) == 0);
     leave_gpu(context);
-    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 2);
+    EXPECT(path_calls(zero, "all_gather/nccl/copy-engine", NULL) == 2);
 }
 
 static void a_rank_alone_needs_no_evidence(void **state)
@@ -590,8 +579,8 @@ static void two_strands(zcta_context *context, void *data)
     gather_in_strand(&strands[0]);
     pthread_join(other, NULL);
     for (int i = 0; i < 2; i++)
-        EXPECT(count_calls(strands[i].team, "all_gather/nccl/copy-engine", NULL) +
-                   count_calls(strands[i].team, "all_gather/nccl/unproved", NULL) ==
+        EXPECT(path_calls(strands[i].team, "all_gather/nccl/copy-engine", NULL) +
+                   path_calls(strands[i].team, "all_gather/nccl/unproved", NULL) ==
                10);
 }
 
@@ -641,7 +630,7 @@ static void gather_registered(zcta_context *context, size_t offset, const char *
     zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
     zcta_team *thrifty = team_with(context, ZCTA_POLICY_EFFICIENCY, "thrifty");
     const char *path = why == NULL ? "all_gather/nccl/copy-engine" : "all_gather/nccl/kernels";
-    const uint64_t before = count_calls(thrifty, path, NULL);
+    const uint64_t before = path_calls(thrifty, path, NULL);
     zcta_window *recv = NULL;
     void *memory = NULL;
 
@@ -651,7 +640,7 @@ static void gather_registered(zcta_context *context, size_t offset, const char *
               zcta_window_register(zcta_world(context), (char *)memory + offset, MIB, &recv));
     for (uint32_t call = 0; call < 2; call++)
         gather(context, thrifty, recv, NULL, call, NULL);
-    EXPECT(count_calls(thrifty, path, NULL) == before + 2);
+    EXPECT(path_calls(thrifty, path, NULL) == before + 2);
     if (why == NULL) {
         gather(context, zero, recv, NULL, 9, NULL);
     } else {
@@ -804,7 +793,7 @@ static void captured_later(zcta_context *context, void *data)
     driver.cuGraphExecDestroy(exec);
     driver.cuStreamDestroy(stream);
     leave_gpu(context);
-    EXPECT(count_calls(zero, "all_gather/nccl/copy-engine", NULL) == 3);
+    EXPECT(path_calls(zero, "all_gather/nccl/copy-engine", NULL) == 3);
 }
 
 static void a_later_run_is_captured_and_replays(void **state)
@@ -919,9 +908,6 @@ static void absent(zcta_context *context, void *data)
 
 static void a_rank_that_does_not_come(void **state)
 {
-    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
-                                        .timeout_ns = UINT64_C(1500000000)};
-
     (void)state;
     run_as_threads_with(RANKS, &hasty, absent, NULL);
     assert_int_equal(fake.alive(), 0);
@@ -955,9 +941,6 @@ static void absent_at_first(zcta_context *context, void *data)
 
 static void a_rank_that_does_not_come_at_first(void **state)
 {
-    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
-                                        .timeout_ns = UINT64_C(1500000000)};
-
     (void)state;
     run_as_threads_with(RANKS, &hasty, absent_at_first, NULL);
     assert_int_equal(fake.alive(), 0);
@@ -989,14 +972,11 @@ static void a_call_that_hangs(void **state)
 {
     static const char *const functions[] = {"ncclCommWindowRegister", "ncclAllGather",
                                             "ncclCommInitRankConfig"};
-    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
-                                        .timeout_ns = UINT64_C(1500000000),
-                                        .may_fail_to_finalize = true};
 
     (void)state;
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         fake.begin();
-        run_as_threads_with(RANKS, &hasty, hangs_in, (void *)functions[i]);
+        run_as_threads_with(RANKS, &hasty_may_fail, hangs_in, (void *)functions[i]);
     }
 }
 
@@ -1051,9 +1031,6 @@ static void an_end_that_hangs(void **state)
         const char *function;
         rank_fn *rank;
     } cases[] = {{"ncclCommDestroy", one_gather_of_mine}, {"ncclCommAbort", broken_then}};
-    const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
-                                        .timeout_ns = UINT64_C(1500000000),
-                                        .may_fail_to_finalize = true};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -1061,7 +1038,7 @@ static void an_end_that_hangs(void **state)
 
         fake.begin();
         fake.trip(cases[i].function, 1);
-        run_as_threads_with(RANKS, &hasty, cases[i].rank, NULL);
+        run_as_threads_with(RANKS, &hasty_may_fail, cases[i].rank, NULL);
         assert_true(now_ns() - begun < SLOWNESS * UINT64_C(10000000000));
         assert_int_equal(fake.alive(), 1);
         fake.begin();
@@ -1093,14 +1070,14 @@ static void gather_on_world(zcta_context *context, zcta_window *recv, zcta_windo
     const uint32_t rank = zcta_team_rank(world), count = zcta_team_rank_count(world);
     unsigned char *out = zcta_window_base(recv);
     unsigned char *own = send == NULL ? out + rank * bytes : zcta_window_base(send);
-    const uint64_t before = count_calls(world, path, NULL);
+    const uint64_t before = path_calls(world, path, NULL);
 
     memset(out, 0xee, bytes * count);
     model_fill(own, call, rank, bytes);
     EXPECT_OK(context, zcta_all_gather(world, own, out, bytes, NULL, NULL));
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     EXPECT(model_wrong(out, call, count, bytes) == 0);
-    EXPECT(count_calls(world, path, NULL) == before + 1);
+    EXPECT(path_calls(world, path, NULL) == before + 1);
 }
 
 static void by_nodes(zcta_context *context, void *data)
@@ -1167,7 +1144,7 @@ static void gather_part(zcta_context *context, zcta_team *team, unsigned char *o
     EXPECT_OK(context, zcta_all_gather(team, out + rank * SHARE, out, SHARE, NULL, NULL));
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     EXPECT(model_wrong(out, 5, count, SHARE) == 0);
-    EXPECT(count_calls(team, path, NULL) == 1);
+    EXPECT(path_calls(team, path, NULL) == 1);
 }
 
 /* Teams within a node need no NCCL; one that takes unequally many ranks of the nodes has only

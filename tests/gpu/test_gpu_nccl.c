@@ -60,18 +60,6 @@ static zcta_team *team_with(zcta_context *context, zcta_policy policy, const cha
     return team;
 }
 
-static uint64_t count_calls(zcta_team *team, const char *path)
-{
-    zcta_path_counter counters[16];
-    uint32_t count = 16;
-
-    EXPECT(zcta_team_counters(team, counters, &count) == ZCTA_OK && count <= 16);
-    for (uint32_t i = 0; i < count; i++)
-        if (strcmp(counters[i].path, path) == 0)
-            return counters[i].calls;
-    return 0;
-}
-
 /* ---- copy_engine_all_gather ---- */
 
 static void fill(struct zc_gpu *gpu, void *at, unsigned char value, size_t bytes)
@@ -149,7 +137,7 @@ static void gather_as(zcta_context *context, struct zc_gpu *gpu, zcta_team *team
     check_slices(gpu, out, count);
     pthread_barrier_wait(&all);
     expect_log(&context->knowledge.nccl, mark, count, no_sm);
-    EXPECT(count_calls(team, path) == 1);
+    EXPECT(path_calls(team, path, NULL) == 1);
 }
 
 static void gather_slices(zcta_context *context, void *data)
@@ -172,7 +160,7 @@ static void gather_slices(zcta_context *context, void *data)
     gather_as(context, gpu, thrifty, in, out, "all_gather/nccl/copy-engine");
     gather_as(context, gpu, zero, out + rank * SHARE, out, "all_gather/nccl/copy-engine");
     gather_as(context, gpu, beside, out + rank * SHARE, out, "all_gather/nccl/kernels");
-    EXPECT(count_calls(beside, "all_gather/nccl/copy-engine") == 0);
+    EXPECT(path_calls(beside, "all_gather/nccl/copy-engine", NULL) == 0);
     zc_gpu_close(gpu);
 }
 
