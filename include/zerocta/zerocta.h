@@ -132,9 +132,10 @@ typedef struct zcta_plan zcta_plan;       /* a prepared collective */
 /* A cudaStream_t on CUDA. On the host a zcta_host_stream, or NULL to run inside the call. */
 typedef void *zcta_stream;
 
-/* Copies the context's most recent error, that of a team that failed meanwhile included; from any
- * thread.
- * Errors: ERR_INVALID (a NULL argument). With no error so far, error->status is ZCTA_OK. */
+/* Copies the error of the calling thread's last call that failed, on this context or with a NULL
+ * handle. If this thread has met none, the context's most recent one of any thread, that of a team
+ * that failed meanwhile included. With a NULL context, the calling thread's. From any thread.
+ * Errors: ERR_INVALID (error is NULL). With no error so far, error->status is ZCTA_OK. */
 ZCTA_API zcta_status zcta_last_error(zcta_context *context, zcta_error *error);
 
 /* ---- Context ---- */

@@ -309,8 +309,9 @@ int32_t zcta_context_gpu(const zcta_context *context)
 
 zcta_status zcta_last_error(zcta_context *context, zcta_error *error)
 {
-    if (context == NULL || error == NULL)
-        return ZCTA_ERR_INVALID;
-    zc_diag_last(&context->diag, error);
+    if (error == NULL)
+        return zc_fail(context != NULL ? &context->diag : NULL, ZCTA_ERR_INVALID, "zcta_last_error",
+                       0, "error is NULL");
+    zc_diag_last(context != NULL ? &context->diag : NULL, error);
     return ZCTA_OK;
 }

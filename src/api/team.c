@@ -67,7 +67,7 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure)
         team->failure = *failure;
         tell_failure(team, failure);
         /* Who sees the status finds the sentence. */
-        zc_diag_repeat(&context->diag, failure);
+        zc_diag_post(&context->diag, failure);
         /* Pairs with the acquire of whoever runs or awaits a program of this team, and comes before
          * abort() looks for communicators; see keep_comm(). */
         atomic_store_explicit(&team->guard.failed, (uint32_t)failure->status, memory_order_seq_cst);

@@ -6,6 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
+/* The calling thread's last error and the diag that it belongs to (0: none). The one thing besides
+ * errno that belongs to a thread and to no object. */
+static _Thread_local struct {
+    uint64_t id;
+    zcta_error error;
+} own = {.error = {.rank = ZCTA_NO_RANK}};
+
 static enum zc_log_level level_from_environment(void)
 {
     static const char *const names[] = {"off", "error", "warn", "info", "debug"};
@@ -20,6 +29,9 @@ static enum zc_log_level level_from_environment(void)
 void zc_diag_init(struct zc_diag *diag)
 {
     memset(diag, 0, sizeof *diag);
+    /* What stood at this address before was made at another time. */
+    diag->id = zc_now_ns() ^ (uintptr_t)diag << 16;
+    diag->id += diag->id == 0;
     pthread_mutex_init(&diag->lock, NULL);
     diag->rank = ZCTA_NO_RANK;
     diag->last.rank = ZCTA_NO_RANK;
@@ -41,7 +53,9 @@ __attribute__((format(printf, 6, 0))) static zcta_status record(struct zc_diag *
     snprintf(error.call, sizeof error.call, "%s", call);
     vsnprintf(error.message, sizeof error.message, format, args);
     zc_diag_repeat(diag, &error);
-    zc_log(diag, ZC_LOG_INFO, "%s: %s (%s)", error.call, error.message, zcta_status_name(status));
+    if (diag != NULL)
+        zc_log(diag, ZC_LOG_INFO, "%s: %s (%s)", error.call, error.message,
+               zcta_status_name(status));
     return status;
 }
 
@@ -51,7 +65,7 @@ zcta_status zc_fail(struct zc_diag *diag, zcta_status status, const char *call, 
     va_list args;
 
     va_start(args, format);
-    record(diag, status, diag->rank, call, native, format, args);
+    record(diag, status, diag != NULL ? diag->rank : ZCTA_NO_RANK, call, native, format, args);
     va_end(args);
     return status;
 }
@@ -69,16 +83,27 @@ zcta_status zc_fail_rank(struct zc_diag *diag, zcta_status status, uint32_t rank
 
 void zc_diag_last(struct zc_diag *diag, zcta_error *error)
 {
+    *error = own.error;
+    if (diag == NULL || (own.error.status != ZCTA_OK && (own.id == diag->id || own.id == 0)))
+        return;
     pthread_mutex_lock(&diag->lock);
     *error = diag->last;
     pthread_mutex_unlock(&diag->lock);
 }
 
-void zc_diag_repeat(struct zc_diag *diag, const zcta_error *error)
+void zc_diag_post(struct zc_diag *diag, const zcta_error *error)
 {
     pthread_mutex_lock(&diag->lock);
     diag->last = *error;
     pthread_mutex_unlock(&diag->lock);
+}
+
+void zc_diag_repeat(struct zc_diag *diag, const zcta_error *error)
+{
+    own.id = diag != NULL ? diag->id : 0;
+    own.error = *error;
+    if (diag != NULL)
+        zc_diag_post(diag, error);
 }
 
 void zc_log(struct zc_diag *diag, enum zc_log_level level, const char *format, ...)
