@@ -13,16 +13,21 @@
 #include "launch.h"
 #include "options.h"
 #include "peer_nccl.h"
+#include "rendezvous/rendezvous.h"
+#include "setup.h"
 
 #define TOPIC 101u
 
 enum { WINDOWS = 2, ROUNDS_MOST = 100 };
 
+#define BYTES_DEFAULT      ((uint64_t)1 << 30)
+#define BYTES_DEFAULT_GROW ((uint64_t)64 << 10)
+
 /* The parts of a set-up, in their order. */
 enum { JOIN, FIRST_WINDOW, SECOND_WINDOW, WHOLE, PARTS };
 
 struct settings {
-    uint64_t rank_count, bytes, rounds, device;
+    uint64_t rank_count, grow_count, bytes, rounds, device;
     bool peer;
 };
 
@@ -48,9 +53,17 @@ static const struct zc_option options[] = {
      .offset = offsetof(struct settings, rank_count),
      .min = 1,
      .max = 64},
+    {.name = "grow",
+     .argument = "RANKS",
+     .help =
+         "instead: how joining grows; jobs of 2, 4, 8 and so on ranks up to so many, a row each",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, grow_count),
+     .min = 1,
+     .max = ZC_MAX_RANKS},
     {.name = "bytes",
      .argument = "SIZE",
-     .help = "of each of the two windows, on every rank; 1G if not given",
+     .help = "of each window, on every rank; if not given, 1G, with --grow 64K",
      .kind = ZC_OPTION_SIZE,
      .offset = offsetof(struct settings, bytes),
      .min = 1,
@@ -64,7 +77,7 @@ static const struct zc_option options[] = {
      .max = ROUNDS_MOST},
     {.name = "device",
      .argument = "DEVICE",
-     .help = "where the memory is",
+     .help = "where the memory is; with --grow the host's if not given",
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct settings, device),
      .choices = zc_device_choices},
@@ -82,7 +95,18 @@ static const struct zc_command_line line = {
                "processes that are there already.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .notes = "Milliseconds, medians of the rounds, the slowest rank's.",
+    .notes =
+        "Milliseconds, medians of the rounds, the slowest rank's.\n"
+        "\n"
+        "With --grow, for each number of ranks:\n"
+        "start    from the first rank's call of zcta_init() to the last one's\n"
+        "join     from the last one's call until all have joined\n"
+        "team     a further team of all ranks, on its slowest rank; window: a small one\n"
+        "files    open descriptors, on the rank that has most, standard input and output included\n"
+        "threads  on the rank that has most\n"
+        "memory   of a rank, on average; what ranks share is divided among them\n"
+        "\n"
+        "Exit status: 0 if all could be measured, 1 if not, 2 for a wrong option or value.",
 };
 
 static int complain(const struct setup *s, zcta_context *context, const char *what)
@@ -280,13 +304,32 @@ out:
     return status;
 }
 
+static int grow_jobs(const struct settings *settings, int argc, char **argv)
+{
+    const struct zc_setup_grow grow = {
+        .command = line.command,
+        .rank_count = (uint32_t)settings->grow_count,
+        .bytes = settings->bytes == 0 ? BYTES_DEFAULT_GROW : settings->bytes,
+        .device = settings->device == ZCTA_DEVICE_AUTO ? ZCTA_DEVICE_HOST
+                                                       : (zcta_device)settings->device};
+
+    if (settings->peer)
+        return zc_usage_error(line.command, "--nccl is for rounds of one job; it goes not with "
+                                            "--grow");
+    return zc_launch_is_rank() ? zc_setup_grow_rank(&grow) : zc_setup_grow(&grow, argc, argv);
+}
+
 int zc_command_setup(int argc, char **argv)
 {
-    struct settings settings = {.rank_count = 2, .bytes = (uint64_t)1 << 30, .rounds = 5};
+    struct settings settings = {.rank_count = 2, .rounds = 5};
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
+    if (settings.grow_count != 0)
+        return grow_jobs(&settings, argc, argv);
+    if (settings.bytes == 0)
+        settings.bytes = BYTES_DEFAULT;
     if (zc_launch_is_rank())
         return run_rank(&settings);
     return zc_launch_self(line.command, (uint32_t)settings.rank_count, argc, argv);

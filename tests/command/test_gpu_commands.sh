@@ -1,14 +1,7 @@
 #!/usr/bin/env bash
-# What measures GPUs says so clearly where there is none, and set-up is measured on the host as well.
+# What measures GPUs says so clearly where there is none.
 zerocta=$1
 . "$(dirname "$0")/support.sh"
-
-run "$zerocta" setup -n 3 --bytes 64K --rounds 2 --device host
-check "setup on the host: status 0" is "$status" 0
-check "setup on the host: a row of times" grep -qE '^zerocta +[0-9.]+ ms' "$scratch/out"
-run "$zerocta" setup -n 2 --bytes 64K --rounds 1 --device host --nccl
-check "setup beside NCCL needs GPUs: status 1" is "$status" 1
-check "setup beside NCCL needs GPUs: the sentence" says err "device cuda"
 
 run "$zerocta" perf all_gather -n 2 -e 1K --device host --graph
 check "graphs need GPUs: status 1" is "$status" 1

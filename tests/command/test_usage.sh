@@ -23,7 +23,7 @@ declare -A options=(
     [hostage]="ranks max"
     [tune]="ranks min max factor iterations threads output"
     [overlap]="ranks min max factor gemm out-of-place policy json"
-    [setup]="ranks bytes rounds device nccl"
+    [setup]="ranks grow bytes rounds device nccl"
 )
 for command in $commands; do
     run "$zerocta" "$command" --help
