@@ -135,6 +135,9 @@ void start_processes(uint32_t count, const struct ranks_options *options, rank_f
         pids[i] = fork();
         EXPECT(pids[i] >= 0);
         if (pids[i] == 0) {
+            for (int fd = 0; fd <= STDERR_FILENO; fd++)
+                if ((options->closed >> fd & 1) != 0)
+                    close(fd);
             run_rank(&params, options, function, data);
             fflush(NULL);
             _exit(0);

@@ -17,6 +17,7 @@ struct ranks_options {
     uint64_t timeout_ns; /* 0: 20 s */
     zcta_device device;  /* AUTO: the host */
     uint32_t check;
+    uint32_t closed; /* bit i: a rank that is a process closes its descriptor i before it joins */
     uint32_t node_ranks;       /* so many ranks are told to be on one node; 0: nothing is told */
     bool may_fail_to_finalize; /* some rank will not be there at the end */
     bool may_fail_to_init;     /* nor at the beginning; then the rank ends without a word */

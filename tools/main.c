@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "commands.h"
 #include "options.h"
 #include "zerocta/zerocta.h"
@@ -61,6 +62,7 @@ static int flush_output(int status)
 
 int main(int argc, char **argv)
 {
+    zc_fd_hold_standard();
     if (argc < 2)
         return complain("a command is missing", "");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "api/objects.h"
+#include "base/fd.h"
 
 enum { DEFAULT_TIMEOUT_S = 30, MAX_TIMEOUT_S = 86400 };
 
@@ -248,6 +249,7 @@ zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
     made = calloc(1, sizeof *made);
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
+    zc_fd_hold_standard();
     zc_diag_init(&made->diag);
     pthread_mutex_init(&made->lock, NULL);
     status = zc_map_init(&made->map, &made->diag);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/objects.h"
+#include "base/fd.h"
 
 static void learn_nccl(zcta_context *context)
 {
@@ -34,7 +35,7 @@ const struct zc_nccl_facts *zc_know_nccl(zcta_context *context)
 static struct zc_tuned *read_tuned(zcta_context *context, const char *path)
 {
     struct zc_tuned *tuned = malloc(sizeof *tuned);
-    FILE *in = fopen(path, "re");
+    FILE *in = zc_fd_read_file(path);
     char why[100] = "";
     bool good = tuned != NULL && in != NULL;
 

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 enum { RECORD = (int)(ZC_WIRE_ADDRESS + ZC_WIRE_KEY) };
 
 void zc_bootstrap_host_id(uint8_t host[16], uint64_t node)
@@ -22,7 +24,7 @@ void zc_bootstrap_host_id(uint8_t host[16], uint64_t node)
         uint64_t device, inode, node;
     } facts;
     struct stat space;
-    const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    const int fd = zc_fd_lift(open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
 
     memset(&facts, 0, sizeof facts);
     if (fd >= 0) {

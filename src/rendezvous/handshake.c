@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "rendezvous/net.h"
 
 #define MILLISECOND UINT64_C(1000000)
@@ -120,7 +121,8 @@ static void accept_guests(struct zc_lobby *lobby)
         if (lobby->count == lobby->limit && !make_room(lobby))
             return;
 
-        const int fd = accept4(lobby->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        const int fd =
+            zc_fd_lift(accept4(lobby->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
 
         if (fd >= 0 && same_user(lobby, fd)) {
             greet(lobby, fd);

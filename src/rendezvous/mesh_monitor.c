@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "rendezvous/mesh.h"
 #include "rendezvous/net.h"
 
@@ -174,10 +175,10 @@ static int watch_all(struct zc_mesh *mesh)
 {
     int error = 0;
 
-    mesh->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    mesh->epoll_fd = zc_fd_lift(epoll_create1(EPOLL_CLOEXEC));
     if (mesh->epoll_fd < 0)
         return errno;
-    mesh->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    mesh->stop_fd = zc_fd_lift(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (mesh->stop_fd < 0)
         return errno;
     error = watch(mesh, mesh->stop_fd, STOP);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 
 enum { BACKLOG = 4096 };
 
@@ -233,8 +234,8 @@ bool zc_net_own_address(struct zc_endpoint *endpoint)
 int zc_net_listen_tcp(const struct zc_endpoint *endpoint, int *fd)
 {
     const int on = 1;
-    const int made =
-        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int made = zc_fd_lift(
+        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     int error;
 
     if (made < 0)
@@ -266,8 +267,8 @@ static bool met_itself(int fd)
 int zc_net_connect_tcp(const struct zc_endpoint *endpoint, uint64_t deadline, int *fd)
 {
     const int on = 1;
-    const int made =
-        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int made = zc_fd_lift(
+        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     int error = 0;
     socklen_t length = sizeof error;
 
@@ -294,8 +295,8 @@ int zc_net_connect_tcp(const struct zc_endpoint *endpoint, uint64_t deadline, in
 
 int zc_net_start_tcp(const struct zc_endpoint *endpoint, int *fd)
 {
-    const int made =
-        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int made = zc_fd_lift(
+        socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     int error = 0;
 
     if (made < 0)
@@ -350,7 +351,7 @@ static int unix_socket(const uint8_t name[16], bool listening, int *fd)
 {
     struct sockaddr_un address;
     const socklen_t length = unix_address(name, &address);
-    const int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int made = zc_fd_lift(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     bool done;
 
     if (made < 0)
@@ -485,7 +486,8 @@ int zc_net_send_packet(int fd, const void *header, size_t header_bytes, const vo
     }
 }
 
-/* Keeps the first descriptor in packet->fd and closes the others. Returns how many came. */
+/* Keeps the first descriptor in packet->fd, -1 if there is no room for it above the standard ones,
+ * and closes the others. Returns how many came. */
 static size_t take_fds(struct msghdr *message, struct zc_packet *packet)
 {
     size_t count = 0;
@@ -499,7 +501,7 @@ static size_t take_fds(struct msghdr *message, struct zc_packet *packet)
 
             memcpy(&fd, CMSG_DATA(part) + at, sizeof fd);
             if (count++ == 0)
-                packet->fd = fd;
+                packet->fd = zc_fd_lift(fd);
             else
                 close(fd);
         }

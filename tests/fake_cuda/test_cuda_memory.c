@@ -4,7 +4,9 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 
+#include "device/device.h"
 #include "support_fake.h"
 
 enum { SHARE = 4096, RANKS = 3 };
@@ -104,6 +106,37 @@ static void memory_that_is_open_to_peers_already_is_taken(void **state)
     run_as_threads_with(RANKS, &on_gpus, register_opened, &opened[1]);
 }
 
+/* The driver gives the lowest free number to what it exports. */
+static void export_with_a_closed_descriptor(zcta_context *context, void *data)
+{
+    const int kept = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    struct zc_memory_handle handle;
+    struct zc_memory *memory = NULL;
+    struct zc_device *device = NULL;
+    struct zc_diag diag;
+    int fd = -1;
+
+    (void)context, (void)data;
+    zc_diag_init(&diag);
+    EXPECT(zc_device_cuda.open(&(struct zc_device_params){.diag = &diag, .local_rank_count = 1},
+                               &device) == ZCTA_OK);
+    EXPECT(zc_device_cuda.memory_alloc(device, 4096, &memory) == ZCTA_OK);
+    close(STDIN_FILENO);
+    EXPECT(zc_device_cuda.memory_export(device, memory, &handle, &fd) == ZCTA_OK);
+    EXPECT(fd > STDERR_FILENO && fcntl(STDIN_FILENO, F_GETFD) < 0);
+    EXPECT(dup2(kept, STDIN_FILENO) == STDIN_FILENO);
+    close(kept);
+    zc_device_cuda.memory_release(device, memory);
+    zc_device_cuda.close(device);
+    zc_diag_destroy(&diag);
+}
+
+static void an_exported_descriptor_is_no_standard_one(void **state)
+{
+    (void)state;
+    run_as_threads_with(1, &on_gpus, export_with_a_closed_descriptor, NULL);
+}
+
 static void ask_for_too_much(zcta_context *context, void *data)
 {
     struct seat s = take_seat(context, SHARE);
@@ -125,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_another_gpu_is_refused),
+        cmocka_unit_test(an_exported_descriptor_is_no_standard_one),
         cmocka_unit_test(too_much_memory_is_told_in_bytes),
         cmocka_unit_test(memory_that_is_open_to_peers_already_is_taken),
     };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "device/cuda/cuda_device.h"
 
 struct piece {
@@ -353,6 +354,26 @@ zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t by
     return ZCTA_OK;
 }
 
+/* The driver's descriptor for a piece, kept off the standard ones. */
+static zcta_status export_fd(const struct zc_device *device, struct cuda_memory *memory,
+                             zc_cu_allocation allocation)
+{
+    const struct zc_cuda_driver *driver = device->driver;
+    int fd = -1;
+    zcta_status status = zc_cuda_status(
+        driver, device->diag,
+        driver->cuMemExportToShareableHandle(&fd, allocation, ZC_CU_MEM_HANDLE_POSIX_FD, 0),
+        "cuMemExportToShareableHandle", "sharing GPU memory with the other ranks");
+
+    if (status != ZCTA_OK)
+        return status;
+    memory->fd = zc_fd_lift(fd);
+    if (memory->fd < 0)
+        return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "fcntl", errno,
+                       "no descriptor for GPU memory: %s; raise `ulimit -n`", strerror(errno));
+    return ZCTA_OK;
+}
+
 /* A descriptor is open for one piece at a time: there may be many. */
 static zcta_status export_piece(struct zc_device *device, struct cuda_memory *memory,
                                 uint32_t piece, struct zc_memory_handle *handle, int *fd)
@@ -367,11 +388,7 @@ static zcta_status export_piece(struct zc_device *device, struct cuda_memory *me
     }
     memory->fd_piece = piece;
     if (memory->fd < 0)
-        status = zc_cuda_status(driver, device->diag,
-                                driver->cuMemExportToShareableHandle(&memory->fd, allocation,
-                                                                     ZC_CU_MEM_HANDLE_POSIX_FD, 0),
-                                "cuMemExportToShareableHandle",
-                                "sharing GPU memory with the other ranks");
+        status = export_fd(device, memory, allocation);
     if (status == ZCTA_OK && memory->has_fabric)
         status = zc_cuda_status(driver, device->diag,
                                 driver->cuMemExportToShareableHandle(handle->fabric, allocation,

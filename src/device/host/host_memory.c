@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 enum kind { OWNED, ADOPTED, MAPPED };
 
 struct host_memory {
@@ -37,7 +39,7 @@ static size_t whole_pages(size_t bytes)
 /* A number from a file such as /proc/meminfo or a cgroup's: what follows `key`, or UINT64_MAX. */
 static uint64_t number_in_file(const char *path, const char *key)
 {
-    FILE *file = fopen(path, "re");
+    FILE *file = zc_fd_read_file(path);
     char line[256];
     uint64_t value = UINT64_MAX;
 
@@ -99,7 +101,7 @@ static zcta_status map(struct zc_device *device, int fd, size_t bytes, struct ho
 
 static zcta_status create_file(struct zc_device *device, size_t bytes, int *fd)
 {
-    int made = memfd_create("zerocta", MFD_CLOEXEC);
+    int made = zc_fd_lift(memfd_create("zerocta", MFD_CLOEXEC));
     int error;
 
     if (made < 0)

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "engine/nccl/nccl_library.h"
 
 /* The log is the process's, so what we know of it is as well. Written once, under the lock. */
@@ -30,7 +31,7 @@ static bool user_has_a_log(void)
 /* The descriptor stays open for the process's life: NCCL opens what it names when it likes. */
 static int open_log(const struct zc_nccl *nccl)
 {
-    const int fd = memfd_create("zerocta: NCCL's log", MFD_CLOEXEC);
+    const int fd = zc_fd_lift(memfd_create("zerocta: NCCL's log", MFD_CLOEXEC));
     char path[32];
     int count;
 

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Looks through the library's sources for calls that bypass what holds in a process that is not ours.
+#   test_raw_calls.sh ROOT
+set -uo pipefail
+cd "$1/src" || exit 1
+failures=0
+
+# forbid "the rule" FILES-TO-LEAVE-OUT WRAPPER REGEX: no call that matches, unless it stands directly
+# inside WRAPPER(...).
+forbid() {
+    local rule=$1 except=$2 wrapper=$3 calls=$4 file found
+    while IFS= read -r file; do
+        found=$(sed -zE "s/\b$wrapper\((\s*)($calls)\(/\1(/g" "$file" | grep -nE "(^|[^A-Za-z0-9_>.])($calls)\(")
+        if [ -n "$found" ]; then
+            failures=$((failures + 1))
+            echo "FAILED: $rule"
+            sed "s|^|  src/$file:|" <<<"$found"
+        fi
+    done < <(find . -name '*.[ch]' -printf '%P\n' | grep -vxE "$except" | sort)
+}
+
+makers='socket|socketpair|accept|accept4|memfd_create|memfd_secret|epoll_create|epoll_create1'
+makers+='|eventfd|signalfd|timerfd_create|inotify_init1?|open|openat|open64|creat|pidfd_open|pidfd_getfd'
+makers+='|dup|dup2|dup3|mkstemp|mkostemp|shm_open|userfaultfd|syscall\(SYS_(pidfd|memfd|open)[a-z_0-9]*'
+forbid "a call that makes a descriptor stands inside zc_fd_lift()" 'base/fd\.[ch]' zc_fd_lift "$makers"
+streams='fopen|fopen64|fdopen|opendir|fdopendir|tmpfile|popen|pipe|pipe2'
+forbid "files are opened by zc_fd_read_file(), pipes and folders are not used" 'base/fd\.[ch]' none "$streams"
+forbid "descriptors are received in net.c alone, and copied above the standard ones" \
+    'rendezvous/net\.c' none 'recvmsg|recvmmsg'
+forbid "fcntl(F_DUPFD) has a lower bound above the standard descriptors" none none \
+    'fcntl\([^;]*F_DUPFD(_CLOEXEC)?, [0-2]\)|fcntl\([^;]*F_DUPFD(_CLOEXEC)?, STD[A-Z]*_FILENO\)'
+
+[ $failures -eq 0 ] && echo "no call bypasses the rules"
+exit $((failures > 0))
