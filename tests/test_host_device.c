@@ -46,6 +46,11 @@ static void on_missing(void *data, uint32_t peer)
     atomic_store_explicit(&rank->guard.failed, ZCTA_ERR_TIMEOUT, memory_order_release);
 }
 
+static void on_late(void *data, uint32_t peer, const char *call, uint64_t waited_ns)
+{
+    (void)data, (void)peer, (void)call, (void)waited_ns;
+}
+
 static void *aligned_zeroed(size_t bytes)
 {
     void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -69,6 +74,7 @@ static void open_rank(struct rig *rig, uint32_t self)
     rank->guard = (struct zc_guard){.pad = rank->pad,
                                     .timeout_ns = UINT64_C(20000000000),
                                     .on_missing = on_missing,
+                                    .on_late = on_late,
                                     .data = rank};
     rank->send = aligned_zeroed(MAX_BYTES);
     rank->recv = aligned_zeroed((size_t)MAX_BYTES * rig->count);

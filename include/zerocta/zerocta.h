@@ -43,12 +43,14 @@
  * - Parameter structs begin with their own size: zero the struct, set `size`, set what you need.
  *   Zero means default. A struct from a newer header is accepted as long as the fields this
  *   library does not know are zero.
- * - No call waits for ever: see zcta_init_params.timeout_ns.
+ * - No call waits for ever: see zcta_init_params.timeout_ns. Whoever has waited for 5 s, or for a
+ *   quarter of the deadline if that is less, says in the log for whom, once a wait.
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  *
  * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;
  * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
- * ZEROCTA_TIMEOUT=seconds is the default deadline. Of the rendezvous: ZEROCTA_TOKEN is the job's
+ * ZEROCTA_TIMEOUT=seconds is the deadline of every wait for another rank, where the program sets
+ * none. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
  * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
  * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number
@@ -168,7 +170,9 @@ typedef struct zcta_init_params {
     void *exchange_data;
     zcta_device device;
     uint32_t check;      /* not 0: as ZEROCTA_CHECK=1 */
-    uint64_t timeout_ns; /* longest wait for a peer anywhere; 0: ZEROCTA_TIMEOUT seconds, or 30 s */
+    uint64_t timeout_ns; /* longest wait for a peer anywhere; 0: ZEROCTA_TIMEOUT seconds. Without
+                            either 120 s in zcta_init() and 600 s afterwards: a rank may be late,
+                            and one that has died is noticed at once */
     zcta_error *error;   /* if not NULL, filled when zcta_init() fails */
     uint32_t gpu;        /* CUDA: 1 + the GPU's ordinal; 0: the one that the calling thread's
                             current CUDA context is on, else the local rank modulo the GPUs */

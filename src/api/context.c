@@ -8,38 +8,51 @@
 #include "api/objects.h"
 #include "base/fd.h"
 
-enum { DEFAULT_TIMEOUT_S = 30, MAX_TIMEOUT_S = 86400 };
+/* A rank that writes a checkpoint is late for minutes, and not lost; one that has died is seen at
+ * once. A rank that never starts is mostly a mistake in the command line. */
+enum { DEFAULT_TIMEOUT_S = 600, DEFAULT_JOIN_TIMEOUT_S = 120, MAX_TIMEOUT_S = 86400 };
 
 /* Of the one round before there are teams, whose tags are hashes. */
 #define NODES_TAG UINT64_C(1)
 
+/* What the environment says; 0 if it says nothing. */
 static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *timeout_ns)
 {
     const char *text = getenv("ZEROCTA_TIMEOUT");
     char *end = NULL;
-    double seconds = DEFAULT_TIMEOUT_S;
+    double seconds;
 
-    if (text != NULL) {
-        errno = 0;
-        seconds = strtod(text, &end);
-        if (end == text || *end != '\0' || !(seconds > 0.0) || seconds > MAX_TIMEOUT_S)
-            return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                           "ZEROCTA_TIMEOUT is '%s'; give seconds, above 0 and at most %d", text,
-                           MAX_TIMEOUT_S);
-    }
+    *timeout_ns = 0;
+    if (text == NULL)
+        return ZCTA_OK;
+    seconds = strtod(text, &end);
+    if (end == text || *end != '\0' || !(seconds > 0.0) || seconds > MAX_TIMEOUT_S)
+        return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                       "ZEROCTA_TIMEOUT is '%s'; give seconds, above 0 and at most %d", text,
+                       MAX_TIMEOUT_S);
     *timeout_ns = (uint64_t)(seconds * 1e9);
     return ZCTA_OK;
+}
+
+static zcta_status settle_timeouts(zcta_context *context, uint64_t given_ns)
+{
+    zcta_status status = ZCTA_OK;
+
+    if (given_ns == 0)
+        status = timeout_from_environment(&context->diag, &given_ns);
+    context->timeout_ns = given_ns != 0 ? given_ns : DEFAULT_TIMEOUT_S * UINT64_C(1000000000);
+    context->join_timeout_ns =
+        given_ns != 0 ? given_ns : DEFAULT_JOIN_TIMEOUT_S * UINT64_C(1000000000);
+    return status;
 }
 
 static zcta_status settle_parameters(zcta_context *context, zcta_init_params *params)
 {
     const char *check = getenv("ZEROCTA_CHECK");
-    zcta_status status = ZCTA_OK;
+    zcta_status status;
 
     context->check = params->check != 0 || (check != NULL && strcmp(check, "1") == 0);
-    context->timeout_ns = params->timeout_ns;
-    if (context->timeout_ns == 0)
-        status = timeout_from_environment(&context->diag, &context->timeout_ns);
+    status = settle_timeouts(context, params->timeout_ns);
     if (status == ZCTA_OK)
         status = zc_job_resolve(params, &context->diag, &context->job);
     if (status != ZCTA_OK)
@@ -133,7 +146,7 @@ static zcta_status learn_nodes(zcta_context *context)
                                    .all = domains,
                                    .bytes = sizeof domain,
                                    .fd = -1,
-                                   .deadline = zc_deadline_in(context->timeout_ns),
+                                   .deadline = zc_deadline_in(context->join_timeout_ns),
                                    .call = "zcta_init",
                                    .what = "did not join the job"};
     bool several = false;
@@ -229,8 +242,8 @@ static zcta_status start(zcta_context *context, zcta_init_params *params)
     if (status != ZCTA_OK)
         zc_job_decline(params->exchange, params->exchange_data, params->rank_count);
     if (status == ZCTA_OK)
-        status = zc_mesh_open(&context->job, zc_deadline_in(context->timeout_ns), zc_team_event,
-                              context, &context->diag, &context->mesh);
+        status = zc_mesh_open(&context->job, zc_deadline_in(context->join_timeout_ns),
+                              zc_team_event, context, &context->diag, &context->mesh);
     if (status == ZCTA_OK)
         status = learn_nodes(context);
     if (status == ZCTA_OK)

@@ -40,6 +40,7 @@ struct zcta_context {
     struct zc_device_caps caps;
     struct zc_mesh *mesh;
     uint64_t timeout_ns;
+    uint64_t join_timeout_ns; /* until the world has been made */
     bool check;
     struct zc_address_map map;
     pthread_mutex_t lock; /* guards what follows */

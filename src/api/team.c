@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/objects.h"
+#include "base/patience.h"
 
 /* A peer's word that a team has failed. */
 struct failure_notice {
@@ -127,6 +128,20 @@ static void on_missing(void *data, uint32_t peer)
                  "%.3g s; it is stopped, busy elsewhere, or made another call",
                  rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
     zc_team_fail(team, &failure);
+}
+
+/* A wait has lasted long, though not yet too long. */
+static void on_late(void *data, uint32_t peer, const char *call, uint64_t waited_ns)
+{
+    zcta_team *team = data;
+    char whom[64] = "another library's work, which all ranks have begun", where[128];
+
+    if (peer != ZCTA_NO_RANK)
+        snprintf(whom, sizeof whom, "rank %" PRIu32 " (pid %" PRId64 ")", team->ranks[peer],
+                 zc_mesh_pid(team->group.mesh, team->ranks[peer]));
+    snprintf(where, sizeof where, "%s of team %s", call == NULL ? "a collective" : call,
+             zc_team_title(team));
+    zc_say_waiting(team->group.diag, whom, where, waited_ns, team->guard.timeout_ns);
 }
 
 /* NCCL has broken off, on this rank. */
@@ -295,6 +310,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
     team->group.tag = name + attempt * odd;
     team->guard.timeout_ns = team->group.timeout_ns;
     team->guard.on_missing = on_missing;
+    team->guard.on_late = on_late;
     team->guard.on_broken = on_broken;
     team->guard.data = team;
     return ZCTA_OK;

@@ -99,6 +99,10 @@ struct zc_guard {
     /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`.
      * ZCTA_NO_RANK: the work of another library is late, though all ranks have begun it. */
     void (*on_missing)(void *data, uint32_t peer);
+    /* Called once in a program's run, when a wait of it has lasted zc_first_word_ns(timeout_ns):
+     * says for whom it waits, and changes nothing. `call` is the program's; NULL: not known. From
+     * any thread, without a lock. ZCTA_NO_RANK: as for on_missing(). */
+    void (*on_late)(void *data, uint32_t peer, const char *call, uint64_t waited_ns);
     /* Another library's work has broken off: `why` is a sentence. From any thread. */
     void (*on_broken)(void *data, const char *why);
     void *data;
@@ -113,7 +117,8 @@ static inline uint32_t zc_guard_submitted(const struct zc_guard *guard)
  * waits for its end. Belongs to the engine; must outlive its runs. */
 struct zc_program {
     struct zc_guard *guard;
-    bool eager_only; /* capturing it into a graph is refused */
+    const char *call; /* for messages: "all_gather"; static */
+    bool eager_only;  /* capturing it into a graph is refused */
     uint32_t lane_count;
     uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
     struct zc_op *ops;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/patience.h"
 
 enum { MAX_LANES = 16, SPINS_PER_CLOCK = 64 };
 
@@ -24,6 +25,7 @@ struct run {
     const struct zc_program *program;
     uint32_t next[MAX_LANES];
     bool running[MAX_LANES];
+    bool said; /* that it waits */
 };
 
 static inline void relax(void)
@@ -200,41 +202,50 @@ static bool spin(const struct run *run)
     return released(run);
 }
 
-static void report_missing(const struct run *run)
+/* The rank that the first blocked lane waits for. */
+static uint32_t awaited(const struct run *run)
+{
+    const struct zc_op *op = NULL;
+
+    for (uint32_t lane = 0; lane < run->program->lane_count && op == NULL; lane++)
+        op = blocked_wait(run, lane);
+    assert(op != NULL && "lane 0 has not ended, and cannot go on");
+    return op->peer;
+}
+
+/* Speaks up when it is time for that, and gives up at the deadline. Returns until when to sleep. */
+static uint64_t be_patient(struct run *run, uint64_t start)
 {
     struct zc_guard *guard = run->program->guard;
+    const uint64_t waited = zc_now_ns() - start, first_word = zc_first_word_ns(guard->timeout_ns);
 
-    for (uint32_t lane = 0; lane < run->program->lane_count; lane++) {
-        const struct zc_op *op = blocked_wait(run, lane);
-
-        if (op != NULL) {
-            guard->on_missing(guard->data, op->peer);
-            return;
-        }
+    if (waited >= guard->timeout_ns)
+        guard->on_missing(guard->data, awaited(run));
+    else if (waited >= first_word && !run->said) {
+        run->said = true;
+        guard->on_late(guard->data, awaited(run), run->program->call, waited);
     }
+    return zc_after_ns(start, run->said ? guard->timeout_ns : first_word);
 }
 
 /* Every lane is blocked: look for a while, then sleep until one is not, or until the deadline. */
-static void block(const struct run *run)
+static void block(struct run *run)
 {
-    struct zc_guard *guard = run->program->guard;
-    struct zc_host_pad *pad = guard->pad;
-    uint64_t deadline;
+    struct zc_host_pad *pad = run->program->guard->pad;
+    uint64_t start;
 
     if (spin(run))
         return;
-    deadline = zc_deadline_in(guard->timeout_ns);
+    start = zc_now_ns();
     for (;;) {
         const uint32_t bell = atomic_load_explicit(&pad->bell, memory_order_seq_cst);
+        uint64_t until;
 
         arm(run, 1);
         if (released(run))
             break;
-        if (zc_time_left_ns(deadline) == 0) {
-            report_missing(run);
-            break;
-        }
-        zc_host_futex_wait(&pad->bell, bell, deadline, true);
+        until = be_patient(run, start);
+        zc_host_futex_wait(&pad->bell, bell, until, true);
     }
     arm(run, 0);
 }
