@@ -104,15 +104,14 @@ static void plans_over_nodes_are_right(void **state)
             for (uint32_t variant = 0; variant < 16 && ranks % size == 0; variant++) {
                 struct zc_request request =
                     usual_request(ZC_ALGORITHM_BY_NODES, ranks, sizes[variant % 6], variant & 1);
+                struct zc_request barrier = usual_request(ZC_ALGORITHM_FLAGS, ranks, 0, false);
 
                 request.node_ranks = size;
                 request.chunks = chunks[variant / 4];
                 request.lanes = variant & 2 ? 16 : 2;
-                expect_right(&request, 3);
-                request.collective = ZC_COLLECTIVE_BARRIER;
-                request.algorithm = ZC_ALGORITHM_FLAGS;
-                request.bytes = 0;
-                request.scratch_bytes = 128;
+                barrier.node_ranks = size;
+                barrier.scratch_bytes = 128;
+                expect_right(&barrier, 3);
                 expect_right(&request, 3);
             }
 }
@@ -159,13 +158,11 @@ static void different_collectives_follow_each_other_on_the_same_buffers(void **s
 
 static void expect_released_right(struct zc_request request)
 {
-    struct zc_request release = request, released = request;
+    const struct zc_request release = zc_request_early_ready(&request);
+    const struct zc_request released = zc_request_released(&request);
     struct team_plans teams[6];
     char text[256] = "";
 
-    release.collective = ZC_COLLECTIVE_RELEASE;
-    release.algorithm = ZC_ALGORITHM_EARLY_READY;
-    released.released = true;
     for (uint32_t i = 0; i < 6; i++)
         make_plans(&teams[i], i == 0 || i == 5 ? request : i % 2 == 1 ? release : released);
     if (verify_calls(teams, 6, text, sizeof text) != ZCTA_OK)

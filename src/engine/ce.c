@@ -161,7 +161,7 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
     if (status != ZCTA_OK)
         zc_fail(engine->group.diag, status, zc_collective_name(request->collective), 0,
                 "cannot prepare %s: %s", zc_algorithm_name(request->algorithm),
-                zcta_status_text(status));
+                status == ZCTA_ERR_INVALID ? zc_request_defect(request) : zcta_status_text(status));
     zc_plan_destroy(plan);
     return status;
 }
@@ -182,33 +182,28 @@ static zcta_status make_halves(struct zc_engine *engine, const struct zc_call *c
     return status;
 }
 
-/* The words of captured programs are put back, so that a rank must not leave one before its peers
- * have put back theirs: what it sends next would be lost. An allgather ends with *done* of
- * everybody anyway. */
+/* Where a graph takes another plan than a call outside. */
 static zcta_status make_captured(struct zc_engine *engine, const struct zc_call *call,
                                  struct zc_prepared *prepared)
 {
-    struct zc_request request = call->request;
+    const struct zc_request request = zc_request_captured(&call->request);
 
-    if (!engine->caps.graph_slots || request.algorithm != ZC_ALGORITHM_FLAGS)
+    if (!engine->caps.graph_slots || request.closed == call->request.closed)
         return ZCTA_OK;
-    request.closed = true;
     return make_program(engine, call, &request, NULL, &prepared->captured);
 }
 
 static zcta_status make_early(struct zc_engine *engine, const struct zc_call *call,
                               struct zc_prepared *prepared)
 {
-    struct zc_request run = call->request, early = call->request;
+    const struct zc_request early = zc_request_early_ready(&call->request);
+    const struct zc_request run = zc_request_released(&call->request);
     zcta_status status;
 
     prepared->released = calloc(engine->group.count, sizeof *prepared->released);
     if (prepared->released == NULL)
         return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
-    early.collective = ZC_COLLECTIVE_RELEASE;
-    early.algorithm = ZC_ALGORITHM_EARLY_READY;
     status = make_program(engine, call, &early, prepared->released, &prepared->early_ready);
-    run.released = true;
     if (status == ZCTA_OK)
         status = make_program(engine, call, &run, prepared->released, &prepared->released_run);
     if (status == ZCTA_OK)

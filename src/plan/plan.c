@@ -1,4 +1,5 @@
-/* Making plans: the table of algorithms, appending steps, and what makes one plan well formed. */
+/* Making plans: the table of algorithms, appending steps, and what makes the steps of one plan well
+ * formed. */
 #include "plan/plan.h"
 
 #include <assert.h>
@@ -48,60 +49,12 @@ enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm)
     return algorithms[algorithm].collective;
 }
 
-bool zc_algorithm_says_ready(enum zc_algorithm algorithm)
-{
-    return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
-}
-
-uint32_t zc_request_node_ranks(const struct zc_request *request)
-{
-    return request->node_ranks == 0 ? request->rank_count : request->node_ranks;
-}
-
-uint32_t zc_request_nodes(const struct zc_request *request)
-{
-    return request->rank_count / zc_request_node_ranks(request);
-}
-
-static const char *request_defect(const struct zc_request *request)
-{
-    if (request->collective >= ZC_COLLECTIVES || request->algorithm >= ZC_ALGORITHMS)
-        return "unknown collective or algorithm";
-    if (algorithms[request->algorithm].collective != request->collective)
-        return "the algorithm belongs to another collective";
-    if (request->rank_count == 0 || request->rank >= request->rank_count)
-        return "the rank is not below the number of ranks";
-    if (request->bytes > (uint64_t)INT64_MAX / request->rank_count)
-        return "the output is larger than 63 bits can count";
-    if (request->rank_count % zc_request_node_ranks(request) != 0)
-        return "the nodes are not equally large";
-    if (request->algorithm != ZC_ALGORITHM_BY_NODES && zc_request_nodes(request) > 1 &&
-        request->collective == ZC_COLLECTIVE_ALL_GATHER)
-        return "the algorithm does not go from node to node";
-    if (request->lanes == 0 || request->lanes > ZC_MAX_LANES)
-        return "the number of lanes is out of range";
-    if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 2)
-        return "the scratch window is out of range";
-    if (request->released && !zc_algorithm_says_ready(request->algorithm))
-        return "the algorithm never says ready, so nothing can be released for it";
-    if (request->grouped && request->algorithm != ZC_ALGORITHM_DIRECT_PUSH &&
-        request->algorithm != ZC_ALGORITHM_PUSH_BACK)
-        return "only direct-push and push-back have pushes to group";
-    if (request->closed && request->algorithm != ZC_ALGORITHM_FLAGS)
-        return "only a barrier is closed by a round of done";
-    if (request->algorithm == ZC_ALGORITHM_PUSH_BACK && request->rank_count == 1)
-        return "a rank alone has no neighbour to push its share back";
-    if (request->algorithm == ZC_ALGORITHM_SCRATCH_PULL && request->bytes > request->scratch_bytes)
-        return "the share does not fit into the scratch window";
-    return NULL;
-}
-
 zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan)
 {
     struct zc_plan *made = NULL;
     zcta_status status = ZCTA_OK;
 
-    if (request_defect(request) != NULL)
+    if (zc_request_defect(request) != NULL)
         return ZCTA_ERR_INVALID;
     made = calloc(1, sizeof *made);
     if (made == NULL)
@@ -127,21 +80,6 @@ void zc_plan_destroy(struct zc_plan *plan)
         return;
     free(plan->steps);
     free(plan);
-}
-
-uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer buffer)
-{
-    switch (buffer) {
-    case ZC_SEND:
-        return request->in_place ? 0 : request->bytes;
-    case ZC_RECV:
-        return request->bytes * request->rank_count;
-    case ZC_SCRATCH:
-        return request->scratch_bytes * 2;
-    case ZC_BUFFERS:
-        break;
-    }
-    return 0;
 }
 
 /* ---- Appending ---- */
@@ -339,7 +277,7 @@ static const char *step_defect(const struct zc_plan *plan, const struct zc_step 
 const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes)
 {
     enum lane_state lanes[ZC_MAX_LANES] = {[0] = LANE_RUNNING};
-    const char *defect = request_defect(&plan->request);
+    const char *defect = zc_request_defect(&plan->request);
 
     if (defect == NULL && (plan->lane_count == 0 || plan->lane_count > ZC_MAX_LANES))
         defect = "the number of lanes is out of range";

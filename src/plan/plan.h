@@ -128,6 +128,27 @@ const char *zc_collective_title(enum zc_collective collective); /* "AllGather" *
 const char *zc_algorithm_name(enum zc_algorithm algorithm);     /* "direct-push" */
 enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm);
 
+/* ---- Requests ---- */
+
+/* NULL if the request names a plan, else why not. */
+const char *zc_request_defect(const struct zc_request *request);
+
+uint32_t zc_request_node_ranks(const struct zc_request *request);
+uint32_t zc_request_nodes(const struct zc_request *request);
+
+/* Whether the algorithm begins with ready, so that a release can take that over. */
+bool zc_algorithm_says_ready(enum zc_algorithm algorithm);
+
+/* Of what goes with a call beside its own plan. Whoever needs one makes it here, because not every
+ * field of the call's request means something to another algorithm.
+ * Of an algorithm that says ready: what says it early, and the run that relies on that. */
+struct zc_request zc_request_early_ready(const struct zc_request *call);
+struct zc_request zc_request_released(const struct zc_request *call);
+/* The same call as it goes into a graph; mostly the call itself. */
+struct zc_request zc_request_captured(const struct zc_request *call);
+
+/* ---- Plans ---- */
+
 /* Makes the plan of one rank. The caller frees it.
  * Errors: ERR_INVALID (a request that names no plan), ERR_NO_MEMORY. */
 zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan);
@@ -135,9 +156,6 @@ void zc_plan_destroy(struct zc_plan *plan);
 
 /* Size of a buffer as the plan may address it. */
 uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer buffer);
-
-uint32_t zc_request_node_ranks(const struct zc_request *request);
-uint32_t zc_request_nodes(const struct zc_request *request);
 
 /* NULL if the plan is well formed in itself (lanes, ranks, bounds), else the reason, in `text`. */
 const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes);
@@ -168,9 +186,6 @@ void zc_plan_scratch_pull(struct zc_plan *plan);
 void zc_plan_by_nodes(struct zc_plan *plan);
 void zc_plan_flags(struct zc_plan *plan);
 void zc_plan_early_ready(struct zc_plan *plan);
-
-/* Whether the algorithm begins with ready, so that a release can take that over. */
-bool zc_algorithm_says_ready(enum zc_algorithm algorithm);
 
 /* ---- Text form ---- */
 
