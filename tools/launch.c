@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -349,20 +348,6 @@ static void watch(struct job *job)
 
 /* ---- Starting ---- */
 
-/* Files 0, 1 and 2 exist from here on, so that no pipe of a rank takes their place. */
-static int open_standard_files(void)
-{
-    int fd;
-
-    do {
-        fd = open("/dev/null", O_RDWR);
-        if (fd < 0)
-            return errno;
-    } while (fd <= STDERR_FILENO);
-    close(fd);
-    return 0;
-}
-
 static bool allow_files(struct job *job)
 {
     const rlim_t needed = 2 * (rlim_t)job->launch->rank_count + FILES_BESIDE_PIPES;
@@ -429,11 +414,8 @@ static int cannot(const struct job *job, const char *what, int error)
 static int prepare(struct job *job)
 {
     const char *what;
-    int error = open_standard_files();
+    int error = open_signals(job);
 
-    if (error != 0)
-        return cannot(job, "open /dev/null", error);
-    error = open_signals(job);
     if (error != 0)
         return cannot(job, "take signals", error);
     if (!allow_files(job))

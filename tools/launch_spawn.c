@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 #define TOKEN_BYTES 32
 
 /* High enough to be in no script's way: shells and their users redirect low numbers by hand. */
@@ -166,11 +168,11 @@ static int set_environment(const struct zc_spawn *spawn, uint32_t rank)
     return failed;
 }
 
-/* Rank 0 reads what the launcher was given, unless that is a terminal: a process group in the
- * background that reads from its terminal is stopped. */
+/* Rank 0 reads what the launcher was given, unless that is nothing or a terminal: a process group
+ * in the background that reads from its terminal is stopped. */
 static int set_files(const struct zc_spawn *spawn, uint32_t rank, const int writers[ZC_CHANNELS])
 {
-    if (rank != 0 || isatty(STDIN_FILENO)) {
+    if (rank != 0 || isatty(STDIN_FILENO) || zc_fd_is_closed(STDIN_FILENO)) {
         const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
         if (null < 0 || dup2(null, STDIN_FILENO) < 0)

@@ -1,4 +1,7 @@
 /* The zerocta command: finds the sub-command and hands over. */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,26 +54,49 @@ static int complain(const char *what, const char *given)
                           given, names);
 }
 
-/* What was printed must have arrived: a full disk or a closed pipe is a failure. */
-static int flush_output(int status)
+/* ---- Standard output ---- */
+
+static void do_nothing(int signal_number)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    (void)signal_number;
+}
+
+/* A reader that goes away makes writing fail instead of ending the process. Programs that this one
+ * starts get the signal's own action back, which a handler, unlike ignoring, gives them. */
+static void hear_of_lost_readers(void)
+{
+    const struct sigaction handler = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    struct sigaction before;
+
+    if (sigaction(SIGPIPE, NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+        sigaction(SIGPIPE, &handler, NULL);
+}
+
+/* What was printed must have arrived: a full disk or a reader that went away is a failure, of any
+ * command. Closing tells what some file systems tell only then. */
+static int finish_output(const char *command, int status)
+{
+    const bool failed = ferror(stdout) != 0;
+
+    if (fclose(stdout) == 0 && !failed)
         return status;
-    zc_failure(NULL, "cannot write to standard output");
+    zc_failure(command, "cannot write to standard output%s%s", failed ? "" : ": ",
+               failed ? "" : strerror(errno));
     return status == ZC_EXIT_OK ? ZC_EXIT_FAILED : status;
 }
 
 int main(int argc, char **argv)
 {
     zc_fd_hold_standard();
+    hear_of_lost_readers();
     if (argc < 2)
         return complain("a command is missing", "");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-        return flush_output(print_help());
+        return finish_output(NULL, print_help());
     if (strcmp(argv[1], "--version") == 0)
-        return flush_output(print_version());
+        return finish_output(NULL, print_version());
     for (size_t i = 0; i < command_count; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return flush_output(commands[i].run(argc - 1, argv + 1));
+            return finish_output(argv[1], commands[i].run(argc - 1, argv + 1));
     return complain("there is no command ", argv[1]);
 }

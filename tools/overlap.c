@@ -124,9 +124,10 @@ static const struct zc_option options[] = {
      .choices = peer_choices},
     {.name = "json",
      .argument = "FILE",
-     .help = "write the results there as well",
+     .help = "write the results there as well; - is standard output, and what else is printed then "
+             "goes to standard error",
      .kind = ZC_OPTION_TEXT,
-     .offset = offsetof(struct settings, perf.json)},
+     .offset = offsetof(struct settings, perf.json.name)},
 };
 
 static const struct zc_command_line line = {
@@ -381,9 +382,9 @@ static json_t *number_or_null(double number, double beside_ns)
 
 static bool write_json(const struct overlap *o)
 {
-    bool written = true;
+    struct json_t *report = NULL;
 #ifdef ZC_HAVE_JANSSON
-    json_t *rows = json_array(), *report;
+    json_t *rows = json_array();
 
     for (uint32_t i = 0; i < o->row_count; i++) {
         const struct row *row = &o->rows[i];
@@ -403,15 +404,8 @@ static bool write_json(const struct overlap *o)
                   "gemm", (json_int_t)o->settings->n, "in_place", (int)o->settings->perf.in_place,
                   "policy", zc_policy_choices[o->settings->perf.policy], "nccl_version",
                   o->bench.nccl == NULL ? 0 : zc_peer_nccl_version(o->bench.nccl), "rows", rows);
-    written = report != NULL && json_dump_file(report, o->settings->perf.json,
-                                               JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
-    if (!written)
-        zc_failure(line.command, "cannot write %s", o->settings->perf.json);
-    json_decref(report);
-#else
-    (void)o;
 #endif
-    return written;
+    return zc_json_write(line.command, &o->settings->perf.json, report);
 }
 
 /* ---- One rank ---- */
@@ -488,7 +482,7 @@ static int run_sizes(struct overlap *o)
         wrong += o->rows[i].wrong;
     if (o->bench.rank == 0)
         printf("\nverdict: %s, %" PRIu64 " wrong bytes\n", wrong == 0 ? "OK" : "FAILED", wrong);
-    if (o->bench.rank == 0 && o->settings->perf.json != NULL && !write_json(o))
+    if (o->bench.rank == 0 && o->settings->perf.json.name != NULL && !write_json(o))
         return ZC_EXIT_FAILED;
     return wrong == 0 ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }
@@ -532,8 +526,10 @@ int zc_command_overlap(int argc, char **argv)
     settings.perf.peer = settings.with_nccl != 0 ? ZC_PEER_NCCL : ZC_PEER_NONE;
     if (settings.perf.bytes_min > settings.perf.bytes_max)
         return zc_usage_error(line.command, "the smallest size is larger than the largest");
-    if (settings.perf.json != NULL && zc_perf_json_missing() != NULL)
-        return zc_usage_error(line.command, "%s", zc_perf_json_missing());
+    status = zc_json_prepare(line.command, &settings.perf.json, zc_launch_is_rank(),
+                             settings.perf.threads);
+    if (status != ZC_EXIT_OK)
+        return status;
     if (zc_launch_is_rank())
         return run_rank(&settings.perf, &params);
     status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);

@@ -2,12 +2,8 @@
  * who the ranks are; each rank then goes its way in perf_rank.c. */
 #include "perf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "collective.h"
 #include "commands.h"
@@ -103,9 +99,10 @@ static const struct zc_option options[] = {
      .max = ITERATIONS_MOST},
     {.name = "json",
      .argument = "FILE",
-     .help = "write the results and the machine there as well",
+     .help = "write the results and the machine there as well; - is standard output, and what else "
+             "is printed then goes to standard error",
      .kind = ZC_OPTION_TEXT,
-     .offset = offsetof(struct zc_perf, json)},
+     .offset = offsetof(struct zc_perf, json.name)},
 };
 
 static const struct zc_command_line line = {
@@ -163,22 +160,6 @@ static bool settle_sizes(struct zc_perf *perf)
     return false;
 }
 
-/* What would only fail after the measurement, or on every rank, is tried before. */
-static int try_first(const struct zc_perf *perf)
-{
-    int file;
-
-    if (perf->json != NULL) {
-        file = open(perf->json, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-        if (file < 0)
-            return zc_failure(line.command, "cannot write %s: %s", perf->json, strerror(errno));
-        close(file);
-    }
-    return perf->device == ZCTA_DEVICE_AUTO
-               ? ZC_EXIT_OK
-               : zc_try_device(line.command, (zcta_device)perf->device);
-}
-
 int zc_command_perf(int argc, char **argv)
 {
     struct zc_perf perf = {.command = line.command, .factor = 4, .argc = argc, .argv = argv};
@@ -189,15 +170,18 @@ int zc_command_perf(int argc, char **argv)
         return status;
     if (!zc_check_collective(line.command, argv[first]) || !settle_sizes(&perf))
         return ZC_EXIT_USAGE;
-    if (perf.json != NULL && zc_perf_json_missing() != NULL)
-        return zc_usage_error(line.command, "%s", zc_perf_json_missing());
     if (launched && perf.threads)
         return zc_usage_error(line.command, "--threads makes the ranks itself, but a launcher has "
                                             "started this process as one");
+    status = zc_json_prepare(line.command, &perf.json, launched, perf.threads);
+    if (status != ZC_EXIT_OK)
+        return status;
     if (launched)
         return zc_perf_rank(&perf, &(zcta_init_params){.size = sizeof(zcta_init_params),
                                                        .device = (zcta_device)perf.device});
-    status = try_first(&perf);
+    /* Said once, not by every rank. */
+    if (perf.device != ZCTA_DEVICE_AUTO)
+        status = zc_try_device(line.command, (zcta_device)perf.device);
     if (status != ZC_EXIT_OK)
         return status;
     perf.rank_count = perf.rank_count == 0 ? RANKS_DEFAULT : perf.rank_count;

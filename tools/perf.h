@@ -13,6 +13,7 @@
 
 #include "gpu.h"
 #include "peer_nccl.h"
+#include "results.h"
 #include "zerocta/zerocta.h"
 
 enum zc_contestant {
@@ -38,8 +39,8 @@ struct zc_perf {
     uint64_t peer;                   /* an enum zc_peer */
     uint64_t iterations;             /* timings a size; 0: chosen by time */
     bool in_place, threads, graph;
-    const char *json; /* NULL: none wanted */
-    int argc;         /* the command line, for the record */
+    struct zc_results json;
+    int argc; /* the command line, for the record */
     char **argv;
 };
 
@@ -98,9 +99,7 @@ void zc_perf_table_begin(const struct zc_perf *perf, const struct zc_perf_result
 void zc_perf_table_row(const struct zc_perf *perf, const struct zc_perf_row *row);
 void zc_perf_table_end(const struct zc_perf_result *result);
 
-/* NULL if this build can write JSON, else why not. */
-const char *zc_perf_json_missing(void);
-/* False after it said on stderr why the file could not be written. */
+/* False after it said on stderr why the results could not be written. */
 bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result);
 
 /* ---- Ranks: perf_rank.c, perf_measure.c, perf_threads.c ---- */

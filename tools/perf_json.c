@@ -1,7 +1,6 @@
 /* The report that programs read: the same rows as the table's, and the machine. */
 #include "perf.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -15,11 +14,6 @@
 #include "options.h"
 
 #ifdef ZC_HAVE_JANSSON
-
-const char *zc_perf_json_missing(void)
-{
-    return NULL;
-}
 
 static json_t *make_command(const struct zc_perf *perf)
 {
@@ -99,36 +93,15 @@ static json_t *make_report(const struct zc_perf *perf, const struct zc_perf_resu
 
 bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result)
 {
-    json_t *report = make_report(perf, result);
-    FILE *file = NULL;
-    bool written = false;
-
-    errno = ENOMEM;
-    if (report != NULL)
-        file = fopen(perf->json, "we");
-    if (file != NULL) {
-        written = json_dumpf(report, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
-                  fputc('\n', file) != EOF;
-        written = fclose(file) == 0 && written;
-    }
-    if (!written)
-        zc_failure("perf", "cannot write %s: %s", perf->json, strerror(errno));
-    json_decref(report);
-    return written;
+    return zc_json_write(perf->command, &perf->json, make_report(perf, result));
 }
 
 #else
 
-const char *zc_perf_json_missing(void)
-{
-    return "--json needs the jansson library, which was not found when this was built";
-}
-
 bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result)
 {
     (void)result;
-    zc_failure("perf", "cannot write %s: %s", perf->json, zc_perf_json_missing());
-    return false;
+    return zc_json_write(perf->command, &perf->json, NULL);
 }
 
 #endif

@@ -249,7 +249,7 @@ static int run(struct zc_bench *bench, struct zc_perf_result *result)
     status = measure_all(bench, result);
     if (status != ZC_EXIT_OK)
         return status;
-    if (bench->rank == 0 && perf->json != NULL && !zc_perf_json_write(perf, result))
+    if (bench->rank == 0 && perf->json.name != NULL && !zc_perf_json_write(perf, result))
         status = ZC_EXIT_FAILED;
     if (bench->rank == 0)
         zc_perf_table_end(result);

@@ -139,8 +139,8 @@ int zc_setup_grow(const struct zc_setup_grow *grow, int argc, char **argv)
     while (status == ZC_EXIT_OK) {
         status = zc_launch_self(grow->command, ranks, argc, argv);
         if (status != ZC_EXIT_OK)
-            zc_failure(grow->command, "%" PRIu32 " ranks could not join; nothing larger was tried",
-                       ranks);
+            zc_failure(grow->command,
+                       "the job of %" PRIu32 " ranks failed; nothing larger was tried", ranks);
         if (ranks == grow->rank_count)
             break;
         ranks = ranks > grow->rank_count / 2 ? grow->rank_count : ranks * 2;

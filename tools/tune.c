@@ -21,7 +21,7 @@ enum { PATH_BYTES = 512 };
 
 struct settings {
     struct zc_perf perf; /* first: what the bench and the threads read */
-    const char *file;
+    struct zc_results output;
 };
 
 static const struct zc_option options[] = {
@@ -71,9 +71,11 @@ static const struct zc_option options[] = {
     {.name = "output",
      .letter = 'o',
      .argument = "FILE",
-     .help = "where the figures go, if not to the cache folder",
+     .help =
+         "where the figures go, if not to the cache folder; - is standard output, and what else "
+         "is printed then goes to standard error",
      .kind = ZC_OPTION_TEXT,
-     .offset = offsetof(struct settings, file)},
+     .offset = offsetof(struct settings, output.name)},
 };
 
 static const struct zc_command_line line = {
@@ -298,12 +300,34 @@ static int write_file(const char *path, const struct zc_tuned *tuned)
     return ZC_EXIT_OK;
 }
 
-static int conclude(struct tune *t, const struct settings *settings, uint32_t rank_count)
+static int print_figures(const struct zc_results *output, const struct zc_tuned *tuned)
+{
+    FILE *out = zc_results_open(output);
+    const bool written = out != NULL && zc_tuned_write(out, tuned);
+
+    return zc_results_close(line.command, output, out, written) ? ZC_EXIT_OK : ZC_EXIT_FAILED;
+}
+
+static int keep(struct tune *t, const struct zc_results *output, uint32_t rank_count)
 {
     char found[PATH_BYTES];
-    const char *path = settings->file;
-    uint32_t for_nccl = 0;
+    const char *path = output->name;
     int status;
+
+    if (path == NULL && !zc_tuned_path(t->tuned.key.gpu, found, sizeof found))
+        return zc_failure(line.command, "there is no home folder to keep the figures in; name a "
+                                        "file with --output");
+    path = path == NULL ? found : path;
+    keep_others(path, &t->tuned, rank_count);
+    status = write_file(path, &t->tuned);
+    if (status == ZC_EXIT_OK)
+        printf("kept in %s\n", path);
+    return status;
+}
+
+static int conclude(struct tune *t, const struct settings *settings, uint32_t rank_count)
+{
+    uint32_t for_nccl = 0;
 
     if (t->tuned.row_count == 0)
         return zc_failure(line.command, "NCCL can perform none of these calls here, so there is "
@@ -311,19 +335,13 @@ static int conclude(struct tune *t, const struct settings *settings, uint32_t ra
                                         "why");
     for (uint32_t i = 0; i < t->tuned.row_count; i++)
         for_nccl += t->tuned.rows[i].nccl_us < t->tuned.rows[i].ce_us;
-    if (path == NULL && !zc_tuned_path(t->tuned.key.gpu, found, sizeof found))
-        return zc_failure(line.command, "there is no home folder to keep the figures in; name a "
-                                        "file with --output");
-    path = path == NULL ? found : path;
     printf("%" PRIu32 " ranks on %s: ce is faster in %" PRIu32 " of %" PRIu32
            " cases, nccl in %" PRIu32 "\n",
            rank_count, t->tuned.key.gpu, t->tuned.row_count - for_nccl, t->tuned.row_count,
            for_nccl);
-    keep_others(path, &t->tuned, rank_count);
-    status = write_file(path, &t->tuned);
-    if (status == ZC_EXIT_OK)
-        printf("kept in %s\n", path);
-    return status;
+    return zc_results_is_standard_output(&settings->output)
+               ? print_figures(&settings->output, &t->tuned)
+               : keep(t, &settings->output, rank_count);
 }
 
 /* ---- The command ---- */
@@ -364,6 +382,9 @@ int zc_command_tune(int argc, char **argv)
         return status;
     if (settings.perf.bytes_min > settings.perf.bytes_max)
         return zc_usage_error(line.command, "the smallest size is larger than the largest");
+    if ((zc_launch_is_rank() || settings.perf.threads) &&
+        !zc_results_reserve(line.command, &settings.output))
+        return ZC_EXIT_FAILED;
     if (zc_launch_is_rank())
         return run_rank(&settings.perf, &params);
     status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);

@@ -7,12 +7,22 @@
 #ifndef ZC_FD_H
 #define ZC_FD_H
 
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 /* Takes the numbers of standard descriptors that are closed, for the life of the process: also the
  * driver's and other libraries' files must not get them. What takes them can be neither read nor
  * written (O_PATH), so using them is the same error as before, and exec() closes it. */
 void zc_fd_hold_standard(void);
+
+/* Whether a standard descriptor was closed: its number has been taken as above, or is free. */
+static inline bool zc_fd_is_closed(int fd)
+{
+    const int flags = fcntl(fd, F_GETFL);
+
+    return flags < 0 || (flags & O_PATH) != 0;
+}
 
 /* Takes a fresh descriptor and returns it, or its copy above the standard ones with the original
  * closed. The result is closed by exec() in either case. -1 if `fd` is negative, or if there is no

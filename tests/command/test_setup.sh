@@ -29,7 +29,7 @@ check "a limit in the way: said before the first job" \
 check "a limit in the way: with what to do" says err "ulimit -n"
 check "a limit in the way: the jobs below it run" is "$(column 1 | cut -c 1-5)" "2 4 8"
 check "a limit in the way: status 1" is "$status" 1
-check "a limit in the way: which number failed" grep -q "ranks could not join; nothing larger" "$scratch/err"
+check "a limit in the way: which number failed" grep -q "the job of .* ranks failed; nothing larger" "$scratch/err"
 
 run "$zerocta" setup --grow 2 --nccl
 check "growing beside NCCL: status 2" is "$status" 2

@@ -70,5 +70,13 @@ for given in "" "--out-of-place --policy zero"; do
     check "overlap $given: every byte right" says out "verdict: OK, 0 wrong bytes"
     check "overlap $given: a row for each size" is "$(grep -c '"allgather"' "$scratch/json")" 2
 done
+run "$zerocta" overlap -n 2 -b 4K -e 4K --gemm 128 --peer none --json -
+check "overlap --json -: standard output is JSON alone" is "$(head -c 1 "$scratch/out")$(tail -n 1 "$scratch/out")" "{}"
+check "overlap --json -: the table is on standard error" says err "verdict: OK"
+run bash -c '"$0" overlap -n 2 -b 4K -e 4K --gemm 128 --peer none >/dev/full' "$zerocta"
+check "overlap, output that is lost: status 1" is "$status" 1
+run bash -c '"$0" hostage -n 2 --max 1K >/dev/full' "$zerocta"
+check "hostage, output that is lost: status 1" is "$status" 1
+check "hostage, output that is lost: said" says err "cannot pass output on"
 
 finish

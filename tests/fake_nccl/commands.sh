@@ -117,6 +117,15 @@ check "tune: makes the folders" is "$status" 0
 run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o /proc/none
 check "tune: cannot write: status 1" is "$status" 1
 check "tune: cannot write: why" says err "cannot write"
+cd "$scratch" || exit 1
+run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o -
+check "tune to standard output: the figures alone" is "$(head -n 1 "$scratch/out") $(grep -c '^2 ' "$scratch/out")" \
+    "$(head -n 1 "$kept") 4"
+check "tune to standard output: the summary is on standard error" says err "ce is faster in"
+check "tune to standard output: no file -" no test -e -
+run bash -c '"$0" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o - >/dev/full' "$zerocta"
+check "tune, output that is lost: status 1" is "$status" 1
+check "tune, output that is lost: said" says err "cannot write standard output: No space left"
 run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
 check "tune without NCCL: status 1" is "$status" 1
 check "tune without NCCL: why" says err "nothing to choose"
