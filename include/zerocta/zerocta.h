@@ -332,8 +332,10 @@ typedef struct zcta_call_params {
  * Collective. `bytes` is one rank's share, the same on all ranks; 0 does nothing. `recv` holds
  * bytes * rank_count and lies in a window whose team contains this one, at the same offset on all
  * ranks. `send` is any memory of this rank that the device can read; send == recv + rank * bytes
- * means in place; any other overlap is an error. Memory is the caller's; it must stay valid and,
- * but for reading `send`, untouched until the collective has finished.
+ * means in place; any other overlap is an error. All ranks call in place, or none does: the way
+ * that is taken may depend on it. Ranks that mix the two are told so under check; without it they
+ * may wait for each other until the deadline. Memory is the caller's; it must stay valid and, but
+ * for reading `send`, untouched until the collective has finished.
  * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
  * be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.

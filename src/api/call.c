@@ -38,13 +38,19 @@ static zcta_status check_sizes(zcta_team *team, const struct zc_call_key *key)
     return ZCTA_OK;
 }
 
+static bool is_in_place(const zcta_team *team, const struct zc_call_key *key)
+{
+    return key->bytes > 0 &&
+           (uintptr_t)key->send == (uintptr_t)key->recv + team->group.self * key->bytes;
+}
+
 static zcta_status check_place(zcta_team *team, const struct zc_call_key *key,
                                struct buffers *buffers)
 {
     const uintptr_t send = (uintptr_t)key->send, recv = (uintptr_t)key->recv;
     const uint64_t total = key->bytes * team->group.count;
 
-    buffers->in_place = send == recv + team->group.self * key->bytes;
+    buffers->in_place = is_in_place(team, key);
     if (!buffers->in_place && send < recv + total && recv < send + key->bytes)
         return fail_call(team, key, ZCTA_ERR_INVALID,
                          "send and recv overlap; in place means send == recv + rank * bytes");
@@ -271,7 +277,6 @@ zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool relea
     made.recv_window = buffers.recv_window;
     made.send_window = buffers.send_window;
     made.offset = buffers.recv_offset;
-    made.in_place = buffers.in_place;
 done:
     if (status == ZCTA_OK)
         *settled = made;
@@ -297,7 +302,8 @@ enum {
     AGREE_IN_PLACE,
     AGREE_POLICY,
     AGREE_ENGINE,
-    AGREE_WINDOW,
+    AGREE_ARGUMENTS, /* those before are known of a refused call too */
+    AGREE_WINDOW = AGREE_ARGUMENTS,
     AGREE_OFFSET,
     AGREE_CAPTURED,
     AGREE_FIELDS
@@ -306,7 +312,7 @@ enum {
 static const char *const agree_names[AGREE_FIELDS] = {"outcome",
                                                       "collective",
                                                       "bytes a rank",
-                                                      "in place",
+                                                      "place of send (1: in place)",
                                                       "policy",
                                                       "engine",
                                                       "number of recv's window",
@@ -320,14 +326,14 @@ struct agreement {
 static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
                                      bool captured, zcta_status own)
 {
-    const struct zc_facts facts =
-        facts_of(team, &settled->key, settled->in_place, settled->recv_window);
+    const bool in_place = is_in_place(team, &settled->key);
+    const struct zc_facts facts = facts_of(team, &settled->key, in_place, settled->recv_window);
 
     return (struct agreement){
         .fields = {[AGREE_STATUS] = (uint64_t)own,
                    [AGREE_COLLECTIVE] = (uint64_t)settled->key.collective,
                    [AGREE_BYTES] = settled->key.bytes,
-                   [AGREE_IN_PLACE] = settled->in_place,
+                   [AGREE_IN_PLACE] = in_place,
                    [AGREE_POLICY] = (uint64_t)facts.policy,
                    [AGREE_ENGINE] = (uint64_t)facts.engine,
                    [AGREE_WINDOW] = settled->recv_window == NULL ? 0 : settled->recv_window->number,
@@ -350,17 +356,43 @@ static zcta_status compare_field(zcta_team *team, const struct agreement *all, u
                         all[odd].fields[field], team->ranks[common], all[common].fields[field]);
 }
 
-/* A rank that refused its own arguments runs nothing, so nobody can. */
-static zcta_status compare_outcomes(zcta_team *team, const struct agreement *all)
+/* The arguments were fine, but no path could run. That follows from what the ranks compare, so that
+ * a difference there is the better reason. */
+static bool found_no_path(zcta_status outcome)
 {
-    for (uint32_t i = 0; i < team->group.count; i++)
-        if (all[i].fields[AGREE_STATUS] != ZCTA_OK)
+    return outcome == ZCTA_ERR_POLICY || outcome == ZCTA_ERR_UNSUPPORTED;
+}
+
+/* A rank that refused its call runs nothing, so nobody can. */
+static zcta_status compare_outcomes(zcta_team *team, const struct agreement *all, bool no_path)
+{
+    for (uint32_t i = 0; i < team->group.count; i++) {
+        const zcta_status outcome = (zcta_status)all[i].fields[AGREE_STATUS];
+
+        if (outcome != ZCTA_OK && found_no_path(outcome) == no_path)
             return zc_fail_rank(
                 team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[i], "agreement check", 0,
-                "rank %" PRIu32 " refused its arguments of this call: %s (its own "
-                "message says why)",
-                team->ranks[i], zcta_status_text((zcta_status)all[i].fields[AGREE_STATUS]));
+                "rank %" PRIu32 " refused %s: %s (its own message says why)", team->ranks[i],
+                no_path ? "this call" : "its arguments of this call", zcta_status_text(outcome));
+    }
     return ZCTA_OK;
+}
+
+/* A rank that has refused its own arguments has said what is wrong with them. */
+static zcta_status compare(zcta_team *team, const struct agreement *all, zcta_status own)
+{
+    zcta_status status = compare_outcomes(team, all, false);
+    uint32_t field = AGREE_STATUS + 1;
+
+    for (; field < AGREE_ARGUMENTS && status == ZCTA_OK; field++)
+        status = compare_field(team, all, field);
+    if (status == ZCTA_OK && own != ZCTA_OK)
+        return own;
+    if (status == ZCTA_OK)
+        status = compare_outcomes(team, all, true);
+    for (; field < AGREE_FIELDS && status == ZCTA_OK; field++)
+        status = compare_field(team, all, field);
+    return status;
 }
 
 static zcta_status agree(zcta_team *team, const struct zc_settled *settled, bool captured,
@@ -376,12 +408,12 @@ static zcta_status agree(zcta_team *team, const struct zc_settled *settled, bool
     status = zc_team_round(team, zc_group_exchange(&team->group, "agreement check",
                                                    "made no call to compare", ZC_TOPIC_CHECK, &mine,
                                                    all, sizeof mine));
-    if (status == ZCTA_OK && own == ZCTA_OK)
-        status = compare_outcomes(team, all);
-    for (uint32_t field = 0; field < AGREE_FIELDS && status == ZCTA_OK && own == ZCTA_OK; field++)
-        status = compare_field(team, all, field);
+    if (own != ZCTA_OK && !found_no_path(own))
+        status = own;
+    else if (status == ZCTA_OK)
+        status = compare(team, all, own);
     free(all);
-    return own == ZCTA_OK ? status : own;
+    return status;
 }
 
 /* A collective that breaks off on one rank, for no fault of its arguments, never ends on the

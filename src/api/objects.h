@@ -72,7 +72,7 @@ struct zc_settled {
     enum zc_path path;
     const struct zc_engine_ops *ops; /* the engine's, and its state for this team */
     struct zc_engine *engine;
-    bool in_place, sms, fallback;
+    bool sms, fallback;
     bool crosses;                           /* from node to node, by NCCL */
     uint64_t offset;                        /* of recv in its window: ranks must agree on it */
     uint32_t ticket;                        /* of its latest run */

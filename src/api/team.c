@@ -125,7 +125,8 @@ static void on_missing(void *data, uint32_t peer)
         snprintf(failure.message, sizeof failure.message,
                  "rank %" PRIu32 " (pid %" PRId64
                  ") did not take part in a collective of team %s within "
-                 "%.3g s; it is stopped, busy elsewhere, or made another call",
+                 "%.3g s; it is stopped, busy elsewhere, or made another call or one with other "
+                 "arguments (ZEROCTA_CHECK=1 compares them)",
                  rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
     zc_team_fail(team, &failure);
 }

@@ -1,6 +1,8 @@
 /* The selector: which engine and way perform a call, and why. A pure function of facts that all
  * ranks of a team agree on, so that all choose alike; a local fact (such as whether `send` lies in
- * a window) must never enter. zcta_explain_*() prints what this decides. */
+ * a window) must never enter. What the caller decides about its own call, bytes and in place or
+ * not, the header demands of all ranks alike, and the agreement check compares it.
+ * zcta_explain_*() prints what this decides. */
 #ifndef ZC_SELECT_H
 #define ZC_SELECT_H
 

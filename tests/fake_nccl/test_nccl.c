@@ -223,6 +223,42 @@ static void out_of_place_is_refused_or_reported(void **state)
     run(out_of_place);
 }
 
+/* Some ranks find a path and others none; what they differ in is told rather than that. */
+static void mix_in_place(zcta_context *context, void *data)
+{
+    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_window *recv = window_of(context, MIB), *send = window_of(context, MIB);
+    const uint32_t rank = zcta_team_rank(zero);
+    char *out = zcta_window_base(recv);
+    zcta_error error;
+
+    (void)data;
+    for (uint32_t odd = 0; odd < RANKS; odd++)
+        for (int place = 0; place < 2; place++) {
+            const bool in_place = (rank == odd) == (place == 1);
+            const void *mine = in_place ? out + rank * SHARE : zcta_window_base(send);
+
+            expect_error(context, zcta_all_gather(zero, mine, out, SHARE, NULL, NULL),
+                         ZCTA_ERR_MISMATCH, "place of send");
+            EXPECT_OK(context, zcta_last_error(context, &error));
+            EXPECT(error.rank == odd);
+        }
+    expect_error(context, zcta_all_gather(zero, zcta_window_base(send), out, SHARE, NULL, NULL),
+                 ZCTA_ERR_POLICY, "own share");
+    enter_gpu(context);
+    gather(context, zero, recv, NULL, 1, NULL);
+    leave_gpu(context);
+}
+
+static void who_mixes_in_place_is_named_under_check(void **state)
+{
+    struct ranks_options checked = on_gpus;
+
+    (void)state;
+    checked.check = 1;
+    run_as_threads_with(RANKS, &checked, mix_in_place, NULL);
+}
+
 /* ---- Versions ---- */
 
 static void refused(zcta_context *context, void *data)
@@ -1256,6 +1292,7 @@ int main(void)
         cmocka_unit_test_setup(a_policy_belongs_to_its_team, begin),
         cmocka_unit_test_setup(a_call_has_its_own_policy_and_engine, begin),
         cmocka_unit_test_setup(out_of_place_is_refused_or_reported, begin),
+        cmocka_unit_test_setup(who_mixes_in_place_is_named_under_check, begin),
         cmocka_unit_test_setup(versions_without_copy_engines, begin),
         cmocka_unit_test_setup(versions_with_copy_engines, begin),
         cmocka_unit_test_setup(a_version_that_is_too_old, begin),
