@@ -367,8 +367,8 @@ static void programs_behind_a_failed_one_end_undone(void **state)
     /* One timeout for all of them, and the peer that was missing is named. */
     assert_true(now_ns() - start < UINT64_C(2000000000) * SLOWNESS);
     assert_int_equal(atomic_load(&rank->missing), 1 + 1);
-    assert_int_equal(zc_host_stream_synchronize(stream), ZCTA_ERR_TIMEOUT);
-    assert_int_equal(zc_host_stream_synchronize(stream), ZCTA_OK);
+    assert_int_equal(zc_host_stream_synchronize(stream, "test"), ZCTA_ERR_TIMEOUT);
+    assert_int_equal(zc_host_stream_synchronize(stream, "test"), ZCTA_OK);
     zc_host_stream_destroy(stream);
     free_rig(&rig);
 }

@@ -34,7 +34,8 @@
  *
  * - Sizes are in bytes, times in nanoseconds. Ranks in a team count from 0.
  * - «Collective» means: every rank of the team makes the same call, in the same order.
- * - Outputs are written only when the call returns ZCTA_OK.
+ * - Outputs are written only when the call returns ZCTA_OK. Every other status leaves a sentence of
+ *   its own for zcta_last_error(), under the call's name, also where a handle was NULL.
  * - Handles belong to the context they came from. What the caller creates, the caller frees;
  *   zcta_finalize() frees the rest. A call that frees a handle sets the caller's pointer to NULL.
  * - Threads: different teams may be used by different threads at once. One team, its windows and

@@ -18,7 +18,7 @@ struct buffers {
 static zcta_status fail_call(zcta_team *team, const struct zc_call_key *key, zcta_status status,
                              const char *why)
 {
-    return zc_fail(team->group.diag, status, zc_collective_name(key->collective), 0, "%s", why);
+    return zc_fail(team->group.diag, status, key->call, 0, "%s", why);
 }
 
 static zcta_status check_sizes(zcta_team *team, const struct zc_call_key *key)
@@ -26,7 +26,7 @@ static zcta_status check_sizes(zcta_team *team, const struct zc_call_key *key)
     const uint64_t limit = (uint64_t)INT64_MAX / team->group.count;
 
     if (key->bytes > limit)
-        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, zc_collective_name(key->collective), 0,
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, key->call, 0,
                        "%zu bytes a rank, times %" PRIu32 " ranks, is more than 63 bits can count",
                        key->bytes, team->group.count);
     if (key->send == NULL || key->recv == NULL)
@@ -61,15 +61,13 @@ static zcta_status check_window(zcta_team *team, const struct zc_call_key *key, 
                                 const void *address, uint64_t bytes, enum zc_found found,
                                 const zcta_window *window)
 {
-    const char *call = zc_collective_name(key->collective);
-
     if (found == ZC_PAST_END)
-        return zc_fail(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, call, 0,
+        return zc_fail(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, key->call, 0,
                        "%s, %p and %" PRIu64
                        " bytes, reaches past the end of window %p (%zu bytes)",
                        name, address, bytes, zcta_window_base(window), zcta_window_bytes(window));
     if (found == ZC_NOT_FOUND)
-        return zc_fail(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, call, 0,
+        return zc_fail(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, key->call, 0,
                        "%s, %p and %" PRIu64 " bytes, lies in no window; allocate it with "
                        "zcta_window_alloc() on a team that has these ranks",
                        name, address, bytes);
@@ -112,8 +110,8 @@ static zcta_status locate_outputs(zcta_team *team, const struct zc_call_key *key
         while (at < owner->group.count && owner->ranks[at] != team->ranks[i])
             at++;
         if (at == owner->group.count)
-            return zc_fail_rank(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, team->ranks[i],
-                                zc_collective_name(key->collective), 0,
+            return zc_fail_rank(team->group.diag, ZCTA_ERR_NOT_IN_WINDOW, team->ranks[i], key->call,
+                                0,
                                 "rank %" PRIu32 " has no part in the window of recv, which belongs "
                                 "to team %s; allocate it on a team that has all these ranks",
                                 team->ranks[i], zc_team_title(owner));
@@ -179,16 +177,15 @@ static const char *telling_reason(const struct zc_facts *facts, const zcta_repor
     return report->paths[0].reason;
 }
 
-static zcta_status fail_choice(zcta_team *team, const struct zc_facts *facts,
-                               const zcta_report *report)
+static zcta_status fail_choice(zcta_team *team, const struct zc_call_key *key,
+                               const struct zc_facts *facts, const zcta_report *report)
 {
     const bool no_nccl =
         facts->engine == ZCTA_ENGINE_NCCL && (facts->caps->unit == 0 || facts->nccl == NULL ||
                                               facts->nccl->version == 0 || facts->shared_gpu);
 
-    return zc_fail(team->group.diag, no_nccl ? ZCTA_ERR_UNSUPPORTED : ZCTA_ERR_POLICY,
-                   zc_collective_name(facts->collective), 0, "no path can run: %s",
-                   telling_reason(facts, report));
+    return zc_fail(team->group.diag, no_nccl ? ZCTA_ERR_UNSUPPORTED : ZCTA_ERR_POLICY, key->call, 0,
+                   "no path can run: %s", telling_reason(facts, report));
 }
 
 static zcta_status check_buffers(zcta_team *team, const struct zc_call_key *key,
@@ -242,7 +239,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     zcta_status status;
 
     if (!choice.found)
-        return fail_choice(team, &facts, &report);
+        return fail_choice(team, &settled->key, &facts, &report);
     settled->path = choice.path;
     settled->sms = report.paths[report.chosen].sms != 0;
     settled->fallback = settled->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
@@ -269,7 +266,7 @@ zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool relea
         goto done;
     outputs = calloc(team->group.count, sizeof *outputs);
     if (outputs == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "prepare", ENOMEM, "out of memory");
+        return fail_call(team, key, ZCTA_ERR_NO_MEMORY, "out of memory");
     if (has_buffers)
         status = check_buffers(team, key, &buffers, outputs);
     if (status == ZCTA_OK)
@@ -341,7 +338,8 @@ static struct agreement agreement_of(const zcta_team *team, const struct zc_sett
                    [AGREE_CAPTURED] = captured}};
 }
 
-static zcta_status compare_field(zcta_team *team, const struct agreement *all, uint32_t field)
+static zcta_status compare_field(zcta_team *team, const char *call, const struct agreement *all,
+                                 uint32_t field)
 {
     uint32_t common;
     const uint32_t odd =
@@ -349,7 +347,7 @@ static zcta_status compare_field(zcta_team *team, const struct agreement *all, u
 
     if (all[odd].fields[field] == all[common].fields[field])
         return ZCTA_OK;
-    return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], "agreement check", 0,
+    return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], call, 0,
                         "the ranks of team %s do not agree on the %s: rank %" PRIu32
                         " says %" PRIu64 ", rank %" PRIu32 " says %" PRIu64,
                         zc_team_title(team), agree_names[field], team->ranks[odd],
@@ -364,14 +362,15 @@ static bool found_no_path(zcta_status outcome)
 }
 
 /* A rank that refused its call runs nothing, so nobody can. */
-static zcta_status compare_outcomes(zcta_team *team, const struct agreement *all, bool no_path)
+static zcta_status compare_outcomes(zcta_team *team, const char *call, const struct agreement *all,
+                                    bool no_path)
 {
     for (uint32_t i = 0; i < team->group.count; i++) {
         const zcta_status outcome = (zcta_status)all[i].fields[AGREE_STATUS];
 
         if (outcome != ZCTA_OK && found_no_path(outcome) == no_path)
             return zc_fail_rank(
-                team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[i], "agreement check", 0,
+                team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[i], call, 0,
                 "rank %" PRIu32 " refused %s: %s (its own message says why)", team->ranks[i],
                 no_path ? "this call" : "its arguments of this call", zcta_status_text(outcome));
     }
@@ -379,39 +378,42 @@ static zcta_status compare_outcomes(zcta_team *team, const struct agreement *all
 }
 
 /* A rank that has refused its own arguments has said what is wrong with them. */
-static zcta_status compare(zcta_team *team, const struct agreement *all, zcta_status own)
+static zcta_status compare(zcta_team *team, const char *call, const struct agreement *all,
+                           zcta_status own)
 {
-    zcta_status status = compare_outcomes(team, all, false);
+    zcta_status status = compare_outcomes(team, call, all, false);
     uint32_t field = AGREE_STATUS + 1;
 
     for (; field < AGREE_ARGUMENTS && status == ZCTA_OK; field++)
-        status = compare_field(team, all, field);
+        status = compare_field(team, call, all, field);
     if (status == ZCTA_OK && own != ZCTA_OK)
         return own;
     if (status == ZCTA_OK)
-        status = compare_outcomes(team, all, true);
+        status = compare_outcomes(team, call, all, true);
     for (; field < AGREE_FIELDS && status == ZCTA_OK; field++)
-        status = compare_field(team, all, field);
+        status = compare_field(team, call, all, field);
     return status;
 }
 
-static zcta_status agree(zcta_team *team, const struct zc_settled *settled, bool captured,
-                         zcta_status own)
+static zcta_status agree(zcta_team *team, const struct zc_settled *settled, const char *call,
+                         bool captured, zcta_status own)
 {
     const struct agreement mine = agreement_of(team, settled, captured, own);
     struct agreement *all = calloc(team->group.count, sizeof *all);
+    zcta_error said;
     zcta_status status;
 
+    zc_diag_last(team->group.diag, &said);
     if (all == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "agreement check", ENOMEM,
-                       "out of memory");
-    status = zc_team_round(team, zc_group_exchange(&team->group, "agreement check",
-                                                   "made no call to compare", ZC_TOPIC_CHECK, &mine,
-                                                   all, sizeof mine));
-    if (own != ZCTA_OK && !found_no_path(own))
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+    status = zc_team_round(team, call,
+                           zc_group_exchange(&team->group, call, "made no call to compare",
+                                             ZC_TOPIC_CHECK, &mine, all, sizeof mine));
+    if (own != ZCTA_OK && !found_no_path(own)) {
         status = own;
-    else if (status == ZCTA_OK)
-        status = compare(team, all, own);
+        zc_diag_repeat(team->group.diag, &said);
+    } else if (status == ZCTA_OK)
+        status = compare(team, call, all, own);
     free(all);
     return status;
 }
@@ -434,9 +436,9 @@ static zcta_status refuse(zcta_team *team, const struct zc_call_key *key, zcta_s
     const struct zc_settled refused = {.key = *key};
 
     fail_if_broken(team, status);
-    if (!team->context->check || zc_team_check(team) != ZCTA_OK)
+    if (!team->context->check || zc_team_failed(team))
         return status;
-    return agree(team, &refused, false, status);
+    return agree(team, &refused, key->call, false, status);
 }
 
 /* ---- Running ---- */
@@ -491,32 +493,35 @@ static void count_run(zcta_team *team, const struct zc_settled *settled)
 }
 
 /* Before a run or a release: whether it is to go on. */
-static zcta_status begin(zcta_team *team, const struct zc_settled *settled, zcta_stream stream)
+static zcta_status begin(zcta_team *team, const struct zc_settled *settled, const char *call,
+                         zcta_stream stream)
 {
     const struct zc_group *group = &team->group;
-    zcta_status status = zc_team_check(team);
+    zcta_status status = zc_team_check(team, call);
     bool captured = false;
 
     if (status != ZCTA_OK || !team->context->check)
         return status;
     status = group->ops->is_capturing(group->device, stream, &captured);
-    return agree(team, settled, captured, status);
+    return agree(team, settled, call, captured, status);
 }
 
-static zcta_status end(zcta_team *team, struct zc_settled *settled, zcta_status status)
+static zcta_status end(zcta_team *team, struct zc_settled *settled, const char *call,
+                       zcta_status status)
 {
     zcta_status failure;
 
     settled->ticket = zc_guard_submitted(&team->guard);
     fail_if_broken(team, status);
     /* Why the team failed says more than what that led to here. */
-    failure = zc_team_check(team);
+    failure = zc_team_check(team, call);
     return failure == ZCTA_OK ? status : failure;
 }
 
-zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream)
+zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, const char *call,
+                           zcta_stream stream)
 {
-    zcta_status status = begin(team, settled, stream);
+    zcta_status status = begin(team, settled, call, stream);
 
     if (status != ZCTA_OK || settled->prepared == NULL)
         return status;
@@ -526,10 +531,10 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_str
         status = settled->ops->run(settled->engine, settled->prepared, stream);
     /* The nccl engine meets the other ranks when it sets things up. */
     if (settled->crosses || settled->ops == &zc_engine_nccl)
-        status = zc_team_round(team, status);
+        status = zc_team_round(team, call, status);
     if (status == ZCTA_OK)
         count_run(team, settled);
-    return end(team, settled, status);
+    return end(team, settled, call, status);
 }
 
 /* ---- Cache ---- */
@@ -610,17 +615,16 @@ static zcta_status find_or_settle(zcta_team *team, const struct zc_call_key *key
 static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
                              struct zc_call_key *key)
 {
-    const char *call = zc_collective_name(key->collective);
     zcta_call_params params;
     zcta_status status;
 
     if (given == NULL)
         return ZCTA_OK;
-    status = zc_params_read(team->group.diag, call, given, &params, sizeof params);
+    status = zc_params_read(team->group.diag, key->call, given, &params, sizeof params);
     if (status != ZCTA_OK)
         return status;
     if ((uint32_t)params.policy > ZCTA_POLICY_ZERO || (uint32_t)params.engine > ZCTA_ENGINE_NCCL)
-        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, call, 0,
+        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, key->call, 0,
                        "policy %d or engine %d does not exist", (int)params.policy,
                        (int)params.engine);
     key->policy = params.policy;
@@ -631,30 +635,33 @@ static zcta_status read_call(zcta_team *team, const zcta_call_params *given,
 zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
                             zcta_stream stream, const zcta_call_params *params)
 {
-    struct zc_call_key key = {.send = send, .recv = recv, .bytes = bytes};
+    struct zc_call_key key = {
+        .call = "zcta_all_gather", .send = send, .recv = recv, .bytes = bytes};
     struct zc_settled *settled = NULL;
     zcta_status status;
 
     if (team == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, key.call, "team");
     status = read_call(team, params, &key);
     if (status == ZCTA_OK && key.engine == ZCTA_ENGINE_NCCL)
         status = zc_team_compare_nccl(team);
     if (status == ZCTA_OK)
         status = find_or_settle(team, &key, &settled);
-    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : refuse(team, &key, status);
+    return status == ZCTA_OK ? zc_run_settled(team, settled, key.call, stream)
+                             : refuse(team, &key, status);
 }
 
 zcta_status zcta_barrier(zcta_team *team, zcta_stream stream)
 {
-    const struct zc_call_key key = {.collective = ZC_COLLECTIVE_BARRIER};
+    const struct zc_call_key key = {.call = "zcta_barrier", .collective = ZC_COLLECTIVE_BARRIER};
     struct zc_settled *settled = NULL;
     zcta_status status;
 
     if (team == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, key.call, "team");
     status = find_or_settle(team, &key, &settled);
-    return status == ZCTA_OK ? zc_run_settled(team, settled, stream) : refuse(team, &key, status);
+    return status == ZCTA_OK ? zc_run_settled(team, settled, key.call, stream)
+                             : refuse(team, &key, status);
 }
 
 static void count_window_plans(const struct zc_settled *settled, uint32_t change)
@@ -668,14 +675,14 @@ static void count_window_plans(const struct zc_settled *settled, uint32_t change
 zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
                                  const zcta_call_params *params, zcta_plan **plan)
 {
-    struct zc_call_key key = {.send = send, .recv = recv, .bytes = bytes};
+    struct zc_call_key key = {
+        .call = "zcta_plan_all_gather", .send = send, .recv = recv, .bytes = bytes};
     zcta_plan *made = NULL;
     zcta_status status;
 
-    if (team == NULL)
-        return ZCTA_ERR_INVALID;
-    if (plan == NULL)
-        return fail_call(team, &key, ZCTA_ERR_INVALID, "plan is NULL");
+    if (team == NULL || plan == NULL)
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, key.call,
+                            team == NULL ? "team" : "plan");
     status = read_call(team, params, &key);
     if (status != ZCTA_OK)
         return status;
@@ -699,27 +706,29 @@ fail:
 
 zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream)
 {
-    return plan == NULL ? ZCTA_ERR_INVALID : zc_run_settled(plan->team, &plan->settled, stream);
+    return plan == NULL ? zc_fail_null(NULL, "zcta_plan_run", "plan")
+                        : zc_run_settled(plan->team, &plan->settled, "zcta_plan_run", stream);
 }
 
 zcta_status zcta_release(zcta_plan *plan, zcta_stream stream)
 {
+    static const char call[] = "zcta_release";
     struct zc_settled release;
     zcta_status status;
 
     if (plan == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, call, "plan");
     release = plan->settled;
     release.key.collective = ZC_COLLECTIVE_RELEASE;
     release.path = (enum zc_path)ZC_ALGORITHM_EARLY_READY;
     release.sms = release.fallback = false;
-    status = begin(plan->team, &release, stream);
+    status = begin(plan->team, &release, call, stream);
     if (status != ZCTA_OK || release.prepared == NULL)
         return status;
     status = release.ops->say_ready(release.engine, release.prepared, stream);
     if (status == ZCTA_OK)
         count_run(plan->team, &release);
-    return end(plan->team, &plan->settled, status);
+    return end(plan->team, &plan->settled, call, status);
 }
 
 zcta_status zcta_plan_free(zcta_plan **handle)
@@ -728,7 +737,7 @@ zcta_status zcta_plan_free(zcta_plan **handle)
     zcta_team *team;
 
     if (plan == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_plan_free", "plan, or what it points to,");
     team = plan->team;
     *handle = NULL;
     team->group.ops->drain(team->group.device, &team->guard);
@@ -747,16 +756,16 @@ zcta_status zcta_plan_free(zcta_plan **handle)
 zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
                                     const zcta_call_params *params, zcta_report *report)
 {
-    struct zc_call_key key = {.send = send, .recv = recv, .bytes = bytes};
+    struct zc_call_key key = {
+        .call = "zcta_explain_all_gather", .send = send, .recv = recv, .bytes = bytes};
     struct buffers buffers = {0};
     void **outputs = NULL;
     zcta_report made;
     zcta_status status;
 
-    if (team == NULL)
-        return ZCTA_ERR_INVALID;
-    if (report == NULL)
-        return fail_call(team, &key, ZCTA_ERR_INVALID, "report is NULL");
+    if (team == NULL || report == NULL)
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, key.call,
+                            team == NULL ? "team" : "report");
     status = read_call(team, params, &key);
     if (status != ZCTA_OK)
         return status;

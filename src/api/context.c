@@ -258,10 +258,10 @@ zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
     zcta_status status;
 
     if (context == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_init", "context");
     made = calloc(1, sizeof *made);
     if (made == NULL)
-        return ZCTA_ERR_NO_MEMORY;
+        return zc_fail(NULL, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
     zc_fd_hold_standard();
     zc_diag_init(&made->diag);
     pthread_mutex_init(&made->lock, NULL);
@@ -289,7 +289,7 @@ zcta_status zcta_finalize(zcta_context **handle)
     zcta_status status = ZCTA_OK;
 
     if (context == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_finalize", "context, or what it points to,");
     *handle = NULL;
     /* Callbacks among the queued work may use windows, and call collectives: all of it runs first.
      */
@@ -300,7 +300,7 @@ zcta_status zcta_finalize(zcta_context **handle)
     context->finalizing = true;
     pthread_mutex_unlock(&context->lock);
     /* Everybody comes before anybody goes, so that nobody mistakes a leave for a loss. */
-    if (zc_team_check(context->world) == ZCTA_OK)
+    if (!zc_team_failed(context->world))
         status = zc_group_exchange(&context->world->group, "zcta_finalize", "did not finalize",
                                    ZC_TOPIC_FREE, NULL, NULL, 0);
     free_context(context);
@@ -325,8 +325,7 @@ int32_t zcta_context_gpu(const zcta_context *context)
 zcta_status zcta_last_error(zcta_context *context, zcta_error *error)
 {
     if (error == NULL)
-        return zc_fail(context != NULL ? &context->diag : NULL, ZCTA_ERR_INVALID, "zcta_last_error",
-                       0, "error is NULL");
+        return zc_fail_null(context != NULL ? &context->diag : NULL, "zcta_last_error", "error");
     zc_diag_last(context != NULL ? &context->diag : NULL, error);
     return ZCTA_OK;
 }

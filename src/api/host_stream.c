@@ -4,11 +4,9 @@
 
 zcta_status zcta_host_stream_create(zcta_context *context, zcta_host_stream **stream)
 {
-    if (context == NULL)
-        return ZCTA_ERR_INVALID;
-    if (stream == NULL)
-        return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_host_stream_create", 0,
-                       "stream is NULL");
+    if (context == NULL || stream == NULL)
+        return zc_fail_null(context != NULL ? &context->diag : NULL, "zcta_host_stream_create",
+                            context == NULL ? "context" : "stream");
     if (context->ops != &zc_device_host)
         return zc_fail(&context->diag, ZCTA_ERR_UNSUPPORTED, "zcta_host_stream_create", 0,
                        "this context's device is %s, whose streams are its own",
@@ -20,14 +18,15 @@ zcta_status zcta_host_stream_call(zcta_host_stream *stream, void (*function)(voi
                                   void *data)
 {
     if (stream == NULL || function == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_host_stream_call", stream == NULL ? "stream" : "function");
     zc_host_stream_call(stream, function, data);
     return ZCTA_OK;
 }
 
 zcta_status zcta_host_stream_synchronize(zcta_host_stream *stream)
 {
-    return stream == NULL ? ZCTA_ERR_INVALID : zc_host_stream_synchronize(stream);
+    return stream == NULL ? zc_fail_null(NULL, "zcta_host_stream_synchronize", "stream")
+                          : zc_host_stream_synchronize(stream, "zcta_host_stream_synchronize");
 }
 
 zcta_status zcta_host_stream_destroy(zcta_host_stream **stream)
@@ -35,8 +34,8 @@ zcta_status zcta_host_stream_destroy(zcta_host_stream **stream)
     zcta_status status;
 
     if (stream == NULL || *stream == NULL)
-        return ZCTA_ERR_INVALID;
-    status = zc_host_stream_synchronize(*stream);
+        return zc_fail_null(NULL, "zcta_host_stream_destroy", "stream, or what it points to,");
+    status = zc_host_stream_synchronize(*stream, "zcta_host_stream_destroy");
     zc_host_stream_destroy(*stream);
     *stream = NULL;
     return status;

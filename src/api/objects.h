@@ -57,8 +57,9 @@ struct zcta_context {
 
 enum { ZC_CACHE_ENTRIES = 64, ZC_NAME_BYTES = 32 };
 
-/* What a repeated call is recognised by. */
+/* What a repeated call is recognised by, and what it is called in messages. */
 struct zc_call_key {
+    const char *call; /* the public function's name */
     const void *send, *recv;
     size_t bytes;
     zcta_policy policy;
@@ -140,6 +141,8 @@ struct zcta_plan {
  * Errors: ERR_INVALID (size too small, or a non-zero tail this library does not know). */
 zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
                            size_t known_bytes);
+/* Says that `what` is NULL, and returns ERR_INVALID. `diag`: as for zc_fail(). */
+zcta_status zc_fail_null(struct zc_diag *diag, const char *call, const char *what);
 
 /* ---- address_map.c ---- */
 
@@ -166,12 +169,17 @@ void zc_team_free(zcta_team *team); /* local; nothing runs any more */
  * From any thread. */
 void zc_team_fail(zcta_team *team, const zcta_error *failure);
 
-/* OK, or the team's failure, which then is the context's last error again. */
-zcta_status zc_team_check(zcta_team *team);
+static inline bool zc_team_failed(const zcta_team *team)
+{
+    return atomic_load_explicit(&team->guard.failed, memory_order_acquire) != ZCTA_OK;
+}
+
+/* OK, or the team's failure, which then is the last error again, as one of `call`. */
+zcta_status zc_team_check(zcta_team *team, const char *call);
 
 /* Takes the status of a round among the team's ranks and passes it on. A round that not everybody
  * finished fails the team: what is left of it would be taken for a part of the next round. */
-zcta_status zc_team_round(zcta_team *team, zcta_status status);
+zcta_status zc_team_round(zcta_team *team, const char *call, zcta_status status);
 
 /* The mesh's events: peers that go, and peers' word that a team has failed. */
 void zc_team_event(void *data, const struct zc_mesh_event *event);
@@ -213,7 +221,8 @@ void zc_streams_end(zcta_context *context);
 zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool releasable,
                       struct zc_settled *settled);
 void zc_unsettle(zcta_team *team, struct zc_settled *settled);
-/* Runs it: agreement check, engine, counters, evidence. */
-zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, zcta_stream stream);
+/* Runs it, for the public function `call`: agreement check, engine, counters, evidence. */
+zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, const char *call,
+                           zcta_stream stream);
 
 #endif

@@ -1,7 +1,13 @@
-/* Reading parameter structs whose size may differ from ours. */
+/* Reading arguments: parameter structs whose size may differ from ours, and what must not be NULL.
+ */
 #include <string.h>
 
 #include "api/objects.h"
+
+zcta_status zc_fail_null(struct zc_diag *diag, const char *call, const char *what)
+{
+    return zc_fail(diag, ZCTA_ERR_INVALID, call, 0, "%s is NULL", what);
+}
 
 zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
                            size_t known_bytes)

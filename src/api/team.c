@@ -82,20 +82,21 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure)
            failure->message);
 }
 
-zcta_status zc_team_check(zcta_team *team)
+zcta_status zc_team_check(zcta_team *team, const char *call)
 {
     zcta_error failure;
 
-    if (atomic_load_explicit(&team->guard.failed, memory_order_acquire) == ZCTA_OK)
+    if (!zc_team_failed(team))
         return ZCTA_OK;
     pthread_mutex_lock(&team->failure_lock);
     failure = team->failure;
     pthread_mutex_unlock(&team->failure_lock);
+    snprintf(failure.call, sizeof failure.call, "%s", call);
     zc_diag_repeat(&team->context->diag, &failure);
     return failure.status;
 }
 
-zcta_status zc_team_round(zcta_team *team, zcta_status status)
+zcta_status zc_team_round(zcta_team *team, const char *call, zcta_status status)
 {
     zcta_error failure;
 
@@ -104,7 +105,7 @@ zcta_status zc_team_round(zcta_team *team, zcta_status status)
     zc_diag_last(&team->context->diag, &failure);
     failure.status = status;
     zc_team_fail(team, &failure);
-    return zc_team_check(team);
+    return zc_team_check(team, call);
 }
 
 /* A wait has outlasted the team's timeout. */
@@ -314,6 +315,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
     team->guard.on_late = on_late;
     team->guard.on_broken = on_broken;
     team->guard.data = team;
+    team->guard.failure = &team->failure;
     return ZCTA_OK;
 }
 
@@ -541,7 +543,7 @@ void zc_team_free(zcta_team *team)
 zcta_status zc_team_compare_nccl(zcta_team *team)
 {
     struct rank_facts mine = {0}, *all = NULL;
-    zcta_status status = zc_team_check(team);
+    zcta_status status = zc_team_check(team, "zcta_all_gather");
 
     /* Under check a rank that refuses the call tells the others so. */
     if (status != ZCTA_OK || team->nccl_facts != NULL || team->context->check ||
@@ -549,11 +551,13 @@ zcta_status zc_team_compare_nccl(zcta_team *team)
         return status;
     all = calloc(team->group.count, sizeof *all);
     if (all == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
+        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_all_gather", ENOMEM,
+                       "out of memory");
     read_nccl(team, &mine);
-    status = zc_team_round(team, zc_group_exchange(&team->group, "NCCL",
-                                                   "did not come to the first call by NCCL",
-                                                   ZC_TOPIC_UNITS, &mine, all, sizeof mine));
+    status = zc_team_round(team, "zcta_all_gather",
+                           zc_group_exchange(&team->group, "zcta_all_gather",
+                                             "did not come to the first call by NCCL",
+                                             ZC_TOPIC_UNITS, &mine, all, sizeof mine));
     if (status == ZCTA_OK) {
         team->nccl_facts = zc_know_nccl(team->context);
         compare_nccl(team, all);
@@ -737,10 +741,9 @@ zcta_status zcta_team_get(zcta_context *context, const uint32_t *ranks, uint32_t
     zcta_team *found;
     zcta_status status;
 
-    if (context == NULL)
-        return ZCTA_ERR_INVALID;
-    if (team == NULL)
-        return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_team_get", 0, "team is NULL");
+    if (context == NULL || team == NULL)
+        return zc_fail_null(context != NULL ? &context->diag : NULL, "zcta_team_get",
+                            context == NULL ? "context" : "team");
     status = read_params(context, "zcta_team_get", given, &params);
     if (status == ZCTA_OK)
         status = check_ranks(context, ranks, rank_count);
@@ -790,11 +793,10 @@ zcta_status zcta_team_split(zcta_team *team, int32_t color, int32_t key,
     uint32_t *ranks = NULL;
     zcta_status status;
 
-    if (team == NULL)
-        return ZCTA_ERR_INVALID;
-    if (part == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_split", 0, "part is NULL");
-    status = zc_team_check(team);
+    if (team == NULL || part == NULL)
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, "zcta_team_split",
+                            team == NULL ? "team" : "part");
+    status = zc_team_check(team, "zcta_team_split");
     if (status != ZCTA_OK)
         return status;
     entries = calloc(team->group.count, sizeof *entries);
@@ -804,9 +806,10 @@ zcta_status zcta_team_split(zcta_team *team, int32_t color, int32_t key,
                          "out of memory");
         goto out;
     }
-    status = zc_team_round(team, zc_group_exchange(&team->group, "zcta_team_split",
-                                                   "did not split the team", ZC_TOPIC_SPLIT, &mine,
-                                                   entries, sizeof mine));
+    status =
+        zc_team_round(team, "zcta_team_split",
+                      zc_group_exchange(&team->group, "zcta_team_split", "did not split the team",
+                                        ZC_TOPIC_SPLIT, &mine, entries, sizeof mine));
     if (status != ZCTA_OK)
         goto out;
     if (color < 0)
@@ -837,7 +840,7 @@ zcta_status zcta_team_destroy(zcta_team **handle)
     zcta_status status;
 
     if (team == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_team_destroy", "team, or what it points to,");
     if (team == team->context->world)
         return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_destroy", 0,
                        "the world ends with zcta_finalize()");
@@ -850,7 +853,7 @@ zcta_status zcta_team_destroy(zcta_team **handle)
     if (!last_use(team))
         return ZCTA_OK;
     team->group.ops->drain(team->group.device, &team->guard);
-    status = zc_team_check(team) != ZCTA_OK
+    status = zc_team_failed(team)
                  ? ZCTA_OK
                  : zc_group_exchange(&team->group, "zcta_team_destroy",
                                      "did not give the team back", ZC_TOPIC_FREE, NULL, NULL, 0);
@@ -885,13 +888,15 @@ zcta_engine zcta_team_engine(const zcta_team *team)
 
 zcta_status zcta_team_status(zcta_team *team)
 {
-    return team == NULL ? ZCTA_ERR_INVALID : zc_team_check(team);
+    return team == NULL ? zc_fail_null(NULL, "zcta_team_status", "team")
+                        : zc_team_check(team, "zcta_team_status");
 }
 
 zcta_status zcta_team_failure(zcta_team *team, zcta_error *error)
 {
     if (team == NULL || error == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, "zcta_team_failure",
+                            team == NULL ? "team" : "error");
     pthread_mutex_lock(&team->failure_lock);
     *error = team->failure;
     pthread_mutex_unlock(&team->failure_lock);
@@ -902,11 +907,9 @@ zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters, uin
 {
     uint32_t written = 0;
 
-    if (team == NULL)
-        return ZCTA_ERR_INVALID;
-    if (count == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_counters", 0,
-                       "count is NULL");
+    if (team == NULL || count == NULL)
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, "zcta_team_counters",
+                            team == NULL ? "team" : "count");
     for (uint32_t i = 0; counters != NULL && i < ZC_PATHS && written < *count; i++) {
         const enum zc_path path = (enum zc_path)i;
         zcta_path_counter *counter = &counters[written++];

@@ -28,7 +28,7 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
 {
     zcta_context *context = team->context;
     zcta_window *made = NULL;
-    zcta_status status = zc_team_check(team);
+    zcta_status status = zc_team_check(team, call);
     bool inserted = false;
 
     if (status != ZCTA_OK)
@@ -37,14 +37,15 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
     if (made == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
     made->team = team;
-    status = zc_team_round(team, zc_symmetric_make(&team->group, base, bytes, call,
-                                                   "did not make the window", &made->memory));
+    status = zc_team_round(team, call,
+                           zc_symmetric_make(&team->group, base, bytes, call,
+                                             "did not make the window", &made->memory));
     if (status != ZCTA_OK)
         goto fail;
     status = zc_map_insert(&context->map, &context->diag, made);
     inserted = status == ZCTA_OK;
     /* Memory that overlaps a window on one rank makes no window on any. */
-    status = zc_team_round(team,
+    status = zc_team_round(team, call,
                            zc_group_confirm(&team->group, call, "did not make the window", status));
     if (status != ZCTA_OK)
         goto fail;
@@ -64,18 +65,16 @@ fail:
 
 zcta_status zcta_window_alloc(zcta_team *team, size_t bytes, zcta_window **window)
 {
-    if (team == NULL)
-        return ZCTA_ERR_INVALID;
-    if (window == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_window_alloc", 0,
-                       "window is NULL");
+    if (team == NULL || window == NULL)
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, "zcta_window_alloc",
+                            team == NULL ? "team" : "window");
     return make(team, NULL, bytes, "zcta_window_alloc", window);
 }
 
 zcta_status zcta_window_register(zcta_team *team, void *base, size_t bytes, zcta_window **window)
 {
     if (team == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_window_register", "team");
     if (window == NULL || base == NULL || bytes > UINTPTR_MAX - (uintptr_t)base)
         return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_window_register", 0,
                        "window or base is NULL, or the memory wraps around the address space");
@@ -101,7 +100,7 @@ zcta_status zcta_window_free(zcta_window **handle)
     zcta_team *team;
 
     if (window == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_window_free", "window, or what it points to,");
     team = window->team;
     if (atomic_load_explicit(&window->plan_count, memory_order_acquire) > 0)
         return zc_fail(team->group.diag, ZCTA_ERR_BUSY, "zcta_window_free", 0,
@@ -109,10 +108,11 @@ zcta_status zcta_window_free(zcta_window **handle)
                        zcta_window_base(window));
     *handle = NULL;
     team->group.ops->drain(team->group.device, &team->guard);
-    if (zc_team_check(team) == ZCTA_OK)
-        status = zc_team_round(team, zc_group_exchange(&team->group, "zcta_window_free",
-                                                       "did not free the window", ZC_TOPIC_FREE,
-                                                       NULL, NULL, 0));
+    if (!zc_team_failed(team))
+        status = zc_team_round(team, "zcta_window_free",
+                               zc_group_exchange(&team->group, "zcta_window_free",
+                                                 "did not free the window", ZC_TOPIC_FREE, NULL,
+                                                 NULL, 0));
     zc_teams_forget(team->context, zcta_window_base(window));
     zc_window_free_local(window);
     return status;
@@ -142,7 +142,7 @@ zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *str
     zcta_status status = ZCTA_OK;
 
     if (window == NULL)
-        return ZCTA_ERR_INVALID;
+        return zc_fail_null(NULL, "zcta_window_view", "window");
     context = window->team->context;
     if (base == NULL || stride == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_INVALID, "zcta_window_view", 0,

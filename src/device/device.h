@@ -78,6 +78,7 @@ struct zc_guard {
     /* A zcta_status; not OK: stop at once, leave the rest undone. Set once, by the team; whoever
      * sets it then calls wake(). Release by the setter, acquire by the device. */
     _Atomic uint32_t failed;
+    const zcta_error *failure; /* why, from then on; NULL: nobody says */
     /* Order among a team's programs, whatever their streams: a program takes the next ticket when
      * it is submitted and runs when `finished` has counted all earlier ones. Only the device writes
      * `finished` (release), after the program's last access; a waiter reads it with acquire. */

@@ -62,7 +62,8 @@ zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **s
 void zc_host_stream_enqueue(zcta_host_stream *stream, const struct zc_program *program,
                             uint32_t ticket);
 void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data), void *data);
-zcta_status zc_host_stream_synchronize(zcta_host_stream *stream);
+/* Repeats the first failure's sentence, as one of `call`. */
+zcta_status zc_host_stream_synchronize(zcta_host_stream *stream, const char *call);
 void zc_host_stream_destroy(zcta_host_stream *stream);
 void zc_host_streams_end(struct zc_device *device); /* destroys all that live */
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,25 +28,30 @@ struct zcta_host_stream {
     pthread_cond_t changed;
     struct item items[QUEUE_ITEMS]; /* a ring: nothing is allocated when work is enqueued */
     uint64_t enqueued, finished;
-    zcta_status failure; /* the first since the last synchronize */
+    zcta_error failure; /* the first since the last synchronize; status OK: none */
     bool closing;
 };
 
-static zcta_status run_item(struct zc_device *device, const struct item *item)
+/* *failure gets why a program failed; its status is OK otherwise. */
+static void run_item(struct zc_device *device, const struct item *item, zcta_error *failure)
 {
+    const struct zc_guard *guard;
     zcta_status status;
 
+    failure->status = ZCTA_OK;
     if (item->program == NULL) {
         item->function(item->data);
-        return ZCTA_OK;
+        return;
     }
+    guard = item->program->guard;
     status = zc_host_run(device, item->program, item->ticket);
+    if (status != ZCTA_OK)
+        *failure = guard->failure != NULL ? *guard->failure : (zcta_error){.status = status};
     /* Another thread may wait for just this program, to free it and its team: not before this one
      * has let go of the guard. */
     pthread_mutex_lock(&device->lock);
     zc_host_finish(item->program->guard, item->ticket);
     pthread_mutex_unlock(&device->lock);
-    return status;
 }
 
 static void *work(void *data)
@@ -56,7 +62,7 @@ static void *work(void *data)
     pthread_mutex_lock(&stream->lock);
     for (;;) {
         struct item item;
-        zcta_status status;
+        zcta_error failure;
 
         while (stream->finished == stream->enqueued && !stream->closing)
             pthread_cond_wait(&stream->changed, &stream->lock);
@@ -64,10 +70,10 @@ static void *work(void *data)
             break;
         item = stream->items[stream->finished % QUEUE_ITEMS];
         pthread_mutex_unlock(&stream->lock);
-        status = run_item(stream->device, &item);
+        run_item(stream->device, &item, &failure);
         pthread_mutex_lock(&stream->lock);
-        if (stream->failure == ZCTA_OK)
-            stream->failure = status;
+        if (stream->failure.status == ZCTA_OK && failure.status != ZCTA_OK)
+            stream->failure = failure;
         stream->finished++;
         pthread_cond_broadcast(&stream->changed);
     }
@@ -129,19 +135,23 @@ void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data),
     enqueue(stream, (struct item){.function = function, .data = data});
 }
 
-zcta_status zc_host_stream_synchronize(zcta_host_stream *stream)
+zcta_status zc_host_stream_synchronize(zcta_host_stream *stream, const char *call)
 {
     uint64_t target;
-    zcta_status failure;
+    zcta_error failure;
 
     pthread_mutex_lock(&stream->lock);
     target = stream->enqueued;
     while (stream->finished < target)
         pthread_cond_wait(&stream->changed, &stream->lock);
     failure = stream->failure;
-    stream->failure = ZCTA_OK;
+    stream->failure.status = ZCTA_OK;
     pthread_mutex_unlock(&stream->lock);
-    return failure;
+    if (failure.status == ZCTA_OK)
+        return ZCTA_OK;
+    snprintf(failure.call, sizeof failure.call, "%s", call);
+    zc_diag_repeat(stream->device->diag, &failure);
+    return failure.status;
 }
 
 static void unlist(zcta_host_stream *stream)
