@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "api/objects.h"
 #include "support_ranks.h"
 
 enum { RANKS = 3, SHARE = 200 };
@@ -122,6 +123,19 @@ static void differ_in_plans(const struct fixture *f, uint32_t odd)
     EXPECT_OK(f->context, zcta_plan_free(&plan));
 }
 
+/* As the libraries of ranks might that are not the same. */
+static void differ_in_path(const struct fixture *f, uint32_t odd)
+{
+    zcta_plan *plan = NULL;
+
+    EXPECT_OK(f->context,
+              zcta_plan_all_gather(f->world, f->recv + 4096, f->recv, SHARE, NULL, &plan));
+    if (f->rank == odd)
+        plan->settled.path = (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH;
+    expect_mismatch(f, zcta_plan_run(plan, NULL), odd, "says direct-push");
+    EXPECT_OK(f->context, zcta_plan_free(&plan));
+}
+
 static void differ_by_nothing(const struct fixture *f, uint32_t odd)
 {
     /* Zero bytes take part in the comparison like any other number. */
@@ -133,9 +147,9 @@ static void differ_by_nothing(const struct fixture *f, uint32_t odd)
 static void differ(zcta_context *context, void *data)
 {
     static void (*const ways[])(const struct fixture *, uint32_t) = {
-        differ_in_bytes,  differ_in_place,  differ_in_collective,
-        differ_in_policy, differ_in_engine, differ_in_offset,
-        differ_in_window, differ_in_plans,  differ_by_nothing};
+        differ_in_bytes,  differ_in_place,  differ_in_collective, differ_in_policy,
+        differ_in_engine, differ_in_offset, differ_in_window,     differ_in_plans,
+        differ_in_path,   differ_by_nothing};
     const struct fixture f = make_fixture(context);
 
     (void)data;

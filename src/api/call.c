@@ -300,7 +300,9 @@ enum {
     AGREE_POLICY,
     AGREE_ENGINE,
     AGREE_ARGUMENTS, /* those before are known of a refused call too */
-    AGREE_WINDOW = AGREE_ARGUMENTS,
+    AGREE_PATH =
+        AGREE_ARGUMENTS, /* follows from those before, unless the ranks' libraries differ */
+    AGREE_WINDOW,
     AGREE_OFFSET,
     AGREE_CAPTURED,
     AGREE_FIELDS
@@ -312,6 +314,7 @@ static const char *const agree_names[AGREE_FIELDS] = {"outcome",
                                                       "place of send (1: in place)",
                                                       "policy",
                                                       "engine",
+                                                      "path",
                                                       "number of recv's window",
                                                       "offset of recv in its window",
                                                       "capture into a graph"};
@@ -333,14 +336,27 @@ static struct agreement agreement_of(const zcta_team *team, const struct zc_sett
                    [AGREE_IN_PLACE] = in_place,
                    [AGREE_POLICY] = (uint64_t)facts.policy,
                    [AGREE_ENGINE] = (uint64_t)facts.engine,
+                   [AGREE_PATH] = (uint64_t)settled->path,
                    [AGREE_WINDOW] = settled->recv_window == NULL ? 0 : settled->recv_window->number,
                    [AGREE_OFFSET] = settled->offset,
                    [AGREE_CAPTURED] = captured}};
 }
 
+/* A field's value as the ranks' messages have it. */
+static const char *field_text(uint32_t field, uint64_t value, char text[24])
+{
+    if (field == AGREE_COLLECTIVE && value < ZC_COLLECTIVES)
+        return zc_collective_name((enum zc_collective)value);
+    if (field == AGREE_PATH && value < ZC_PATHS)
+        return zc_path_name((enum zc_path)value);
+    snprintf(text, 24, "%" PRIu64, value);
+    return text;
+}
+
 static zcta_status compare_field(zcta_team *team, const char *call, const struct agreement *all,
                                  uint32_t field)
 {
+    char odd_text[24], common_text[24];
     uint32_t common;
     const uint32_t odd =
         zc_group_odd_one(&all[0].fields[field], AGREE_FIELDS, team->group.count, &common);
@@ -349,9 +365,10 @@ static zcta_status compare_field(zcta_team *team, const char *call, const struct
         return ZCTA_OK;
     return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], call, 0,
                         "the ranks of team %s do not agree on the %s: rank %" PRIu32
-                        " says %" PRIu64 ", rank %" PRIu32 " says %" PRIu64,
+                        " says %s, rank %" PRIu32 " says %s",
                         zc_team_title(team), agree_names[field], team->ranks[odd],
-                        all[odd].fields[field], team->ranks[common], all[common].fields[field]);
+                        field_text(field, all[odd].fields[field], odd_text), team->ranks[common],
+                        field_text(field, all[common].fields[field], common_text));
 }
 
 /* The arguments were fine, but no path could run. That follows from what the ranks compare, so that
