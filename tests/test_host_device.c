@@ -104,7 +104,7 @@ static void free_rig(struct rig *rig)
     }
 }
 
-static void bind(struct rank *rank, const struct zc_plan *plan)
+static zcta_status try_bind(struct rank *rank, const struct zc_plan *plan)
 {
     struct rig *rig = rank->rig;
     void *recv[MAX_RANKS], *scratch[MAX_RANKS], *pads[MAX_RANKS];
@@ -125,7 +125,12 @@ static void bind(struct rank *rank, const struct zc_plan *plan)
     }
     zc_program_destroy(rank->program);
     EXPECT(zc_program_make(plan, &binding, &rank->guard, &rank->program) == ZCTA_OK);
-    EXPECT(zc_device_host.bind(rank->device, rank->program) == ZCTA_OK);
+    return zc_device_host.bind(rank->device, rank->program);
+}
+
+static void bind(struct rank *rank, const struct zc_plan *plan)
+{
+    EXPECT(try_bind(rank, plan) == ZCTA_OK);
 }
 
 /* Gives every rank the program of an algorithm, with two lanes where it can use them. */
@@ -469,6 +474,28 @@ static void a_handle_that_lies_maps_nothing(void **state)
     free_rig(&rig);
 }
 
+/* Nothing moves the host's memory over a network, and nobody may believe that something has. */
+static void a_plan_over_a_network_is_refused(void **state)
+{
+    struct zc_request request = usual_request(ZC_ALGORITHM_BY_NODES, 2, 64, true);
+    struct zc_plan *plan = NULL;
+    zcta_error error;
+    struct rig rig;
+
+    (void)state;
+    make_rig(&rig, 2);
+    rig.bytes = 64;
+    rig.in_place = true;
+    request.node_ranks = 1;
+    assert_int_equal(zc_plan_make(&request, &plan), ZCTA_OK);
+    assert_int_equal(try_bind(&rig.ranks[0], plan), ZCTA_ERR_UNSUPPORTED);
+    zc_diag_last(&rig.ranks[0].diag, &error);
+    assert_int_equal(error.status, ZCTA_ERR_UNSUPPORTED);
+    assert_string_equal(error.call, "all_gather");
+    zc_plan_destroy(plan);
+    free_rig(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +508,7 @@ int main(void)
         cmocka_unit_test(local_memory_is_found_while_somebody_holds_it),
         cmocka_unit_test(memory_lives_until_the_last_rank_lets_go),
         cmocka_unit_test(a_handle_that_lies_maps_nothing),
+        cmocka_unit_test(a_plan_over_a_network_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,7 +158,7 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
         status = zc_program_make(plan, &binding, engine->guard, program);
     if (status == ZCTA_OK)
         status = engine->group.ops->bind(engine->group.device, *program);
-    if (status != ZCTA_OK)
+    else
         zc_fail(engine->group.diag, status, zc_collective_name(request->collective), 0,
                 "cannot prepare %s: %s", zc_algorithm_name(request->algorithm),
                 status == ZCTA_ERR_INVALID ? zc_request_defect(request) : zcta_status_text(status));

@@ -42,7 +42,7 @@ zcta_status zc_host_view_map(struct zc_device *device, struct zc_memory *const *
                              uint32_t count, struct zc_view *view);
 void zc_host_view_unmap(struct zc_device *device, const struct zc_view *view);
 
-/* Nothing to prepare: the pad is all the host needs. */
+/* Nothing to prepare: the pad is all the host needs; a program that it cannot run is refused. */
 zcta_status zc_host_attach(struct zc_device *device, struct zc_guard *guard);
 void zc_host_detach(struct zc_device *device, struct zc_guard *guard);
 zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program);

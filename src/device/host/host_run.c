@@ -128,7 +128,8 @@ static bool step(struct run *run, uint32_t lane)
             return false;
         break;
     case ZC_OP_EXCHANGE:
-        break; /* no library but this one moves the host's memory */
+        assert(false && "zc_host_bind() refuses such programs");
+        return false;
     }
     run->next[lane]++;
     return true;
@@ -319,10 +320,15 @@ void zc_host_detach(struct zc_device *device, struct zc_guard *guard)
     (void)guard;
 }
 
+/* No library but this one moves the host's memory. */
 zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program)
 {
-    (void)device;
-    (void)program;
+    for (uint32_t i = 0; i < program->lane_begin[program->lane_count]; i++)
+        if (program->ops[i].kind == ZC_OP_EXCHANGE)
+            return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, program->call, 0,
+                           "the plan of this %s exchanges over a network, which the host device "
+                           "has no library for; use GPUs, or a team whose ranks are on one machine",
+                           program->call);
     return ZCTA_OK;
 }
 
