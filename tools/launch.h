@@ -14,6 +14,9 @@ struct zc_launch {
     const char *root;    /* several: where rank 0 listens, "host:port" */
     char *const *argv;   /* program and arguments, NULL at the end; looked up in PATH */
     bool prefix;         /* "[rank] " before each line of output */
+    bool keep_going;     /* a rank that fails ends no other */
+    bool terminals;      /* a rank's standard output is a terminal of its own, not a pipe */
+    uint64_t grace_ns;   /* from the first failure until the others are ended; 0: a second */
     uint64_t timeout_ns; /* 0: none */
 };
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define LINE_BYTES   65536u /* a longer line goes out in pieces of this size */
@@ -24,10 +25,11 @@
 #define WRITES_PER_ROUND 64
 
 struct source {
-    int fd;          /* -1: closed */
-    char *line;      /* what has no newline yet; LINE_BYTES, or NULL while empty */
-    size_t used;     /* of line */
-    size_t readable; /* how much may still be read */
+    int fd;              /* -1: closed */
+    char *line;          /* what has no newline yet; LINE_BYTES, or NULL while empty */
+    size_t used;         /* of line */
+    size_t readable;     /* how much may still be read */
+    bool terminal, last; /* last: when there is nothing to read now, that was all */
 };
 
 struct sink {
@@ -39,12 +41,13 @@ struct sink {
 
 struct zc_output {
     uint32_t first_rank, rank_count;
-    bool prefix;
+    bool prefix, terminals;
     struct sink sinks[ZC_CHANNELS];
     struct source *sources; /* rank * ZC_CHANNELS + channel */
 };
 
-struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix)
+struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix,
+                                bool terminals)
 {
     struct zc_output *output = calloc(1, sizeof *output);
 
@@ -53,6 +56,7 @@ struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool p
     output->first_rank = first_rank;
     output->rank_count = rank_count;
     output->prefix = prefix;
+    output->terminals = terminals;
     output->sources = calloc(rank_count, ZC_CHANNELS * sizeof *output->sources);
     output->sinks[ZC_CHANNEL_OUT] = (struct sink){.fd = 1, .queue = malloc(QUEUE_BYTES)};
     output->sinks[ZC_CHANNEL_ERR] = (struct sink){.fd = 2, .queue = malloc(QUEUE_BYTES)};
@@ -82,26 +86,68 @@ void zc_output_free(struct zc_output *output)
     free(output);
 }
 
-int zc_output_open_rank(struct zc_output *output, uint32_t rank, int writers[ZC_CHANNELS])
+/* A terminal that passes on every byte as it is, and has the size of ours. Returns 0 or an errno.
+ */
+static int open_terminal(int ends[2])
 {
-    struct source *sources = &output->sources[(size_t)rank * ZC_CHANNELS];
+    char name[64];
+    struct termios mode;
+    struct winsize size;
+    int error;
+
+    ends[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (ends[0] < 0)
+        return errno;
+    ends[1] = -1;
+    if (grantpt(ends[0]) == 0 && unlockpt(ends[0]) == 0 &&
+        ptsname_r(ends[0], name, sizeof name) == 0)
+        ends[1] = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (ends[1] >= 0 && tcgetattr(ends[1], &mode) == 0) {
+        cfmakeraw(&mode);
+        if (tcsetattr(ends[1], TCSANOW, &mode) == 0) {
+            if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+                ioctl(ends[1], TIOCSWINSZ, &size);
+            return 0;
+        }
+    }
+    error = errno;
+    if (ends[1] >= 0)
+        close(ends[1]);
+    close(ends[0]);
+    return error;
+}
+
+static int open_channel(struct zc_output *output, size_t index, int *writer)
+{
+    struct source *source = &output->sources[index];
     int ends[2];
 
-    for (size_t i = 0; i < ZC_CHANNELS; i++) {
-        if (pipe2(ends, O_CLOEXEC) != 0) {
-            const int error = errno;
+    source->terminal =
+        output->terminals && index % ZC_CHANNELS == ZC_CHANNEL_OUT && open_terminal(ends) == 0;
+    if (!source->terminal && pipe2(ends, O_CLOEXEC) != 0)
+        return errno;
+    /* Only this end: the rank's must block as an ordinary pipe does. */
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    source->fd = ends[0];
+    *writer = ends[1];
+    return 0;
+}
 
-            while (i-- > 0) {
-                close(writers[i]);
-                close(sources[i].fd);
-                sources[i].fd = -1;
-            }
-            return error;
+int zc_output_open_rank(struct zc_output *output, uint32_t rank, int writers[ZC_CHANNELS])
+{
+    const size_t first = (size_t)rank * ZC_CHANNELS;
+
+    for (size_t i = 0; i < ZC_CHANNELS; i++) {
+        const int error = open_channel(output, first + i, &writers[i]);
+
+        if (error == 0)
+            continue;
+        while (i-- > 0) {
+            close(writers[i]);
+            close(output->sources[first + i].fd);
+            output->sources[first + i].fd = -1;
         }
-        /* Only this end: the rank's must block as an ordinary pipe does. */
-        fcntl(ends[0], F_SETFL, O_NONBLOCK);
-        sources[i].fd = ends[0];
-        writers[i] = ends[1];
+        return error;
     }
     return 0;
 }
@@ -239,9 +285,9 @@ static bool source_read(struct zc_output *output, size_t index)
     if (bytes > source->readable)
         bytes = source->readable;
     count = bytes == 0 ? 0 : read(source->fd, source->line + source->used, bytes);
-    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+    if (count < 0 && (errno == EINTR || (errno == EAGAIN && !source->last)))
         return false;
-    if (count <= 0) {
+    if (count <= 0) { /* EIO: a terminal that nobody writes to any more */
         source_close(output, index);
         return false;
     }
@@ -290,7 +336,7 @@ void zc_output_prepare(const struct zc_output *output, struct pollfd *polled)
 void zc_output_handle(struct zc_output *output, const struct pollfd *polled)
 {
     for (size_t i = 0; i < (size_t)output->rank_count * ZC_CHANNELS; i++)
-        if (polled[ZC_CHANNELS + i].revents != 0 || output->sources[i].readable == 0)
+        if (polled[ZC_CHANNELS + i].revents != 0 || output->sources[i].last)
             source_read(output, i);
     zc_output_flush(output);
 }
@@ -309,11 +355,13 @@ void zc_output_last_call(struct zc_output *output)
 
         if (source->fd < 0)
             continue;
-        if (ioctl(source->fd, FIONREAD, &waiting) != 0)
+        /* A terminal does not count what is on its way; there, a line is all that is waited for. */
+        if (source->terminal)
+            waiting = LINE_BYTES;
+        else if (ioctl(source->fd, FIONREAD, &waiting) != 0)
             waiting = 0;
         source->readable = (size_t)waiting;
-        if (waiting == 0 && sink_takes_burst(&output->sinks[i % ZC_CHANNELS]))
-            source_close(output, i);
+        source->last = true;
     }
 }
 

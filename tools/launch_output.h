@@ -13,13 +13,15 @@ enum zc_channel { ZC_CHANNEL_OUT, ZC_CHANNEL_ERR, ZC_CHANNELS };
 
 struct zc_output;
 
-/* The prefix of the first rank's lines is its number in the job, `first_rank`. NULL when out of
- * memory. */
-struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix);
+/* The prefix of the first rank's lines is its number in the job, `first_rank`. With `terminals`,
+ * what a rank has as standard output is a terminal instead of a pipe, where the system has one
+ * left: programs then write their lines at once. NULL when out of memory. */
+struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix,
+                                bool terminals);
 void zc_output_free(struct zc_output *output);
 
-/* Opens the two pipes of a rank. `writers` gets the rank's ends, close-on-exec, the caller's.
- * Returns 0 or an errno; nothing is open then. */
+/* Opens the two pipes of a rank, or a terminal and a pipe. `writers` gets the rank's ends,
+ * close-on-exec, the caller's. Returns 0 or an errno; nothing is open then. */
 int zc_output_open_rank(struct zc_output *output, uint32_t rank, int writers[ZC_CHANNELS]);
 
 /* How many entries zc_output_prepare() fills; constant. */

@@ -1,6 +1,7 @@
 /* zerocta run: starts the ranks of a job on this machine. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "launch.h"
@@ -11,9 +12,17 @@ struct settings {
     uint64_t rank_count;
     uint64_t nodes, node;
     const char *root;
-    uint64_t timeout_ns;
-    bool no_prefix;
+    uint64_t grace_ns, timeout_ns;
+    uint64_t pty; /* an enum pty */
+    bool keep_going, no_prefix;
 };
+
+/* When a rank's standard output is a terminal. */
+enum pty { PTY_AUTO, PTY_ALWAYS, PTY_NEVER };
+static const char *const pty_choices[] = {"auto", "always", "never", NULL};
+
+#define GRACE_DEFAULT_NS 1000000000ull
+#define YEAR_NS          (1000000000ull * 86400 * 365)
 
 static const struct zc_option options[] = {
     {.name = "ranks",
@@ -50,7 +59,26 @@ static const struct zc_option options[] = {
      .kind = ZC_OPTION_SECONDS,
      .offset = offsetof(struct settings, timeout_ns),
      .min = 1000000,
-     .max = 1000000000ull * 86400 * 365},
+     .max = YEAR_NS},
+    {.name = "keep-going",
+     .letter = 'k',
+     .help = "a rank that fails ends no other: the rest runs on, and may form teams without it",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct settings, keep_going)},
+    {.name = "grace",
+     .argument = "SECONDS",
+     .help = "how long the others may run on after a rank has failed; 1 if not given",
+     .kind = ZC_OPTION_SECONDS,
+     .offset = offsetof(struct settings, grace_ns),
+     .min = 1000000,
+     .max = YEAR_NS},
+    {.name = "pty",
+     .argument = "WHEN",
+     .help = "whether a rank's standard output is a terminal of its own instead of a pipe, so that "
+             "most programs write each line at once; auto: if standard output is one",
+     .kind = ZC_OPTION_CHOICE,
+     .offset = offsetof(struct settings, pty),
+     .choices = pty_choices},
     {.name = "no-prefix",
      .help = "do not put [rank] before each line of output",
      .kind = ZC_OPTION_FLAG,
@@ -74,12 +102,21 @@ static const struct zc_command_line line = {
         "Over several machines ZEROCTA_TOKEN must hold the same secret everywhere; MASTER_PORT is\n"
         "the port behind the root's. When a rank fails, its own machine's others are ended, and\n"
         "zerocta tells those elsewhere.\n"
-        "Output comes line by line, never mixed; a line over 64 KiB comes in pieces.\n"
+        "Output comes line by line, never mixed; a line over 64 KiB comes in pieces. Most "
+        "programs\n"
+        "write lines at once to a terminal only, and else when some KiB have come together or "
+        "when\n"
+        "they end: so a rank's standard output is a terminal if this command's is (--pty). Where "
+        "it\n"
+        "is a pipe, programs can be told: `stdbuf -oL PROGRAM`, `python -u`, setvbuf().\n"
         "Rank 0 reads standard input unless that is a terminal; the others read nothing.\n"
         "Signals (INT, TERM, HUP, QUIT, USR1, USR2, TSTP, CONT) are passed on to every rank; a\n"
-        "second INT, TERM, HUP or QUIT ends the ranks.\n"
-        "When a rank fails, the others get a second to end by themselves, then SIGTERM, and\n"
-        "SIGKILL five seconds later. What a rank leaves in its process group ends with it.\n"
+        "second INT, TERM, HUP or QUIT kills the ranks.\n"
+        "When a rank fails (ends by a signal, or with a status that is not 0), the others have a\n"
+        "second (--grace) to end by themselves, then get SIGTERM, and SIGKILL five seconds later.\n"
+        "With --keep-going they run on. What a rank leaves in its process group ends with it.\n"
+        "When some ranks have ended and others have not for 5 s, those are named, again after\n"
+        "twice as long each time; they are waited for. --timeout bounds the whole job.\n"
         "Exit status: 0 if every rank returned 0, else that of the first that failed (128 + the\n"
         "number of the signal that ended it); 124 after the timeout; 126 if PROGRAM cannot be\n"
         "executed, 127 if it does not exist; 2 for a wrong option.",
@@ -111,9 +148,14 @@ static bool nodes_make_sense(const struct settings *settings, int *status)
     return *status == 0;
 }
 
+static bool wants_terminals(const struct settings *settings)
+{
+    return settings->pty == PTY_ALWAYS || (settings->pty == PTY_AUTO && isatty(STDOUT_FILENO));
+}
+
 int zc_command_run(int argc, char **argv)
 {
-    struct settings settings = {0};
+    struct settings settings = {.grace_ns = GRACE_DEFAULT_NS};
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
@@ -130,5 +172,8 @@ int zc_command_run(int argc, char **argv)
                                              .root = settings.root,
                                              .argv = argv + first,
                                              .prefix = !settings.no_prefix,
+                                             .keep_going = settings.keep_going,
+                                             .terminals = wants_terminals(&settings),
+                                             .grace_ns = settings.grace_ns,
                                              .timeout_ns = settings.timeout_ns});
 }

@@ -42,6 +42,31 @@ check "a reader that goes away ends the job" says err "cannot pass output on"
 run bash -c '"$0" run -n 1 -t 1 yes | sleep 4; exit ${PIPESTATUS[0]}' "$zerocta"
 check "a reader that does not read cannot hold the job past its limit" is "$status" 124
 
+# grep writes its lines at once to a terminal only. The rank ends when its first line has come out.
+rm -f "$scratch/go"
+(
+    soon says out "[0] first" && : >"$scratch/go"
+) &
+run timeout 60 "$zerocta" run -n 1 --pty always -- bash -c \
+    '{ echo first; until [ -e "$0/go" ]; do sleep 0.05; done; echo second; } | grep --color=never .' "$scratch"
+check "on a terminal a line comes out before the rank's end" is "$status" 0
+check "as it is" is "$(cat "$scratch/out")" "$(printf '[0] first\n[0] second')"
+run "$zerocta" run -n 4 --pty always -- sh -c 'i=0; while [ $i -lt 300 ]; do echo "$RANK-$RANK"; i=$((i+1)); done; printf end'
+check "on terminals no line is lost, nor an unfinished one" is \
+    "$(grep -cxE '\[([0-3])\] \1-\1' "$scratch/out") $(grep -cxE '\[[0-3]\] end' "$scratch/out")" "1200 4"
+new_mark
+run timeout 60 "$zerocta" run -n 1 --pty always -- bash -c 'setsid sleep 300 & echo "pid $!"'
+check "a process that left its group and keeps the terminal delays nothing" is "$status" 0
+kill "$(sed -n 's/.*pid //p' "$scratch/out")"
+run "$zerocta" run -n 1 -- sh -c '[ -t 1 ] || echo pipe'
+check "where standard output is none, a rank's is none" says out pipe
+if command -v script >/dev/null; then
+    run script -qec "$zerocta run -n 1 -- sh -c '[ -t 1 ] && echo terminal'" /dev/null
+    check "where standard output is a terminal, a rank's is one" says out "[0] terminal"
+    run script -qec "$zerocta run -n 1 --pty never -- sh -c '[ -t 1 ] || echo pipe'" /dev/null
+    check "unless that is not wanted" says out "[0] pipe"
+fi
+
 run bash -c 'echo question | "$0" run -n 2 cat' "$zerocta"
 check "rank 0 reads standard input, the others none" is "$(cat "$scratch/out")" "[0] question"
 
@@ -78,8 +103,9 @@ check "a rank's signals are as they were before: SIGPIPE ends it" is "$status" 1
 new_mark
 run "$zerocta" run -n 4 -- sh -c '[ $RANK = 2 ] && exit 7; exec sleep 60'
 check "the status is that of the rank that failed" is "$status" 7
-check "the rank that failed is named" says err "rank 2 exited with status 7; ending the others"
-check "and nothing else is said" is "$(lines err)" 1
+check "the rank that failed is named" says err "rank 2 exited with status 7; the others have 1 s to end by themselves"
+check "and who is ended, after how long" says err "ending ranks 0, 1 and 3, which still run 1 s after rank 2 exited with status 7"
+check "and nothing else is said" is "$(lines err)" 2
 check "the others have ended" soon none_left
 
 run "$zerocta" run -n 4 -- sh -c '[ $RANK = 1 ] && exit 5; sleep 0.3; exit 6'
@@ -89,7 +115,20 @@ check "the others have a moment to say what they saw" \
     is "$(grep -c 'rank 1 is missing' "$scratch/out")" 3
 run "$zerocta" run -n 2 -- sh -c '[ $RANK = 1 ] && kill -KILL $$; exec sleep 60'
 check "128 + signal when a signal ended the rank" is "$status" 137
-check "the signal is named" says err "rank 1 was ended by signal 9"
+check "the signal is named" says err "rank 1 was killed by SIGKILL"
+run "$zerocta" run -n 2 --grace 0.2 -- sh -c '[ $RANK = 0 ] && kill -SEGV $$; exec sleep 60'
+check "another signal, and another grace" says err "ending rank 1, which still runs 0.2 s after rank 0 was killed by SIGSEGV"
+run "$zerocta" run -n 2 --grace 600 -- sh -c '[ $RANK = 0 ] && exit 3; sleep 0.3; exit 0'
+check "the grace is over when the others have ended" is "$status $(grep -c ending "$scratch/err")" "3 0"
+
+new_mark
+run "$zerocta" run -n 4 --keep-going -- sh -c '[ $RANK = 1 ] && kill -KILL $$; sleep 2; echo "on $RANK"; [ $RANK = 3 ] && exit 4; exit 0'
+check "--keep-going: the others run on" is "$(sort "$scratch/out")" "$(printf '[0] on 0\n[2] on 2\n[3] on 3')"
+check "--keep-going: the first failure is the status" is "$status" 137
+check "--keep-going: every end is told" is \
+    "$(grep -c -e 'rank 1 was killed by SIGKILL; 3 still run' -e 'rank 3 exited with status 4' "$scratch/err")" 2
+check "--keep-going: nobody is ended" is "$(grep -c ending "$scratch/err")" 0
+check "--keep-going: nothing is left" soon none_left
 run "$zerocta" run -n 2 -- sh -c 'echo "last words $RANK" >&2; [ $RANK = 1 ] && exit 3; exec sleep 60'
 check "what a rank said comes before the news of its end" is \
     "$(grep -n -e 'last words 1' -e 'exited with' "$scratch/err" | cut -d: -f1 | sort -nc && echo in order)" "in order"
@@ -97,8 +136,11 @@ check "what a rank said comes before the news of its end" is \
 new_mark
 started=$SECONDS
 run "$zerocta" run -n 2 -- bash -c 'trap "" TERM; [ $RANK = 1 ] && exit 4; while :; do sleep 0.1; done'
+took=$((SECONDS - started))
 check "a rank that ignores SIGTERM gets SIGKILL" is "$status" 4
-check "after some seconds, not for ever" less $((SECONDS - started)) 15
+check "which is said" says err "killing rank 0, which still runs 5 s after SIGTERM"
+check "after five seconds, not for ever" less $took 60
+check "and not before" less 4 $took
 check "and is gone" soon none_left
 
 new_mark
@@ -108,6 +150,17 @@ new_mark
 run "$zerocta" run -n 2 -- bash -c '[ $RANK = 0 ] && exit 9; kill -STOP $$; sleep 60'
 check "a stopped rank is ended too" is "$status" 9
 check "and is gone as well" soon none_left
+
+# Some have ended, one has not: it is waited for, and named.
+: >"$scratch/err"
+"$zerocta" run -n 3 -- bash -c '[ $RANK = 1 ] && echo $BASHPID >"$0/stopped" && kill -STOP $BASHPID; exit 0' \
+    "$scratch" >"$scratch/out" 2>"$scratch/err" </dev/null &
+launcher=$!
+check "those that still run are named, and what holds them" soon says err \
+    "rank 1 still runs, 2 of 3 have ended; rank 1 is stopped, SIGCONT lets it go on"
+kill -CONT "$(cat "$scratch/stopped")"
+wait "$launcher"
+check "they are waited for" is "$?" 0
 
 run "$zerocta" run -n 2 -- no-such-program-anywhere
 check "127 when the program does not exist" is "$status" 127
@@ -122,7 +175,7 @@ new_mark
 started=$SECONDS
 run "$zerocta" run -n 3 --timeout 0.5 -- sleep 60
 check "124 after the timeout" is "$status" 124
-check "which is said" says err "has not ended after 0.5 s"
+check "which is said" says err "has not ended after 0.5 s (--timeout); ending ranks 0 to 2"
 check "and comes in time" less $((SECONDS - started)) 5
 check "and leaves nothing" soon none_left
 run "$zerocta" run -n 2 --timeout 30 -- true
@@ -145,12 +198,18 @@ for signal in INT TERM HUP QUIT USR1 USR2; do
     wait "$launcher"
     check "SIG$signal reaches the ranks, which may end well" is "$?" 0
     check "every one of them" is "$(grep -c "got $signal" "$scratch/out")" 3
+    case $signal in
+    INT) check "an interrupt is told" says err "interrupted (SIGINT); ending 3 ranks; once more kills them" ;;
+    USR*) check "SIG$signal is nothing to tell" no says err zerocta ;;
+    *) check "SIG$signal is told" says err "told to end (SIG$signal); ending 3 ranks" ;;
+    esac
 done
 
 start_waiting ': >"$0/up.$RANK"; exec sleep 60'
 kill -TERM "$launcher"
 wait "$launcher"
 check "ranks ended by a signal that was passed on: 128 + signal" is "$?" 143
+check "their ends are no news" is "$(lines err)" 1
 check "and none is left" soon none_left
 
 start_waiting 'trap "" INT TERM; : >"$0/up.$RANK"; while :; do sleep 0.1; done'
@@ -158,10 +217,9 @@ kill -INT "$launcher"
 sleep 0.3
 check "one interrupt leaves the ending to the ranks" kill -0 "$launcher"
 kill -INT "$launcher"
-sleep 0.3
-kill -INT "$launcher"
 wait "$launcher"
-check "those that ignore it are ended by further ones" is "$?" 130
+check "a second one kills those that ignore it" is "$?" 130
+check "which is said" says err "interrupted again (SIGINT); killing ranks 0 to 2"
 check "all of them" soon none_left
 
 start_waiting ': >"$0/up.$RANK"; exec sleep 60'

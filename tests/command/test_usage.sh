@@ -15,7 +15,7 @@ check "--version prints name and number" grep -qxE 'zerocta [0-9]+\.[0-9]+\.[0-9
 
 # The options of each command, as its help must list them.
 declare -A options=(
-    [run]="ranks timeout no-prefix"
+    [run]="ranks timeout keep-going grace pty no-prefix"
     [perf]="ranks min max factor in-place threads policy engine device iterations peer graph json"
     [info]=""
     [explain]="ranks bytes policy in-place"
