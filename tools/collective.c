@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "guess.h"
 #include "options.h"
 
 const char *const zc_policy_choices[] = {"default", "efficiency", "zero", NULL};
@@ -18,10 +19,14 @@ const char *const zc_device_choices[] = {"auto", "host", "cuda", NULL};
 bool zc_check_collective(const char *command, const char *name)
 {
     const char *known = zc_collective_name(ZC_COLLECTIVE_ALL_GATHER);
+    struct zc_guess guess = {.given = name};
+    char meant[ZC_GUESS_TEXT_BYTES];
 
     if (strcmp(name, known) == 0)
         return true;
-    zc_usage_error(command, "there is no collective '%s'; there is %s", name, known);
+    zc_guess_try(&guess, known);
+    zc_usage_error(command, "there is no collective '%s'%s; there is %s", name,
+                   zc_guess_text(&guess, "", meant), known);
     return false;
 }
 

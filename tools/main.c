@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "commands.h"
+#include "guess.h"
 #include "options.h"
 #include "zerocta/zerocta.h"
 
@@ -44,14 +45,17 @@ static int print_version(void)
 
 static int complain(const char *what, const char *given)
 {
-    char names[128] = "";
+    char names[128] = "", meant[ZC_GUESS_TEXT_BYTES];
+    struct zc_guess guess = {.given = given};
     size_t used = 0;
 
-    for (size_t i = 0; i < command_count && used < sizeof names; i++)
+    for (size_t i = 0; i < command_count && used < sizeof names; i++) {
+        zc_guess_try(&guess, commands[i].name);
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ",
                                  commands[i].name);
-    return zc_usage_error(NULL, "%s%s; commands are %s, and there are --help and --version", what,
-                          given, names);
+    }
+    return zc_usage_error(NULL, "%s%s%s; commands are %s, and there are --help and --version", what,
+                          given, zc_guess_text(&guess, "", meant), names);
 }
 
 /* ---- Standard output ---- */
@@ -85,18 +89,28 @@ static int finish_output(const char *command, int status)
     return status == ZC_EXIT_OK ? ZC_EXIT_FAILED : status;
 }
 
+static int run_command(int argc, char **argv)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (strcmp(argv[0], commands[i].name) == 0)
+            return finish_output(argv[0], commands[i].run(argc, argv));
+    return complain("there is no command ", argv[0]);
+}
+
 int main(int argc, char **argv)
 {
+    char help[] = "--help";
+
     zc_fd_hold_standard();
     hear_of_lost_readers();
     if (argc < 2)
         return complain("a command is missing", "");
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+    if (strcmp(argv[1], "help") == 0 && argc > 2)
+        return run_command(2, (char *[]){argv[2], help, NULL});
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0)
         return finish_output(NULL, print_help());
     if (strcmp(argv[1], "--version") == 0)
         return finish_output(NULL, print_version());
-    for (size_t i = 0; i < command_count; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return finish_output(argv[1], commands[i].run(argc - 1, argv + 1));
-    return complain("there is no command ", argv[1]);
+    return run_command(argc - 1, argv + 1);
 }

@@ -1,18 +1,18 @@
-/* The table-driven reading of command lines, on top of getopt_long(). Prints help and the one
- * sentence about a mistake; decides nothing about what the options mean. */
+/* The table-driven reading of command lines. Prints help and the one sentence about a mistake;
+ * decides nothing about what the options mean. */
 #include "options.h"
 
 #include <assert.h>
 #include <ctype.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "commands.h"
+#include "guess.h"
+#include "values.h"
 
-#define OPTIONS_MAX 32
-#define LONG_BASE   256 /* getopt_long() values of options: above every letter */
 #define HELP_WIDTH  92
 #define HELP_COLUMN 28
 
@@ -51,91 +51,6 @@ int zc_failure(const char *command, const char *format, ...)
     complain(command, format, args);
     va_end(args);
     return ZC_EXIT_FAILED;
-}
-
-/* ---- Values ---- */
-
-/* Reads digits; returns where they end, NULL if there are none or the number is too large. */
-static const char *read_digits(const char *text, uint64_t *value)
-{
-    uint64_t number = 0;
-
-    if (*text < '0' || *text > '9')
-        return NULL;
-    for (; *text >= '0' && *text <= '9'; text++) {
-        if (__builtin_mul_overflow(number, 10u, &number) ||
-            __builtin_add_overflow(number, (uint64_t)(*text - '0'), &number))
-            return NULL;
-    }
-    *value = number;
-    return text;
-}
-
-bool zc_parse_number(const char *text, uint64_t *value)
-{
-    uint64_t number;
-    const char *end = read_digits(text, &number);
-
-    if (end == NULL || *end != '\0')
-        return false;
-    *value = number;
-    return true;
-}
-
-static const char size_letters[] = "KMGTPE";
-
-bool zc_parse_size(const char *text, uint64_t *bytes)
-{
-    uint64_t number;
-    const char *end = read_digits(text, &number);
-
-    if (end == NULL)
-        return false;
-    if (*end != '\0') {
-        const char upper = *end >= 'a' && *end <= 'z' ? (char)(*end - 'a' + 'A') : *end;
-        const char *letter = strchr(size_letters, upper);
-
-        if (letter == NULL || end[1] != '\0')
-            return false;
-        if (__builtin_mul_overflow(number, 1ull << (10 * (letter - size_letters + 1)), &number))
-            return false;
-    }
-    *bytes = number;
-    return true;
-}
-
-bool zc_parse_seconds(const char *text, uint64_t *nanoseconds)
-{
-    uint64_t number, digit_ns = 100000000;
-    const char *end = read_digits(text, &number);
-
-    if (end == NULL || __builtin_mul_overflow(number, 1000000000u, &number))
-        return false;
-    if (*end == '.') {
-        for (end++; *end >= '0' && *end <= '9'; end++, digit_ns /= 10)
-            if (__builtin_add_overflow(number, digit_ns * (uint64_t)(*end - '0'), &number))
-                return false;
-        if (end[-1] == '.')
-            return false;
-    }
-    if (*end != '\0')
-        return false;
-    *nanoseconds = number;
-    return true;
-}
-
-const char *zc_size_text(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES])
-{
-    char suffix[2] = "";
-    size_t power = 0;
-
-    while (bytes != 0 && bytes % 1024 == 0 && power < sizeof size_letters - 1) {
-        bytes /= 1024;
-        power++;
-    }
-    suffix[0] = power == 0 ? '\0' : size_letters[power - 1];
-    snprintf(text, ZC_SIZE_TEXT_BYTES, "%llu%s", (unsigned long long)bytes, suffix);
-    return text;
 }
 
 /* ---- What is allowed ---- */
@@ -199,7 +114,7 @@ static bool read_value(const struct zc_option *option, const char *text, uint64_
         break;
     case ZC_OPTION_CHOICE:
         for (*value = 0; option->choices[*value] != NULL; ++*value)
-            if (strcmp(option->choices[*value], text) == 0)
+            if (strcasecmp(option->choices[*value], text) == 0)
                 return true;
         return false;
     }
@@ -302,83 +217,157 @@ static void print_help(const struct zc_command_line *line)
 
 /* ---- Parsing ---- */
 
+/* A walk over the words of a command line. What is behind `at` has not been looked at; operands so
+ * far stand together from `first` on, the options before them. */
+struct walk {
+    const struct zc_command_line *line;
+    char **argv;
+    int argc, at, first;
+    void *settings;
+    bool help; /* was asked for */
+};
+
 static const struct zc_option *option_at(const struct zc_command_line *line, size_t index)
 {
     return index < line->option_count ? &line->options[index] : &help_option;
 }
 
-struct getopt_tables {
-    struct option longs[OPTIONS_MAX + 2];
-    char shorts[2 * OPTIONS_MAX + 8];
-};
-
-static void make_tables(const struct zc_command_line *line, struct getopt_tables *tables)
+/* A name counts only whole: what a beginning of it means would change with the next option. */
+static const struct zc_option *find_name(const struct zc_command_line *line, const char *name,
+                                         size_t length)
 {
-    size_t used = 0;
-
-    assert(line->option_count <= OPTIONS_MAX);
-    memset(tables, 0, sizeof *tables);
-    if (line->stop_at_operand)
-        tables->shorts[used++] = '+';
-    tables->shorts[used++] = ':';
     for (size_t i = 0; i <= line->option_count; i++) {
         const struct zc_option *option = option_at(line, i);
-        const bool takes_value = option->kind != ZC_OPTION_FLAG;
 
-        tables->longs[i] = (struct option){
-            .name = option->name, .has_arg = takes_value, .val = LONG_BASE + (int)i};
-        if (option->letter == 0)
-            continue;
-        tables->shorts[used++] = option->letter;
-        if (takes_value)
-            tables->shorts[used++] = ':';
+        if (strlen(option->name) == length && memcmp(option->name, name, length) == 0)
+            return option;
     }
+    return NULL;
 }
 
-/* The option behind a value of getopt_long(), or NULL. */
-static const struct zc_option *find_option(const struct zc_command_line *line, int value)
+static const struct zc_option *find_letter(const struct zc_command_line *line, char letter)
 {
-    if (value >= LONG_BASE)
-        return option_at(line, (size_t)(value - LONG_BASE));
-    for (size_t i = 0; value != 0 && i <= line->option_count; i++)
-        if (option_at(line, i)->letter == value)
+    for (size_t i = 0; i <= line->option_count; i++)
+        if (option_at(line, i)->letter == letter)
             return option_at(line, i);
     return NULL;
 }
 
-static void complain_unknown(const struct zc_command_line *line, const char *given)
+/* `given` with its dashes, `length` of it. */
+static bool refuse_unknown(const struct zc_command_line *line, const char *given, size_t length)
 {
-    char names[512];
+    char names[512], name[ZC_GUESS_TEXT_BYTES], meant[ZC_GUESS_TEXT_BYTES];
+    struct zc_guess guess = {.given = name};
     size_t used = 0;
 
-    for (size_t i = 0; i <= line->option_count && used < sizeof names; i++)
+    snprintf(name, sizeof name, "%.*s", length > 2 ? (int)length - 2 : 0, given + 2);
+    for (size_t i = 0; i <= line->option_count && used < sizeof names; i++) {
+        zc_guess_try(&guess, option_at(line, i)->name);
         used += (size_t)snprintf(names + used, sizeof names - used, "%s--%s", i == 0 ? "" : ", ",
                                  option_at(line, i)->name);
-    zc_usage_error(line->command, "there is no option %s (or it is not complete); there are %s",
-                   given, names);
+    }
+    zc_usage_error(line->command, "there is no option %.*s%s; there are %s", (int)length, given,
+                   zc_guess_text(&guess, "--", meant), names);
+    return false;
 }
 
-/* `code` is '?' or ':', what getopt_long() returns for a mistake. */
-static void complain_getopt(const struct zc_command_line *line, int code, char **argv)
+/* Takes an option, and its value: what follows it in its word, or else the next word. */
+static bool take(struct walk *walk, const struct zc_option *option, const char *value)
 {
-    const struct zc_option *option = find_option(line, optopt);
-    const char letter[] = {'-', (char)optopt, '\0'};
     char allowed[256], name[LABEL_BYTES];
 
-    if (option != NULL && code == ':') {
-        allowed_text(option, allowed, sizeof allowed);
-        zc_usage_error(line->command, "%s needs a value: %s", label(option, name), allowed);
-    } else if (option != NULL) {
-        zc_usage_error(line->command, "%s takes no value, but one was given: %s",
-                       label(option, name), argv[optind - 1]);
-    } else {
-        complain_unknown(line, optopt != 0 ? letter : argv[optind - 1]);
-    }
+    if (option == &help_option)
+        walk->help = true;
+    if (option->kind == ZC_OPTION_FLAG)
+        return option == &help_option || store_value(walk->line, option, NULL, walk->settings);
+    if (value == NULL && walk->at < walk->argc)
+        value = walk->argv[walk->at++];
+    if (value != NULL)
+        return store_value(walk->line, option, value, walk->settings);
+    allowed_text(option, allowed, sizeof allowed);
+    zc_usage_error(walk->line->command, "%s needs a value: %s", label(option, name), allowed);
+    return false;
 }
 
-static bool check_operands(const struct zc_command_line *line, int argc, char **argv)
+/* "--ranks" or "--ranks=2" */
+static bool take_long(struct walk *walk, const char *word)
 {
-    const uint32_t given = (uint32_t)(argc - optind);
+    const size_t length = strcspn(word, "=");
+    const struct zc_option *option = find_name(walk->line, word + 2, length - 2);
+    char name[LABEL_BYTES];
+
+    if (option == NULL)
+        return refuse_unknown(walk->line, word, length);
+    if (word[length] == '\0')
+        return take(walk, option, NULL);
+    if (option->kind != ZC_OPTION_FLAG)
+        return take(walk, option, word + length + 1);
+    zc_usage_error(walk->line->command, "%s takes no value, but one was given: %s",
+                   label(option, name), word);
+    return false;
+}
+
+/* "-k", "-n2", or several flags in one word */
+static bool take_letters(struct walk *walk, const char *word)
+{
+    for (const char *letter = word + 1; *letter != '\0'; letter++) {
+        const struct zc_option *option = find_letter(walk->line, *letter);
+        const char unknown[] = {'-', *letter, '\0'};
+
+        if (option == NULL)
+            return refuse_unknown(walk->line, unknown, 2);
+        if (option->kind != ZC_OPTION_FLAG)
+            return take(walk, option, letter[1] != '\0' ? letter + 1 : NULL);
+        if (!take(walk, option, NULL))
+            return false;
+    }
+    return true;
+}
+
+/* Moves the words of an option, which begin at `from`, in front of the operands before them. */
+static void move_before_operands(struct walk *walk, int from)
+{
+    const size_t words = (size_t)(walk->at - from), operands = (size_t)(from - walk->first);
+    char **first = walk->argv + walk->first;
+    char *option[2];
+
+    assert(words <= 2);
+    memcpy(option, walk->argv + from, words * sizeof *option);
+    memmove(first + words, first, operands * sizeof *first);
+    memcpy(first, option, words * sizeof *option);
+    walk->first += (int)words;
+}
+
+/* Goes on until the operands stand from `first` to the end. False after a mistake, or for help. */
+static bool take_words(struct walk *walk)
+{
+    while (walk->at < walk->argc) {
+        const int from = walk->at;
+        const char *word = walk->argv[from];
+        const bool last = strcmp(word, "--") == 0;
+
+        if (word[0] != '-' || word[1] == '\0') {
+            if (walk->line->stop_at_operand)
+                break;
+            walk->at++;
+            continue;
+        }
+        walk->at++;
+        if (!last && !(word[1] == '-' ? take_long(walk, word) : take_letters(walk, word)))
+            return false;
+        if (walk->help)
+            return false;
+        move_before_operands(walk, from);
+        if (last)
+            break;
+    }
+    return true;
+}
+
+static bool check_operands(const struct walk *walk)
+{
+    const struct zc_command_line *line = walk->line;
+    const uint32_t given = (uint32_t)(walk->argc - walk->first);
 
     if (given < line->operands_min) {
         zc_usage_error(line->command, "%s is missing; see `zerocta %s --help`", line->operand_name,
@@ -387,7 +376,7 @@ static bool check_operands(const struct zc_command_line *line, int argc, char **
     }
     if (given > line->operands_max) {
         zc_usage_error(line->command, "unexpected argument '%s'; see `zerocta %s --help`",
-                       argv[optind + (int)line->operands_max], line->command);
+                       walk->argv[walk->first + (int)line->operands_max], line->command);
         return false;
     }
     return true;
@@ -396,31 +385,20 @@ static bool check_operands(const struct zc_command_line *line, int argc, char **
 bool zc_options_parse(const struct zc_command_line *line, int argc, char **argv, void *settings,
                       int *first_operand, int *exit_status)
 {
-    struct getopt_tables tables;
-    int code;
+    struct walk walk = {
+        .line = line, .argv = argv, .argc = argc, .at = 1, .first = 1, .settings = settings};
 
-    make_tables(line, &tables);
     *exit_status = ZC_EXIT_USAGE;
-    opterr = 0;
-    optind = 0; /* makes getopt_long() start afresh */
-    while ((code = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1) {
-        const struct zc_option *option = find_option(line, code);
-
-        if (option == NULL) {
-            complain_getopt(line, code, argv);
-            return false;
-        }
-        if (option == &help_option) {
+    if (!take_words(&walk)) {
+        if (walk.help) {
             print_help(line);
             *exit_status = ZC_EXIT_OK;
-            return false;
         }
-        if (!store_value(line, option, optarg, settings))
-            return false;
-    }
-    if (!check_operands(line, argc, argv))
         return false;
-    *first_operand = optind;
+    }
+    if (!check_operands(&walk))
+        return false;
+    *first_operand = walk.first;
     *exit_status = ZC_EXIT_OK;
     return true;
 }

@@ -7,12 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "values.h"
+
 enum zc_option_kind {
     ZC_OPTION_FLAG,    /* bool: true when given; takes no value */
     ZC_OPTION_NUMBER,  /* uint64_t between min and max */
     ZC_OPTION_SIZE,    /* uint64_t bytes between min and max; 4096, 4K, 1M, 2G, 1T */
     ZC_OPTION_SECONDS, /* uint64_t nanoseconds from "2" or "0.5"; min and max in nanoseconds */
-    ZC_OPTION_CHOICE,  /* uint64_t index into `choices` */
+    ZC_OPTION_CHOICE,  /* uint64_t index into `choices`; upper and lower case are the same */
     ZC_OPTION_TEXT,    /* const char * into argv */
 };
 
@@ -39,10 +41,11 @@ struct zc_command_line {
     const char *notes;        /* printed as it is at the end of --help, or NULL */
 };
 
-/* Reads argv (argv[0] is the command's name) into `settings`, which holds the defaults before.
- * Returns true to go on; operands then are argv[*first_operand] to argv[argc - 1], in order.
- * Returns false when the command is over, with its exit status: help was printed, or one sentence
- * on stderr said what is wrong. Options `--help` and `-h` are always there. */
+/* Reads argv (argv[0] is the command's name; options may be moved before operands) into `settings`,
+ * which holds the defaults before. Returns true to go on; operands then are argv[*first_operand] to
+ * argv[argc - 1], in order. Returns false when the command is over, with its exit status: help was
+ * printed, or one sentence on stderr said what is wrong. Options `--help` and `-h` are always
+ * there. */
 bool zc_options_parse(const struct zc_command_line *line, int argc, char **argv, void *settings,
                       int *first_operand, int *exit_status);
 
@@ -53,16 +56,6 @@ int zc_usage_error(const char *command, const char *format, ...)
 
 /* The same for a failure that is no mistake in the command line: returns ZC_EXIT_FAILED. */
 int zc_failure(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* The parsers on their own. Each takes the whole text or nothing, checks for overflow, and writes
- * its output only on success. */
-bool zc_parse_number(const char *text, uint64_t *value);
-bool zc_parse_size(const char *text, uint64_t *bytes);
-bool zc_parse_seconds(const char *text, uint64_t *nanoseconds);
-
-/* "4K" where that is exact, else "4097"; `text` gets at most 24 bytes. */
-#define ZC_SIZE_TEXT_BYTES 24
-const char *zc_size_text(uint64_t bytes, char text[ZC_SIZE_TEXT_BYTES]);
 
 /* Prints words on standard output, the first at column `from`, where the cursor is; further lines
  * are indented by `indent`. Ends the line. */

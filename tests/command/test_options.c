@@ -204,6 +204,68 @@ static void operands_are_counted(void **state)
     assert_false(settings.other);
 }
 
+/* Names count whole, so that a new option never changes what a command line means. */
+static void shortened_options_are_refused(void **state)
+{
+    struct settings settings = {.number = 5};
+    int first, status = 0;
+
+    (void)state;
+    assert_false(PARSE(&settings, &first, &status, "--num", "3", "word"));
+    assert_int_equal(status, 2);
+    assert_false(PARSE(&settings, &first, &status, "--num=3", "word"));
+    assert_false(PARSE(&settings, &first, &status, "--numbers=3", "word"));
+    assert_int_equal(settings.number, 5);
+}
+
+static void options_stand_anywhere_and_operands_keep_their_order(void **state)
+{
+    struct zc_command_line several = line;
+    struct settings settings = {0};
+    char *argv[] = {"test", "one", "-n", "3", "two", "-fo", "-", "--text=-x", "--", "-n", NULL};
+    int first, status;
+
+    (void)state;
+    several.operands_max = 9;
+    assert_true(zc_options_parse(&several, 10, argv, &settings, &first, &status));
+    assert_int_equal(settings.number, 3);
+    assert_true(settings.flag && settings.other);
+    assert_string_equal(settings.text, "-x");
+    assert_int_equal(first, 6);
+    assert_string_equal(argv[6], "one");
+    assert_string_equal(argv[7], "two");
+    assert_string_equal(argv[8], "-");
+    assert_string_equal(argv[9], "-n");
+}
+
+static void options_behind_another_program_are_its_own(void **state)
+{
+    struct zc_command_line starter = line;
+    struct settings settings = {0};
+    char *argv[] = {"test", "-f", "program", "-n", "3", NULL};
+    int first, status;
+
+    (void)state;
+    starter.operands_max = 9;
+    starter.stop_at_operand = true;
+    assert_true(zc_options_parse(&starter, 5, argv, &settings, &first, &status));
+    assert_int_equal(first, 2);
+    assert_int_equal(settings.number, 0);
+}
+
+static void values_that_are_missing_are_said(void **state)
+{
+    struct settings settings = {0};
+    int first, status = 0;
+
+    (void)state;
+    assert_false(PARSE(&settings, &first, &status, "word", "-n"));
+    assert_false(PARSE(&settings, &first, &status, "word", "--number"));
+    assert_false(PARSE(&settings, &first, &status, "word", "-fn"));
+    assert_false(PARSE(&settings, &first, &status, "word", "--flag=yes"));
+    assert_int_equal(status, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +279,10 @@ int main(void)
         cmocka_unit_test(the_last_of_equal_options_counts),
         cmocka_unit_test(values_outside_their_bounds_are_refused),
         cmocka_unit_test(operands_are_counted),
+        cmocka_unit_test(shortened_options_are_refused),
+        cmocka_unit_test(options_stand_anywhere_and_operands_keep_their_order),
+        cmocka_unit_test(options_behind_another_program_are_its_own),
+        cmocka_unit_test(values_that_are_missing_are_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

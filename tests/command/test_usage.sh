@@ -70,8 +70,20 @@ wrong "a timeout of zero" "--timeout" run -n 1 --timeout 0 true
 wrong "a value for a flag" "--no-prefix" run -n 1 --no-prefix=yes true
 wrong "a value with a newline in it" "--ranks" run -n $'1\n2' true
 
-run "$zerocta" run --ran 1 -- true
-check "a long option may be shortened while that is clear" is "$status" 0
+wrong "a shortened option" "there is no option --rank (did you mean --ranks?)" run --rank 1 -- true
+wrong "a shortened option with a value" "there is no option --ran (did you mean --ranks?)" run --ran=1 -- true
+wrong "a misspelt option" "did you mean --policy?" perf all_gather --polcy zero
+wrong "a misspelt command" "did you mean explain?" explian
+wrong "a misspelt collective" "did you mean all_gather?" plan allgather
+run "$zerocta" run --nonsense true
+check "nobody guesses from afar" no says err "did you mean"
+run "$zerocta" explain all_gather -n 2 --policy ZERO
+check "choices may be written as the documents write them" is "$status" 0
+run "$zerocta" help explain
+check "help COMMAND is COMMAND --help" is "$status $(head -n 1 "$scratch/out" | cut -d' ' -f1-3)" "0 usage: zerocta explain"
+run "$zerocta" help
+check "help is --help" is "$status $(head -n 1 "$scratch/out")" "0 usage: zerocta COMMAND [OPTIONS]"
+wrong "help for nothing" "did you mean perf?" help pref
 run "$zerocta" run -n1 --timeout=5 true
 check "values may stand in the same word" is "$status" 0
 run "$zerocta" run -n 1 echo -n --help --timeout
