@@ -62,38 +62,19 @@ const char *zc_call_text(uint32_t rank_count, uint64_t share, bool in_place,
     return text;
 }
 
-static const struct zc_device_ops *find_device(zcta_device device)
+bool zc_host_caps(const char *command, uint32_t rank_count, struct zc_device_caps *caps)
 {
-    switch (device) {
-    case ZCTA_DEVICE_AUTO:
-    case ZCTA_DEVICE_HOST:
-        return &zc_device_host;
-    case ZCTA_DEVICE_CUDA:
-        break;
-    }
-    return NULL;
-}
-
-bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_count,
-                       struct zc_device_caps *caps)
-{
-    const struct zc_device_ops *ops = find_device(device);
     struct zc_device *opened = NULL;
     struct zc_diag diag;
     zcta_error error;
     zcta_status status;
 
-    if (ops == NULL) {
-        zc_failure(command, "this build has no %s device; `zerocta info` says what it has",
-                   zc_device_choices[device]);
-        return false;
-    }
     zc_diag_init(&diag);
-    status = ops->open(&(struct zc_device_params){.diag = &diag, .local_rank_count = rank_count},
-                       &opened);
+    status = zc_device_host.open(
+        &(struct zc_device_params){.diag = &diag, .local_rank_count = rank_count}, &opened);
     if (status == ZCTA_OK) {
-        ops->describe(opened, caps);
-        ops->close(opened);
+        zc_device_host.describe(opened, caps);
+        zc_device_host.close(opened);
     } else {
         zc_diag_last(&diag, &error);
         zc_failure(command, "%s", error.message);
@@ -102,20 +83,31 @@ bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_co
     return status == ZCTA_OK;
 }
 
-static int open_once(const char *command, zcta_device device)
+zcta_context *zc_open_alone(const char *command, zcta_device device, const char *advice)
 {
     zcta_error error = {0};
     const zcta_init_params params = {
         .size = sizeof params, .rank_count = 1, .device = device, .error = &error};
     zcta_context *context = NULL;
 
-    if (zcta_init(&params, &context) != ZCTA_OK)
-        return zc_failure(command, "no %s device: %s", zc_device_choices[device], error.message);
+    if (zcta_init(&params, &context) == ZCTA_OK)
+        return context;
+    zc_failure(command, "no %s device: %s%s", zc_device_choices[device], error.message,
+               device == ZCTA_DEVICE_CUDA ? advice : "");
+    return NULL;
+}
+
+static int open_once(const char *command, zcta_device device, const char *advice)
+{
+    zcta_context *context = zc_open_alone(command, device, advice);
+
+    if (context == NULL)
+        return ZC_EXIT_FAILED;
     zcta_finalize(&context);
     return ZC_EXIT_OK;
 }
 
-int zc_try_device(const char *command, zcta_device device)
+int zc_try_device(const char *command, zcta_device device, const char *advice)
 {
     const pid_t child = fork();
     int status = 0;
@@ -123,7 +115,7 @@ int zc_try_device(const char *command, zcta_device device)
     if (child < 0)
         return zc_failure(command, "cannot start a process: %s", strerror(errno));
     if (child == 0)
-        _exit(open_once(command, device));
+        _exit(open_once(command, device, advice));
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : ZC_EXIT_FAILED;

@@ -32,13 +32,20 @@ uint64_t zc_share_of(const char *command, uint64_t bytes, uint32_t rank_count);
 const char *zc_call_text(uint32_t rank_count, uint64_t share, bool in_place,
                          char text[ZC_CALL_TEXT_BYTES]);
 
+/* For a command that can also do its work on the host: what its user may do where there is no GPU.
+ */
+#define ZC_ADVISE_HOST "; --device host needs no GPU"
+
+/* A context of one rank on this device, for questions. NULL after it was said why there is none; if
+ * the device is CUDA, `advice` follows. */
+zcta_context *zc_open_alone(const char *command, zcta_device device, const char *advice);
+
 /* Opens the device for a moment, in a process of its own: drivers start threads and open files,
  * which a process that starts others does without. Returns an exit status, having said why it
- * cannot. */
-int zc_try_device(const char *command, zcta_device device);
+ * cannot, and if the device is CUDA, `advice`. */
+int zc_try_device(const char *command, zcta_device device, const char *advice);
 
-/* Opens the device for a moment to ask what it can do. Says on stderr why it cannot. */
-bool zc_device_caps_of(const char *command, zcta_device device, uint32_t rank_count,
-                       struct zc_device_caps *caps);
+/* What the host device can do. Says on stderr why it cannot be opened. */
+bool zc_host_caps(const char *command, uint32_t rank_count, struct zc_device_caps *caps);
 
 #endif

@@ -2,6 +2,7 @@
  * is what a real call asks too; runs nothing. */
 #include <stdio.h>
 
+#include "api/objects.h"
 #include "collective.h"
 #include "commands.h"
 #include "options.h"
@@ -85,38 +86,55 @@ static void print_report(const zcta_report *report)
     }
 }
 
+/* Asks the selector what it would be asked by a call of a team of so many ranks, each on a device
+ * like this one. */
+static zcta_report ask(zcta_context *context, const struct settings *settings, uint64_t share)
+{
+    const zcta_engine engine = (zcta_engine)settings->engine;
+    const bool gpus = zcta_context_device(context) == ZCTA_DEVICE_CUDA;
+    const struct zc_facts facts = {
+        .collective = ZC_COLLECTIVE_ALL_GATHER,
+        .caps = &context->caps,
+        .nccl = gpus && engine != ZCTA_ENGINE_CE ? zc_know_nccl(context) : NULL,
+        .tuned = engine == ZCTA_ENGINE_AUTO ? zc_know_tuned(context) : NULL,
+        .rank_count = (uint32_t)settings->rank_count,
+        .bytes = share,
+        .in_place = settings->in_place,
+        .policy = (zcta_policy)(settings->policy + 1),
+        .engine = engine};
+    zcta_report report;
+
+    zc_select(&facts, &report);
+    return report;
+}
+
 int zc_command_explain(int argc, char **argv)
 {
     struct settings settings = {.rank_count = 8, .bytes = (uint64_t)1 << 20};
-    struct zc_device_caps caps;
-    struct zc_facts facts;
+    zcta_context *context;
     zcta_report report;
     char call[ZC_CALL_TEXT_BYTES];
+    uint64_t share;
     int first, status;
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
     if (!zc_check_collective(line.command, argv[first]))
         return ZC_EXIT_USAGE;
-    if (!zc_device_caps_of(line.command, (zcta_device)settings.device,
-                           (uint32_t)settings.rank_count, &caps))
+    context = zc_open_alone(line.command, (zcta_device)settings.device, ZC_ADVISE_HOST);
+    if (context == NULL)
         return ZC_EXIT_FAILED;
-    facts = (struct zc_facts){.collective = ZC_COLLECTIVE_ALL_GATHER,
-                              .caps = &caps,
-                              .rank_count = (uint32_t)settings.rank_count,
-                              .in_place = settings.in_place,
-                              .policy = (zcta_policy)(settings.policy + 1),
-                              .engine = (zcta_engine)settings.engine};
-    facts.bytes = zc_share_of(line.command, settings.bytes, facts.rank_count);
-    zc_select(&facts, &report);
-
+    share = zc_share_of(line.command, settings.bytes, (uint32_t)settings.rank_count);
+    report = ask(context, &settings, share);
     printf("%s\ndevice %s, policy %s, engine %s\n\n",
-           zc_call_text(facts.rank_count, facts.bytes, facts.in_place, call), caps.name,
-           zc_policy_choices[settings.policy], zc_engine_choices[settings.engine]);
+           zc_call_text((uint32_t)settings.rank_count, share, settings.in_place, call),
+           context->caps.name, zc_policy_choices[settings.policy],
+           zc_engine_choices[settings.engine]);
     print_report(&report);
     if (report.chosen < report.path_count)
         printf("\nchoice: %s\n", report.paths[report.chosen].path);
     else
         printf("\nchoice: none, the call would fail\n");
+    zcta_finalize(&context);
     return report.chosen < report.path_count ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }

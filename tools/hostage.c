@@ -425,5 +425,8 @@ int zc_command_hostage(int argc, char **argv)
         return status;
     if (zc_launch_is_rank())
         return run_rank(&settings);
+    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA, "");
+    if (status != ZC_EXIT_OK)
+        return status;
     return zc_launch_self(line.command, (uint32_t)settings.rank_count, argc, argv);
 }

@@ -57,7 +57,7 @@ static void print_host(const struct zc_machine *machine)
 
     zc_info_say("host", "yes: %" PRIu32 " usable CPUs, %.1f GiB of memory", machine->usable_cpus,
                 (double)machine->memory_bytes / (double)(1u << 30));
-    if (zc_device_caps_of(line.command, ZCTA_DEVICE_HOST, 1, &caps)) {
+    if (zc_host_caps(line.command, 1, &caps)) {
         char half[ZC_SIZE_TEXT_BYTES], block[ZC_SIZE_TEXT_BYTES];
 
         zc_info_say("", "copies in blocks of %s, signals %s, %s of scratch a rank and call",

@@ -532,7 +532,7 @@ int zc_command_overlap(int argc, char **argv)
         return status;
     if (zc_launch_is_rank())
         return run_rank(&settings.perf, &params);
-    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);
+    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA, "");
     if (status != ZC_EXIT_OK)
         return status;
     return settings.perf.threads

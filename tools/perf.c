@@ -181,7 +181,7 @@ int zc_command_perf(int argc, char **argv)
                                                        .device = (zcta_device)perf.device});
     /* Said once, not by every rank. */
     if (perf.device != ZCTA_DEVICE_AUTO)
-        status = zc_try_device(line.command, (zcta_device)perf.device);
+        status = zc_try_device(line.command, (zcta_device)perf.device, ZC_ADVISE_HOST);
     if (status != ZC_EXIT_OK)
         return status;
     perf.rank_count = perf.rank_count == 0 ? RANKS_DEFAULT : perf.rank_count;

@@ -130,7 +130,7 @@ static bool make_request(const struct settings *settings, struct zc_request *req
     enum zc_algorithm algorithm = ZC_ALGORITHM_DIRECT_PUSH;
 
     *exit_status = ZC_EXIT_FAILED;
-    if (!zc_device_caps_of(line.command, ZCTA_DEVICE_HOST, facts.rank_count, &caps))
+    if (!zc_host_caps(line.command, facts.rank_count, &caps))
         return false;
     if (settings->simulate) {
         /* What sets a GPU apart from the host as far as plans go. */

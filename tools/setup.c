@@ -312,11 +312,15 @@ static int grow_jobs(const struct settings *settings, int argc, char **argv)
         .bytes = settings->bytes == 0 ? BYTES_DEFAULT_GROW : settings->bytes,
         .device = settings->device == ZCTA_DEVICE_AUTO ? ZCTA_DEVICE_HOST
                                                        : (zcta_device)settings->device};
+    int status;
 
     if (settings->peer)
         return zc_usage_error(line.command, "--nccl is for rounds of one job; it goes not with "
                                             "--grow");
-    return zc_launch_is_rank() ? zc_setup_grow_rank(&grow) : zc_setup_grow(&grow, argc, argv);
+    if (zc_launch_is_rank())
+        return zc_setup_grow_rank(&grow);
+    status = zc_try_device(line.command, grow.device, ZC_ADVISE_HOST);
+    return status == ZC_EXIT_OK ? zc_setup_grow(&grow, argc, argv) : status;
 }
 
 int zc_command_setup(int argc, char **argv)
@@ -332,5 +336,9 @@ int zc_command_setup(int argc, char **argv)
         settings.bytes = BYTES_DEFAULT;
     if (zc_launch_is_rank())
         return run_rank(&settings);
+    if (settings.device != ZCTA_DEVICE_AUTO)
+        status = zc_try_device(line.command, (zcta_device)settings.device, ZC_ADVISE_HOST);
+    if (status != ZC_EXIT_OK)
+        return status;
     return zc_launch_self(line.command, (uint32_t)settings.rank_count, argc, argv);
 }

@@ -387,7 +387,7 @@ int zc_command_tune(int argc, char **argv)
         return ZC_EXIT_FAILED;
     if (zc_launch_is_rank())
         return run_rank(&settings.perf, &params);
-    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA);
+    status = zc_try_device(line.command, ZCTA_DEVICE_CUDA, "");
     if (status != ZC_EXIT_OK)
         return status;
     return settings.perf.threads

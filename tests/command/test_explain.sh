@@ -35,6 +35,9 @@ check "and the choice is none" says out "choice: none"
 explain --device cuda
 check "a device that is not there: status 1" is "$status" 1
 check "one sentence says so" is "$(lines err)" 1
+if ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1 '; then
+    check "and what is missing, and what to do" grep -q "no CUDA driver here.*--device host" "$scratch/err"
+fi
 
 wrong() {
     run "$zerocta" explain "$@"

@@ -11,11 +11,15 @@ check "bare pushes need GPUs: status 1" is "$status" 1
 check "bare pushes need GPUs: the sentence" says err "device cuda"
 
 if ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1 '; then
-    for command in "overlap -n 2" "hostage" "perf all_gather --device cuda"; do
+    for command in "overlap -n 2" hostage tune "perf all_gather --device cuda" "setup --device cuda" \
+        "setup --grow 4 --device cuda" "explain all_gather --device cuda"; do
         # shellcheck disable=SC2086
         run "$zerocta" $command
         check "$command without a driver: status 1" is "$status" 1
         check "$command without a driver: the sentence" says err "no CUDA driver here"
+        check "$command without a driver: said once" is "$(lines err)" 1
+        check "$command without a driver: the host is advised if that is possible" \
+            is "$(grep -c 'device host' "$scratch/err")" "$(grep -c -- --device <<<"$command")"
     done
 fi
 run "$zerocta" overlap -b 2M -e 1M

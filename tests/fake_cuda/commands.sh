@@ -32,6 +32,12 @@ run env FAKE_CUDA_LACKS=peer FAKE_NVML_MIG=1 "$zerocta" info
 check "info: no reach" says out "cannot reach the memory of GPU 1"
 check "info: MIG" says out "MIG on"
 
+run "$zerocta" explain all_gather -n 2 --policy zero
+check "explain: what there is" says out "device cuda"
+check "explain: as on GPUs" says out "choice: ce/push-back"
+run "$zerocta" explain all_gather -n 2 --policy zero --device host
+check "explain: another device if that is wanted" says out "device host"
+
 # What a GPU or a driver lacks is said.
 lacking() { # "the rule" WORD VARIABLE=VALUE...
     local rule=$1 word=$2

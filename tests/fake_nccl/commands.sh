@@ -51,6 +51,11 @@ run "$zerocta" run -n 2 -- bash -c '[ "$RANK" = 0 ] || export NCCL_P2P_DISABLE=1
 check "ranks with different variables: status 1" is "$status" 1
 check "ranks with different variables: who" says err "ranks 0 and 1 have different NCCL_"
 
+run "$zerocta" explain all_gather -n 2 --engine nccl --in-place --policy zero
+check "explain knows this machine's NCCL" grep -q '^choice: nccl/' "$scratch/out"
+run env FAKE_NCCL_VERSION=22707 "$zerocta" explain all_gather -n 2 --engine nccl --in-place --policy zero
+check "explain: what it lacks" is "$status $(tr -s ' \n' ' ' <"$scratch/out" | grep -c 'NCCL 2.27.7 has no copy engines')" "1 1"
+
 run "$zerocta" info
 check "info: the version" says out "2.28.3: engine nccl; it lacks copy engines on the NULL stream"
 run env FAKE_NCCL_VERSION=22000 "$zerocta" info

@@ -109,7 +109,7 @@ zcta_status zc_cuda_driver_load(struct zc_diag *diag, struct zc_cuda_driver *dri
     driver->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (driver->library == NULL)
         return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlopen", 0,
-                       "there is no CUDA driver here (%s); install it, or use the host device",
+                       "there is no CUDA driver here (%s); NVIDIA's driver package has it",
                        dlerror());
     status = load_functions(diag, driver);
     if (status == ZCTA_OK)
