@@ -195,7 +195,24 @@ static void fuzz_environment(struct input *input)
                                         "SLURM_PROCID",
                                         "SLURM_NTASKS",
                                         "SLURM_LOCALID",
-                                        "SLURM_JOB_ID"};
+                                        "SLURM_JOB_ID",
+                                        "SLURM_STEP_ID",
+                                        "SLURM_STEP_NUM_TASKS",
+                                        "SLURM_STEP_TASKS_PER_NODE",
+                                        "SLURM_STEP_NUM_NODES",
+                                        "SLURM_NODEID",
+                                        "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                        "TORCHELASTIC_RUN_ID",
+                                        "PMI_RANK",
+                                        "PMI_ID",
+                                        "PMI_SIZE",
+                                        "MPI_LOCALRANKID",
+                                        "MPI_LOCALNRANKS",
+                                        "PALS_RANKID",
+                                        "FLUX_TASK_RANK",
+                                        "FLUX_JOB_SIZE",
+                                        "FLUX_JOB_NNODES",
+                                        "ZEROCTA_JOB"};
     enum { NAMES = sizeof names / sizeof *names };
     const zcta_init_params params = {.size = sizeof params};
     struct zc_diag diag;

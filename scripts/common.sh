@@ -35,8 +35,9 @@ packages_to_test_all=(
     "clang-format clang-format"
     "clang-tidy clang-tidy"
     "cppcheck cppcheck"
-    "openmpi-bin mpirun"
-    "libopenmpi-dev mpicc"
+    "openmpi-bin mpirun.openmpi"
+    "libopenmpi-dev mpicc.openmpi"
+    "mpich mpirun.mpich"
 )
 
 package_is_there() { # NAME PROBE

@@ -1,4 +1,5 @@
-/* Who a rank is: from parameters and from every launcher's environment, and what is refused. */
+/* Who a rank is and where the job meets: from parameters and from the environment, and what is
+ * refused. What each launcher sets is in test_launchers.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,9 +22,8 @@
     "ZEROCTA_ROOT=127.0.0.1:40000 ZEROCTA_TOKEN=abcd "
 #define TORCH "RANK=2 WORLD_SIZE=4 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 "
 #define OMPI                                                                                       \
-    "OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_LOCAL_RANK=1 "                  \
-    "OMPI_COMM_WORLD_LOCAL_SIZE=2 "
-#define SLURM_RANKS "SLURM_PROCID=3 SLURM_NTASKS=4 SLURM_LOCALID=2 "
+    "OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_LOCAL_RANK=3 "                  \
+    "OMPI_COMM_WORLD_LOCAL_SIZE=4 "
 
 /* The environment of each test is exactly this list of NAME=value, separated by blanks. */
 static void set_environment(const char *list)
@@ -70,7 +70,7 @@ static struct zc_job resolve_ok(const char *environment)
     return job;
 }
 
-static void every_launcher_is_understood(void **state)
+static void the_environment_says_who_a_rank_is(void **state)
 {
     static const struct {
         const char *environment, *source;
@@ -78,12 +78,11 @@ static void every_launcher_is_understood(void **state)
         const char *root;
     } cases[] = {
         {"", "alone", 0, 1, 0, 1, ""},
-        {"PATH=/bin SLURM_NTASKS=8", "alone", 0, 1, 0, 1, ""},
+        {"PATH=/bin", "alone", 0, 1, 0, 1, ""},
         {RUN, "zerocta run", 1, 4, 1, 4, "127.0.0.1:40000"},
-        {RUN TORCH OMPI, "zerocta run", 1, 4, 1, 4, "127.0.0.1:40000"},
+        {RUN "RANK=1 WORLD_SIZE=4 LOCAL_RANK=1", "zerocta run", 1, 4, 1, 4, "127.0.0.1:40000"},
         {RUN "ZEROCTA_PORT=41000", "zerocta run", 1, 4, 1, 4, "127.0.0.1:41000"},
         {TORCH, "torchrun", 2, 4, 0, 4, "127.0.0.1:29500"},
-        {TORCH OMPI SLURM_RANKS, "torchrun", 2, 4, 0, 4, "127.0.0.1:29500"},
         {TORCH "LOCAL_WORLD_SIZE=2", "torchrun", 2, 4, 0, 2, "127.0.0.1:29500"},
         {TORCH "TORCHELASTIC_USE_AGENT_STORE=True", "torchrun", 2, 4, 0, 4, "127.0.0.1:29501"},
         {TORCH "TORCHELASTIC_USE_AGENT_STORE=False", "torchrun", 2, 4, 0, 4, "127.0.0.1:29500"},
@@ -94,10 +93,10 @@ static void every_launcher_is_understood(void **state)
         {TORCH "MASTER_ADDR=10.1.2.3 ZEROCTA_REMOTE=1 ZEROCTA_TOKEN=x", "torchrun", 2, 4, 0, 4,
          "10.1.2.3:29500"},
         {"RANK=0 WORLD_SIZE=1 LOCAL_RANK=0", "torchrun", 0, 1, 0, 1, ""},
-        {OMPI "MASTER_ADDR=127.0.0.1 MASTER_PORT=5", "Open MPI", 3, 4, 1, 2, "127.0.0.1:5"},
-        {OMPI "ZEROCTA_PORT=5", "Open MPI", 3, 4, 1, 2, "127.0.0.1:5"},
-        {SLURM_RANKS "ZEROCTA_PORT=6", "Slurm", 3, 4, 2, 4, "127.0.0.1:6"},
-        {"PMIX_RANK=1 ZEROCTA_PORT=6 " SLURM_RANKS, "PMIx", 1, 4, 2, 4, "127.0.0.1:6"},
+        {OMPI "MASTER_ADDR=127.0.0.1 MASTER_PORT=5", "Open MPI", 3, 4, 3, 4, "127.0.0.1:5"},
+        {OMPI "ZEROCTA_PORT=5", "Open MPI", 3, 4, 3, 4, "127.0.0.1:5"},
+        {TORCH "MASTER_ADDR=node7.invalid ZEROCTA_REMOTE=1 ZEROCTA_TOKEN=x", "torchrun", 2, 4, 0, 4,
+         "node7.invalid:29500"},
     };
 
     (void)state;
@@ -135,7 +134,7 @@ static void what_is_missing_or_wrong_in_the_environment_is_named(void **state)
         {"RANK=2 WORLD_SIZE=2 LOCAL_RANK=0", "RANK=2 but WORLD_SIZE=2"},
         {TORCH "LOCAL_RANK=4", "LOCAL_RANK=4 is not a number from 0 to 3"},
         {TORCH "LOCAL_RANK=2 LOCAL_WORLD_SIZE=2", "LOCAL_RANK=2 but LOCAL_WORLD_SIZE=2"},
-        {TORCH "LOCAL_WORLD_SIZE=8", "LOCAL_WORLD_SIZE=8 but WORLD_SIZE=4"},
+        {TORCH "LOCAL_WORLD_SIZE=8", "LOCAL_WORLD_SIZE=8 but torchrun says 4 ranks"},
         {TORCH "MASTER_PORT=0", "MASTER_PORT=0 is not a number from 1 to 65535"},
         {TORCH "MASTER_PORT=65536", "MASTER_PORT=65536 is not"},
         {TORCH "MASTER_PORT=65535 TORCHELASTIC_USE_AGENT_STORE=True", "ZEROCTA_PORT"},
@@ -144,15 +143,14 @@ static void what_is_missing_or_wrong_in_the_environment_is_named(void **state)
         {TORCH "MASTER_ADDR=10.1.2.3", "ZEROCTA_REMOTE=1"},
         {TORCH "MASTER_ADDR=node7.invalid", "node7.invalid, which is not a numeric address"},
         {TORCH "MASTER_ADDR=10.1.2.3 ZEROCTA_REMOTE=1", "set ZEROCTA_TOKEN"},
+        {TORCH "MASTER_ADDR=node7.invalid ZEROCTA_REMOTE=1", "set ZEROCTA_TOKEN"},
+        {TORCH "ZEROCTA_JOB=", "ZEROCTA_JOB has 0 bytes"},
         {TORCH "ZEROCTA_TOKEN=", "ZEROCTA_TOKEN is empty"},
         {"OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE is not set"},
         {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_RANK is not set"},
         {OMPI, "set ZEROCTA_PORT"},
         {OMPI "MASTER_ADDR=127.0.0.1", "MASTER_PORT is not set"},
         {OMPI "MASTER_PORT=5", "MASTER_ADDR is not set"},
-        {"SLURM_PROCID=0", "SLURM_NTASKS is not set"},
-        {"SLURM_PROCID=0 SLURM_NTASKS=2", "SLURM_LOCALID is not set"},
-        {"PMIX_RANK=0", "SLURM_NTASKS is not set"},
         {"ZEROCTA_RANK=0", "ZEROCTA_RANK_COUNT is not set"},
         {"ZEROCTA_RANK_COUNT=2", "ZEROCTA_RANK is not set"},
         {"ZEROCTA_RANK=0 ZEROCTA_RANK_COUNT=2", "ZEROCTA_LOCAL_RANK_COUNT is not set"},
@@ -275,6 +273,10 @@ static void the_key_is_the_token_or_the_identity_of_the_job(void **state)
     assert_false(same_key(TORCH, TORCH "WORLD_SIZE=5"));
     assert_false(same_key(TORCH, TORCH "ZEROCTA_TOKEN=a"));
     assert_false(same_key(TORCH "ZEROCTA_TOKEN=b", TORCH "ZEROCTA_TOKEN=a"));
+    assert_false(same_key(TORCH "ZEROCTA_JOB=a", TORCH));
+    assert_false(same_key(TORCH "ZEROCTA_JOB=a", TORCH "ZEROCTA_JOB=b"));
+    assert_false(
+        same_key(TORCH "ZEROCTA_TOKEN=a ZEROCTA_JOB=a", TORCH "ZEROCTA_TOKEN=a ZEROCTA_JOB=b"));
     assert_true(same_key(TORCH "ZEROCTA_TOKEN=a", OMPI "ZEROCTA_PORT=1 ZEROCTA_TOKEN=a"));
     assert_true(resolve_ok(TORCH "ZEROCTA_TOKEN=a").has_token);
     assert_false(resolve_ok(TORCH).has_token);
@@ -299,8 +301,6 @@ static void jobs_without_a_port_derive_one_of_their_own(void **state)
                          derived_port(OMPI "PMIX_NAMESPACE=42"));
     derived_port(OMPI "OMPI_MCA_ess_base_jobid=41");
     derived_port(OMPI "OMPI_MCA_orte_hnp_uri=41.0;tcp://1.2.3.4:5");
-    assert_int_not_equal(derived_port(SLURM_RANKS "SLURM_JOB_ID=5 SLURM_STEP_ID=0"),
-                         derived_port(SLURM_RANKS "SLURM_JOB_ID=5 SLURM_STEP_ID=1"));
 }
 
 static void an_inherited_listening_socket_is_taken_over(void **state)
@@ -345,7 +345,7 @@ static void an_inherited_listening_socket_is_taken_over(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_launcher_is_understood),
+        cmocka_unit_test(the_environment_says_who_a_rank_is),
         cmocka_unit_test(what_is_missing_or_wrong_in_the_environment_is_named),
         cmocka_unit_test(parameters_come_before_the_environment),
         cmocka_unit_test(wrong_parameters_are_refused),

@@ -25,7 +25,7 @@ static void connect_pair(int ends[2])
     const int small = 8192;
     int listener, error;
 
-    assert_true(zc_net_resolve("127.0.0.1", 0, false, &endpoint));
+    assert_true(zc_net_resolve("127.0.0.1", 0, &endpoint));
     assert_int_equal(zc_net_listen_tcp(&endpoint, &listener), 0);
     setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     assert_true(zc_net_here(listener, &endpoint));

@@ -45,17 +45,6 @@ int zc_launch_self(const char *command, uint32_t rank_count, int argc, char **ar
     return status;
 }
 
-bool zc_launch_is_rank(void)
-{
-    static const char *const names[] = {"ZEROCTA_RANK",         "RANK",      "WORLD_SIZE",
-                                        "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i]) != NULL)
-            return true;
-    return false;
-}
-
 /* ---- Signals ---- */
 
 static void handle_signals(struct zc_job *job)

@@ -54,7 +54,8 @@
  * none. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
  * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
- * reach this rank, if that is not the one by which it reaches rank 0. ZEROCTA_NODE is a number
+ * reach this rank, if that is not the one by which it reaches rank 0. Host names are resolved by
+ * the deadline of zcta_init(). ZEROCTA_NODE is a number
  * from 1 on; ranks that say different ones count as on different machines. Of GPUs: every signal
  * between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow no data stream
  * writes, where the driver has them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the
@@ -159,8 +160,9 @@ typedef int (*zcta_exchange_fn)(void *data, const void *mine, void *all, size_t 
  *   2. rank_count != 0 and root: through a TCP port that rank 0 opens at `root`
  *      ("127.0.0.1:29400");
  *   3. rank_count == 1: alone;
- *   4. rank_count == 0: the environment of `zerocta run`, torchrun, Open MPI, PMIx or Slurm; with
- *      none of these, one rank alone. */
+ *   4. rank_count == 0: the environment of `zerocta run`, torchrun, Open MPI, MPICH, Intel MPI,
+ *      PALS, Flux or Slurm, see docs/launchers.md; with none of these, one rank alone. Launchers
+ *      that contradict each other are an error, and so are variables that say only half. */
 typedef struct zcta_init_params {
     size_t size; /* sizeof(zcta_init_params) */
     uint32_t rank;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "rendezvous/names.h"
 
 enum { RECORD = (int)(ZC_WIRE_ADDRESS + ZC_WIRE_KEY) };
 
@@ -51,14 +52,13 @@ static bool own_endpoint(const struct zc_job *job, const struct zc_endpoint *her
     uint16_t port;
 
     if (job->address[0] != '\0')
-        return zc_net_resolve(job->address, 0, false, endpoint);
+        return zc_net_resolve(job->address, 0, endpoint);
     if (here != NULL && !zc_net_is_any(here)) {
         zc_net_pack(here, ip, &port);
         zc_net_unpack(ip, 0, endpoint);
         return true;
     }
-    return job->remote ? zc_net_own_address(endpoint)
-                       : zc_net_resolve("127.0.0.1", 0, false, endpoint);
+    return job->remote ? zc_net_own_address(endpoint) : zc_net_resolve("127.0.0.1", 0, endpoint);
 }
 
 zcta_status zc_bootstrap_open_port(struct zc_bootstrap *bootstrap, const struct zc_endpoint *here)
@@ -166,18 +166,34 @@ static zcta_status run_exchange(struct zc_bootstrap *bootstrap)
     return status;
 }
 
+/* The address of job->root. */
+static zcta_status find_root(struct zc_bootstrap *bootstrap)
+{
+    const struct zc_job *job = bootstrap->job;
+    char host[sizeof job->root];
+    uint16_t port;
+
+    if (!zc_net_split(job->root, host, sizeof host, &port))
+        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
+                       "the root's address %s is not host:port", job->root);
+    return zc_names_resolve(host, port, bootstrap->deadline, bootstrap->diag, &bootstrap->root);
+}
+
 zcta_status zc_bootstrap_run(struct zc_bootstrap *bootstrap)
 {
     const struct zc_job *job = bootstrap->job;
+    zcta_status status;
 
     if (job->exchange != NULL) {
-        const zcta_status status = zc_bootstrap_open_port(bootstrap, NULL);
-
+        status = zc_bootstrap_open_port(bootstrap, NULL);
         if (status == ZCTA_OK)
             return run_exchange(bootstrap);
         zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
         return status;
     }
     memcpy(bootstrap->key, job->key, sizeof bootstrap->key);
+    status = find_root(bootstrap);
+    if (status != ZCTA_OK)
+        return status;
     return job->rank == 0 ? zc_bootstrap_host(bootstrap) : zc_bootstrap_join(bootstrap);
 }

@@ -20,6 +20,7 @@ struct zc_bootstrap {
     int port_fd;              /* listens at mine.ip and mine.port; -1: there is none */
     struct zc_address *table; /* of rank_count entries; filled */
     uint8_t key[ZC_WIRE_KEY]; /* the key of the mesh; filled */
+    struct zc_endpoint root;  /* of the TCP bootstrap */
 };
 
 /* Collective over the job; rank_count is at least 2.

@@ -216,9 +216,6 @@ static zcta_status send_table(struct reception *reception)
 static zcta_status open_listener(const struct zc_bootstrap *bootstrap, int *listener)
 {
     const struct zc_job *job = bootstrap->job;
-    struct zc_endpoint endpoint;
-    char host[sizeof job->root];
-    uint16_t port;
     int error;
 
     if (job->listen_fd >= 0) {
@@ -230,11 +227,7 @@ static zcta_status open_listener(const struct zc_bootstrap *bootstrap, int *list
         *listener = job->listen_fd;
         return ZCTA_OK;
     }
-    if (!zc_net_split(job->root, host, sizeof host, &port) ||
-        !zc_net_resolve(host, port, job->remote, &endpoint))
-        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
-                       "rank 0 cannot listen at %s: no such address", job->root);
-    error = zc_net_listen_tcp(&endpoint, listener);
+    error = zc_net_listen_tcp(&bootstrap->root, listener);
     if (error == EMFILE || error == ENFILE)
         return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
                        "rank 0 cannot open a socket: %s; raise `ulimit -n`", strerror(error));

@@ -21,7 +21,6 @@
 /* What the attempts so far have met, for the sentence that is said in the end. */
 struct search {
     struct zc_bootstrap *bootstrap;
-    struct zc_endpoint endpoint;
     int last_error;  /* of connect(), 0 once something answered */
     const char *odd; /* what answered instead of rank 0, or NULL */
 };
@@ -203,7 +202,7 @@ static zcta_status attempt(struct search *search, bool *settled)
     *settled = false;
     if (until > bootstrap->deadline)
         until = bootstrap->deadline;
-    search->last_error = zc_net_connect_tcp(&search->endpoint, until, &fd);
+    search->last_error = zc_net_connect_tcp(&bootstrap->root, until, &fd);
     if (search->last_error == EMFILE || search->last_error == ENFILE) {
         *settled = true;
         return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", search->last_error,
@@ -248,16 +247,9 @@ static zcta_status fail_not_found(const struct search *search)
 
 zcta_status zc_bootstrap_join(struct zc_bootstrap *bootstrap)
 {
-    const struct zc_job *job = bootstrap->job;
     struct search search = {.bootstrap = bootstrap};
     uint64_t pause = FIRST_PAUSE_NS;
-    char host[sizeof job->root];
-    uint16_t port;
 
-    if (!zc_net_split(job->root, host, sizeof host, &port) ||
-        !zc_net_resolve(host, port, job->remote, &search.endpoint))
-        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
-                       "the root's address %s cannot be found", job->root);
     for (;;) {
         bool settled;
         const zcta_status status = attempt(&search, &settled);

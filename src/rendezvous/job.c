@@ -12,185 +12,31 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rendezvous/launchers.h"
 #include "rendezvous/net.h"
 #include "rendezvous/rendezvous.h"
 
-enum { FIRST_DERIVED_PORT = 20000, DERIVED_PORTS = 12001, IDENTITY = 256 };
+enum { FIRST_DERIVED_PORT = 20000, DERIVED_PORTS = 12001, JOB_NAME = 100 };
 
-/* What a launcher tells its ranks, by the names of its variables. */
-struct launcher {
-    const char *name;
-    const char *rank, *count, *local_rank, *local_count;
-    const char *identity[3]; /* the first that is set names the job */
-    const char *identity_more;
-    bool count_alone; /* the count without a rank is a mistake, not just an outer allocation */
-    bool local_needed;
-};
-
-enum { ZEROCTA_RUN, TORCHRUN, OPEN_MPI, PMIX, SLURM, LAUNCHERS };
-
-static const struct launcher launchers[LAUNCHERS] = {
-    [ZEROCTA_RUN] = {.name = "zerocta run",
-                     .rank = "ZEROCTA_RANK",
-                     .count = "ZEROCTA_RANK_COUNT",
-                     .local_rank = "ZEROCTA_LOCAL_RANK",
-                     .local_count = "ZEROCTA_LOCAL_RANK_COUNT",
-                     .count_alone = true,
-                     .local_needed = true},
-    [TORCHRUN] = {.name = "torchrun",
-                  .rank = "RANK",
-                  .count = "WORLD_SIZE",
-                  .local_rank = "LOCAL_RANK",
-                  .local_count = "LOCAL_WORLD_SIZE",
-                  .identity = {"TORCHELASTIC_RUN_ID"},
-                  .count_alone = true,
-                  .local_needed = true},
-    [OPEN_MPI] = {.name = "Open MPI",
-                  .rank = "OMPI_COMM_WORLD_RANK",
-                  .count = "OMPI_COMM_WORLD_SIZE",
-                  .local_rank = "OMPI_COMM_WORLD_LOCAL_RANK",
-                  .local_count = "OMPI_COMM_WORLD_LOCAL_SIZE",
-                  .identity = {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid",
-                               "OMPI_MCA_orte_hnp_uri"},
-                  .count_alone = true,
-                  .local_needed = true},
-    [PMIX] = {.name = "PMIx",
-              .rank = "PMIX_RANK",
-              .count = "SLURM_NTASKS",
-              .local_rank = "SLURM_LOCALID",
-              .identity = {"PMIX_NAMESPACE"}},
-    [SLURM] = {.name = "Slurm",
-               .rank = "SLURM_PROCID",
-               .count = "SLURM_NTASKS",
-               .local_rank = "SLURM_LOCALID",
-               .identity = {"SLURM_JOB_ID"},
-               .identity_more = "SLURM_STEP_ID",
-               .local_needed = true},
-};
+/* How long rank 0 looks for a second launch with the same words before it gives out the table. */
+#define SETTLE_NS UINT64_C(100000000)
 
 struct resolver {
     const zcta_init_params *params;
     struct zc_diag *diag;
     struct zc_job *job;
-    const struct launcher *launcher; /* NULL: from parameters */
-    char identity[IDENTITY];         /* the launcher's name of the job, or empty */
+    struct zc_launched launched;
+    const char *name; /* ZEROCTA_JOB, or NULL */
 };
-
-/* NULL for a variable that is not set, and for none. */
-static const char *variable(const char *name)
-{
-    return name != NULL ? getenv(name) : NULL;
-}
 
 static bool is_set(const char *name)
 {
-    return variable(name) != NULL;
+    return getenv(name) != NULL;
 }
 
-/* Digits only, at most `most`. */
-static bool parse_number(const char *text, uint32_t most, uint32_t *value)
+static bool from_environment(const struct resolver *resolver)
 {
-    uint64_t number = 0;
-
-    if (*text == '\0')
-        return false;
-    for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9')
-            return false;
-        number = number * 10 + (uint64_t)(*text - '0');
-        if (number > most)
-            return false;
-    }
-    *value = (uint32_t)number;
-    return true;
-}
-
-/* *text is the variable's value. An error if it is not set, in the environment of a launcher that
- * sets it. */
-static zcta_status need(struct resolver *resolver, const char *name, const char **text)
-{
-    *text = variable(name);
-    if (*text != NULL)
-        return ZCTA_OK;
-    return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                   "%s is not set, but other variables of %s are: start the program with a "
-                   "launcher that sets all of them, or unset them to run one rank alone",
-                   name, resolver->launcher->name);
-}
-
-static zcta_status read_number(struct resolver *resolver, const char *name, uint32_t least,
-                               uint32_t most, uint32_t *value)
-{
-    const char *text;
-    const zcta_status status = need(resolver, name, &text);
-
-    if (status != ZCTA_OK)
-        return status;
-    if (!parse_number(text, most, value) || *value < least)
-        return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                       "%s=%.40s is not a number from %" PRIu32 " to %" PRIu32, name, text, least,
-                       most);
-    return ZCTA_OK;
-}
-
-/* A rank and how many there are. */
-static zcta_status read_place(struct resolver *resolver, const char *rank_name,
-                              const char *count_name, uint32_t *rank, uint32_t *count)
-{
-    zcta_status status = read_number(resolver, count_name, 1, ZC_MAX_RANKS, count);
-
-    if (status == ZCTA_OK)
-        status = read_number(resolver, rank_name, 0, UINT32_MAX - 1, rank);
-    if (status == ZCTA_OK && *rank >= *count)
-        status = zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                         "%s=%" PRIu32 " but %s=%" PRIu32
-                         ": ranks count from 0 and are less than their number",
-                         rank_name, *rank, count_name, *count);
-    return status;
-}
-
-static zcta_status read_local_place(struct resolver *resolver)
-{
-    const struct launcher *launcher = resolver->launcher;
-    struct zc_job *job = resolver->job;
-    zcta_status status = ZCTA_OK;
-    const char *text;
-
-    job->local_rank = job->rank;
-    job->local_rank_count = job->rank_count;
-    if (is_set(launcher->local_count)) {
-        status = read_place(resolver, launcher->local_rank, launcher->local_count, &job->local_rank,
-                            &job->local_rank_count);
-        if (status == ZCTA_OK && job->local_rank_count > job->rank_count)
-            status = zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                             "%s=%" PRIu32 " but %s=%" PRIu32
-                             ": one machine cannot have more ranks than the job",
-                             launcher->local_count, job->local_rank_count, launcher->count,
-                             job->rank_count);
-        return status;
-    }
-    if (launcher == &launchers[ZEROCTA_RUN])
-        return need(resolver, launcher->local_count, &text);
-    if (launcher->local_needed || is_set(launcher->local_rank))
-        status =
-            read_number(resolver, launcher->local_rank, 0, job->rank_count - 1, &job->local_rank);
-    return status;
-}
-
-static void read_identity(struct resolver *resolver)
-{
-    const struct launcher *launcher = resolver->launcher;
-    const char *more = variable(launcher->identity_more);
-
-    for (size_t i = 0; i < sizeof launcher->identity / sizeof *launcher->identity; i++) {
-        const char *text = variable(launcher->identity[i]);
-
-        if (text == NULL)
-            continue;
-        snprintf(resolver->identity, sizeof resolver->identity, "%s.%s", text,
-                 more != NULL ? more : "");
-        return;
-    }
+    return resolver->launched.launcher != NULL;
 }
 
 /* Normalizes the host, so that all ranks name it alike, and refuses what is not loopback unless the
@@ -199,27 +45,31 @@ static zcta_status set_root(struct resolver *resolver, const char *host, uint16_
                             const char *from)
 {
     struct zc_job *job = resolver->job;
-    const zcta_status bad = resolver->launcher != NULL ? ZCTA_ERR_ENVIRONMENT : ZCTA_ERR_INVALID;
+    const zcta_status bad = from_environment(resolver) ? ZCTA_ERR_ENVIRONMENT : ZCTA_ERR_INVALID;
     struct zc_endpoint endpoint;
     char own[256] = "";
+    bool numeric;
     int length;
 
     (void)gethostname(own, sizeof own - 1);
     /* A launcher on one machine may give that machine's own name: no resolver is asked for it. */
     if (strcmp(host, "localhost") == 0 || (!job->remote && strcmp(host, own) == 0))
         host = "127.0.0.1";
-    if (!zc_net_resolve(host, port, job->remote, &endpoint))
+    numeric = zc_net_resolve(host, port, &endpoint);
+    if (!job->remote && !numeric)
         return zc_fail(resolver->diag, bad, "zcta_init", 0,
-                       "%s gives the root's host as %.100s, which is %s", from, host,
-                       job->remote ? "a name that cannot be resolved"
-                                   : "not a numeric address; give 127.0.0.1, or set "
-                                     "ZEROCTA_REMOTE=1 to resolve names and allow other machines");
+                       "%s gives the root's host as %.100s, which is not a numeric address; give "
+                       "127.0.0.1, or set ZEROCTA_REMOTE=1 to resolve names and allow other "
+                       "machines",
+                       from, host);
     if (!job->remote && !zc_net_is_loopback(&endpoint))
         return zc_fail(resolver->diag, bad, "zcta_init", 0,
                        "%s gives the root's host as %.100s, which is not a loopback address; give "
                        "127.0.0.1, or set ZEROCTA_REMOTE=1 to open a port to other machines",
                        from, host);
-    if (!job->has_token && !zc_net_is_loopback(&endpoint))
+    /* Names are resolved when the ranks meet, where there is a deadline; until then any name may be
+     * another machine's. */
+    if (!job->has_token && !(numeric && zc_net_is_loopback(&endpoint)))
         return zc_fail(resolver->diag, bad, "zcta_init", 0,
                        "%s gives the root's host as %.100s, which other machines can reach: set "
                        "ZEROCTA_TOKEN to the same secret on all ranks",
@@ -240,7 +90,7 @@ static zcta_status set_root_text(struct resolver *resolver, const char *root, co
 
     if (!zc_net_split(root, host, sizeof host, &port))
         return zc_fail(resolver->diag,
-                       resolver->launcher != NULL ? ZCTA_ERR_ENVIRONMENT : ZCTA_ERR_INVALID,
+                       from_environment(resolver) ? ZCTA_ERR_ENVIRONMENT : ZCTA_ERR_INVALID,
                        "zcta_init", 0, "%s is %.100s, which is not host:port", from, root);
     return set_root(resolver, host, other_port != 0 ? (uint16_t)other_port : port, from);
 }
@@ -248,40 +98,67 @@ static zcta_status set_root_text(struct resolver *resolver, const char *root, co
 /* All ranks of a job derive the same port, two jobs of one machine hardly ever do. */
 static uint16_t derived_port(const struct resolver *resolver)
 {
-    char facts[IDENTITY + 64];
+    char facts[ZC_LAUNCH_IDENTITY + 64];
     uint8_t hash[16];
     uint32_t number;
 
     memset(facts, 0, sizeof facts);
-    snprintf(facts, sizeof facts, "port %u %s", (unsigned)geteuid(), resolver->identity);
+    snprintf(facts, sizeof facts, "port %u %s", (unsigned)geteuid(), resolver->launched.identity);
     crypto_generichash(hash, sizeof hash, (const unsigned char *)facts, sizeof facts, NULL, 0);
     number = (uint32_t)hash[0] | (uint32_t)hash[1] << 8 | (uint32_t)hash[2] << 16;
     return (uint16_t)(FIRST_DERIVED_PORT + number % DERIVED_PORTS);
 }
 
+/* The launcher has started ranks on other machines: they cannot meet at this machine's loopback,
+ * unless somebody says so who plays several machines on one. */
+static zcta_status check_spread(const struct resolver *resolver)
+{
+    const struct zc_launched *launched = &resolver->launched;
+    const struct zc_job *job = resolver->job;
+    const char *host = getenv("MASTER_ADDR");
+    struct zc_endpoint endpoint;
+
+    if (!launched->spread ||
+        (host != NULL && (job->remote || strcmp(host, "localhost") == 0 ||
+                          (zc_net_resolve(host, 0, &endpoint) && zc_net_is_loopback(&endpoint)))))
+        return ZCTA_OK;
+    return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                   "%s has started the %" PRIu32 " ranks of this job on several machines, %" PRIu32
+                   " of them on this one: set ZEROCTA_REMOTE=1, ZEROCTA_TOKEN to a secret, "
+                   "MASTER_ADDR to an address of rank 0's machine and MASTER_PORT to a port that "
+                   "is free there, on all ranks",
+                   launched->launcher->name, launched->count, launched->local_count);
+}
+
 /* MASTER_ADDR and MASTER_PORT, or for launchers that do not set them a port of the job's own. */
 static zcta_status read_master(struct resolver *resolver, uint32_t other_port)
 {
-    const struct launcher *launcher = resolver->launcher;
+    const struct zc_launcher *launcher = resolver->launched.launcher;
     const char *agent = getenv("TORCHELASTIC_USE_AGENT_STORE");
     const bool any = is_set("MASTER_ADDR") || is_set("MASTER_PORT");
-    zcta_status status;
+    zcta_status status = check_spread(resolver);
     uint32_t port = other_port;
-    const char *host;
+    const char *host, *text;
 
-    if (launcher != &launchers[TORCHRUN] && !any) {
-        if (other_port == 0 && resolver->identity[0] == '\0')
+    if (status != ZCTA_OK)
+        return status;
+    if (launcher != &zc_launchers[ZC_LAUNCHER_TORCHRUN] && !any) {
+        if (other_port == 0 && !resolver->launched.named)
             return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                           "%s names no job (%s is not set), so no port can be derived from it: "
-                           "set ZEROCTA_PORT to a free port on all ranks",
-                           launcher->name, launcher->identity[0]);
+                           "nothing in the environment of %s names this job%s%s%s, so no port can "
+                           "be derived from it: set ZEROCTA_PORT to a free port on all ranks",
+                           launcher->name, launcher->identity[0] != NULL ? " (" : "",
+                           launcher->identity[0] != NULL ? launcher->identity[0] : "",
+                           launcher->identity[0] != NULL ? " is not set)" : "");
         return set_root(resolver, "127.0.0.1",
                         other_port != 0 ? (uint16_t)other_port : derived_port(resolver),
                         launcher->name);
     }
-    status = need(resolver, "MASTER_ADDR", &host);
+    status = zc_launcher_need(resolver->diag, launcher, "MASTER_ADDR", &host);
     if (status == ZCTA_OK && other_port == 0)
-        status = read_number(resolver, "MASTER_PORT", 1, UINT16_MAX, &port);
+        status = zc_launcher_need(resolver->diag, launcher, "MASTER_PORT", &text);
+    if (status == ZCTA_OK && other_port == 0)
+        status = zc_launcher_number(resolver->diag, "MASTER_PORT", 1, UINT16_MAX, &port);
     if (status != ZCTA_OK)
         return status;
     /* Under torchrun's agent the agent itself listens at MASTER_PORT. */
@@ -308,7 +185,7 @@ static zcta_status take_listener(struct resolver *resolver)
 
     if (job->rank != 0 || text == NULL)
         return ZCTA_OK;
-    if (!parse_number(text, INT32_MAX, &fd) ||
+    if (!zc_launcher_parse(text, INT32_MAX, &fd) ||
         getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &int_length) != 0 ||
         listening == 0 || getsockname((int)fd, (struct sockaddr *)&bound, &length) != 0 ||
         (bound.ss_family != AF_INET && bound.ss_family != AF_INET6))
@@ -351,43 +228,68 @@ static zcta_status read_token(struct resolver *resolver)
     return ZCTA_OK;
 }
 
-/* Without a token the key keeps nobody out, but two jobs never talk to each other by accident. */
+/* ZEROCTA_JOB, a name that the user gives this launch and no other. */
+static zcta_status read_name(struct resolver *resolver)
+{
+    resolver->name = getenv("ZEROCTA_JOB");
+    if (resolver->name == NULL || (resolver->name[0] != '\0' && strlen(resolver->name) <= JOB_NAME))
+        return ZCTA_OK;
+    return zc_fail(
+        resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+        "ZEROCTA_JOB has %zu bytes; give each launch a name of its own, of 1 to %d bytes",
+        strlen(resolver->name), (int)JOB_NAME);
+}
+
+/* The key keeps out whoever does not know the token, and another launch even if it does, as far as
+ * a name tells them apart. Without a token it keeps nobody out, but two jobs never talk to each
+ * other by accident. */
 static void derive_key(const struct resolver *resolver)
 {
+    const char *name = resolver->name != NULL ? resolver->name : "";
     struct zc_job *job = resolver->job;
-    char facts[IDENTITY + 256];
+    char facts[ZC_LAUNCH_IDENTITY + JOB_NAME + 256];
+    uint8_t token[sizeof job->key];
 
     memset(facts, 0, sizeof facts);
-    snprintf(facts, sizeof facts, "key %u %u %s %s", (unsigned)geteuid(), job->rank_count,
-             job->root, resolver->identity);
-    crypto_generichash(job->key, sizeof job->key, (const unsigned char *)facts, sizeof facts, NULL,
-                       0);
+    if (job->has_token)
+        snprintf(facts, sizeof facts, "token %s%s %s", resolver->name != NULL ? "job " : "", name,
+                 resolver->launched.identity);
+    else
+        snprintf(facts, sizeof facts, "key %u %u %s %s%s %s", (unsigned)geteuid(), job->rank_count,
+                 job->root, resolver->name != NULL ? "job " : "", name,
+                 resolver->launched.identity);
+    memcpy(token, job->key, sizeof token);
+    crypto_generichash(job->key, sizeof job->key, (const unsigned char *)facts, sizeof facts, token,
+                       job->has_token ? sizeof token : 0);
+    sodium_memzero(token, sizeof token);
+    job->settle_ns = resolver->name != NULL || resolver->launched.named ? 0 : SETTLE_NS;
 }
 
 static zcta_status resolve_environment(struct resolver *resolver)
 {
-    const struct launcher *launcher = resolver->launcher;
+    const struct zc_launched *launched = &resolver->launched;
+    const struct zc_launcher *launcher = launched->launcher;
     struct zc_job *job = resolver->job;
+    zcta_status status = ZCTA_OK;
     uint32_t port = 0;
     const char *root, *token;
-    zcta_status status =
-        read_place(resolver, launcher->rank, launcher->count, &job->rank, &job->rank_count);
 
     job->source = launcher->name;
-    if (status == ZCTA_OK)
-        status = read_local_place(resolver);
-    if (status != ZCTA_OK || job->rank_count == 1)
-        return status;
-    read_identity(resolver);
+    job->rank = launched->rank;
+    job->rank_count = launched->count;
+    job->local_rank = launched->local_rank;
+    job->local_rank_count = launched->local_count;
+    if (job->rank_count == 1)
+        return ZCTA_OK;
     if (is_set("ZEROCTA_PORT"))
-        status = read_number(resolver, "ZEROCTA_PORT", 1, UINT16_MAX, &port);
+        status = zc_launcher_number(resolver->diag, "ZEROCTA_PORT", 1, UINT16_MAX, &port);
     if (status != ZCTA_OK)
         return status;
-    if (launcher != &launchers[ZEROCTA_RUN])
+    if (launcher != &zc_launchers[ZC_LAUNCHER_RUN])
         return read_master(resolver, port);
-    status = need(resolver, "ZEROCTA_ROOT", &root);
+    status = zc_launcher_need(resolver->diag, launcher, "ZEROCTA_ROOT", &root);
     if (status == ZCTA_OK && !job->has_token)
-        status = need(resolver, "ZEROCTA_TOKEN", &token);
+        status = zc_launcher_need(resolver->diag, launcher, "ZEROCTA_TOKEN", &token);
     if (status == ZCTA_OK)
         status = set_root_text(resolver, root, "ZEROCTA_ROOT", port);
     if (status == ZCTA_OK)
@@ -427,14 +329,6 @@ static zcta_status resolve_params(struct resolver *resolver)
     return set_root_text(resolver, params->root, "root in zcta_init_params", 0);
 }
 
-static const struct launcher *find_launcher(void)
-{
-    for (int i = 0; i < LAUNCHERS; i++)
-        if (is_set(launchers[i].rank) || (launchers[i].count_alone && is_set(launchers[i].count)))
-            return &launchers[i];
-    return NULL;
-}
-
 static zcta_status read_node(struct resolver *resolver)
 {
     const char *text = getenv("ZEROCTA_NODE");
@@ -462,7 +356,7 @@ static zcta_status read_address(struct resolver *resolver)
 
     if (text == NULL)
         return ZCTA_OK;
-    if (strlen(text) >= sizeof job->address || !zc_net_resolve(text, 0, false, &endpoint) ||
+    if (strlen(text) >= sizeof job->address || !zc_net_resolve(text, 0, &endpoint) ||
         zc_net_is_any(&endpoint))
         return zc_fail(resolver->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                        "ZEROCTA_ADDRESS is '%.60s'; give the numeric address of one of this "
@@ -499,22 +393,23 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
         return zc_fail(diag, ZCTA_ERR_INVALID, "zcta_init", 0,
                        "rank, root or exchange is given but rank_count is 0: set rank_count, or "
                        "none of them to take all from the environment");
-    if (params->rank_count == 0)
-        resolver.launcher = find_launcher();
     found.remote = remote != NULL && strcmp(remote, "1") == 0;
     status = read_token(&resolver);
+    if (status == ZCTA_OK)
+        status = read_name(&resolver);
+    if (status == ZCTA_OK && params->rank_count == 0)
+        status = zc_launched_find(diag, &resolver.launched);
     if (status == ZCTA_OK)
         status = read_node(&resolver);
     if (status == ZCTA_OK && params->rank_count != 0)
         status = resolve_params(&resolver);
-    else if (status == ZCTA_OK && resolver.launcher != NULL)
+    else if (status == ZCTA_OK && from_environment(&resolver))
         status = resolve_environment(&resolver);
     if (status == ZCTA_OK && found.rank_count > 1)
         status = read_address(&resolver);
     if (status != ZCTA_OK)
         goto out;
-    if (!found.has_token)
-        derive_key(&resolver);
+    derive_key(&resolver);
     diag->rank = found.rank;
     *job = found;
 out:

@@ -89,10 +89,10 @@ bool zc_net_split(const char *root, char *host, size_t host_size, uint16_t *port
     return true;
 }
 
-bool zc_net_resolve(const char *host, uint16_t port, bool names, struct zc_endpoint *endpoint)
+bool zc_net_resolve(const char *host, uint16_t port, struct zc_endpoint *endpoint)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICSERV | (names ? 0 : AI_NUMERICHOST)};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST};
     struct addrinfo *found = NULL;
     char service[8];
 

@@ -28,8 +28,8 @@ void zc_net_sleep(uint64_t ns);
 /* Splits "host:port" or "[v6]:port". False if it is neither. */
 bool zc_net_split(const char *root, char *host, size_t host_size, uint16_t *port);
 
-/* Numeric addresses, and with `names` also names, by a resolver that may take seconds. */
-bool zc_net_resolve(const char *host, uint16_t port, bool names, struct zc_endpoint *endpoint);
+/* Numeric addresses only: nobody is asked. For names see names.h. */
+bool zc_net_resolve(const char *host, uint16_t port, struct zc_endpoint *endpoint);
 bool zc_net_is_loopback(const struct zc_endpoint *endpoint);
 bool zc_net_is_any(const struct zc_endpoint *endpoint); /* every address of this machine */
 

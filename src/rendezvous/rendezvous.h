@@ -32,6 +32,7 @@ struct zc_job {
     bool remote;      /* addresses beyond loopback are allowed */
     bool has_token;   /* false: the key is derived from public facts of the job */
     uint8_t key[ZC_TOKEN_BYTES];
+    uint64_t settle_ns; /* 0: the launch has a name, so that no other has the same key */
     zcta_exchange_fn exchange;
     void *exchange_data;
     const char *source; /* "zerocta run", "torchrun", "Open MPI", "parameters", ... */

@@ -47,15 +47,6 @@ wait $! && check "torchrun's variables: rank 1's status 0" true
 check "torchrun's variables: status 0" is "$status" 0
 check "torchrun's variables: the ranks found each other" is "$(verdict)" \
     "verdict: OK, 0 wrong bytes in 2 sizes, 2 ranks, host"
-if command -v mpirun >/dev/null; then
-    as_root=()
-    [ "$(id -u)" -ne 0 ] || as_root=(--allow-run-as-root)
-    run mpirun "${as_root[@]}" --oversubscribe -n 2 "$zerocta" perf all_gather -b 1K -e 4K
-    check "mpirun: status 0" is "$status" 0
-    check "mpirun: the ranks found each other" is "$(grep verdict "$scratch/out")" \
-        "verdict: OK, 0 wrong bytes in 2 sizes, 2 ranks, host"
-fi
-
 perf -n 1 -e 4K
 check "one rank: a local copy" is "$(verdict)" "verdict: OK, 0 wrong bytes in 2 sizes, 1 rank, host"
 check "which moves nothing between ranks" is "$(column 8)" "0.000 0.000"
