@@ -28,6 +28,7 @@ packages_to_test=(
     "g++ c++"
     "libcmocka-dev pc:cmocka"
     "procps ps"
+    "python3 python3"
     "iproute2 ip"
 )
 packages_to_test_all=(
