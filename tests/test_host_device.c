@@ -415,7 +415,7 @@ static void *take_and_drop(void *data)
     for (int i = 0; i < 200; i++) {
         struct zc_memory *own = NULL, *again = NULL;
 
-        EXPECT(zc_device_host.memory_alloc(rank->device, 5000, &own) == ZCTA_OK);
+        EXPECT(zc_device_host.memory_alloc(rank->device, 5000, 1, &own) == ZCTA_OK);
         EXPECT(zc_device_host.memory_export(rank->device, own, &handle, &fd) == ZCTA_OK && fd >= 0);
         EXPECT(zc_device_host.memory_import(rank->device, &handle, fd, true, &again) == ZCTA_OK);
         EXPECT(again == own);
@@ -451,7 +451,7 @@ static void a_handle_that_lies_maps_nothing(void **state)
 
     (void)state;
     make_rig(&rig, 1);
-    EXPECT(zc_device_host.memory_alloc(rig.ranks[0].device, 5000, &own) == ZCTA_OK);
+    EXPECT(zc_device_host.memory_alloc(rig.ranks[0].device, 5000, 1, &own) == ZCTA_OK);
     EXPECT(zc_device_host.memory_export(rig.ranks[0].device, own, &handle, &fd) == ZCTA_OK);
     for (int i = 0; i < 5; i++) {
         static const uint64_t sizes[] = {0, 8193, UINT64_MAX, (uint64_t)1 << 63, 1 << 30};

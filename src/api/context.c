@@ -70,7 +70,8 @@ static zcta_status open_as(zcta_context *context, const struct zc_device_ops *op
     const struct zc_device_params params = {.diag = &context->diag,
                                             .local_rank = context->job.local_rank,
                                             .local_rank_count = context->job.local_rank_count,
-                                            .gpu = given->gpu};
+                                            .gpu = given->gpu,
+                                            .timeout_ns = context->timeout_ns};
     zcta_status status = ops->open(&params, &context->device);
 
     if (status != ZCTA_OK)

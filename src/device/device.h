@@ -182,7 +182,8 @@ struct zc_device_params {
     struct zc_diag *diag; /* outlives the device */
     uint32_t local_rank;  /* among the ranks of this machine */
     uint32_t local_rank_count;
-    uint32_t gpu; /* 1 + the ordinal of the GPU; 0: the device's choice */
+    uint32_t gpu;        /* 1 + the ordinal of the GPU; 0: the device's choice */
+    uint64_t timeout_ns; /* longest time without progress; 0: any */
 };
 
 /* Streams are zcta_stream; NULL is the device's default. No entry is called with a NULL object
@@ -198,8 +199,11 @@ struct zc_device_ops {
      * for the whole domain. */
     uint64_t (*join_domain)(struct zc_device *device);
 
-    /* Zeroed and committed. Errors: ERR_NO_MEMORY, ERR_SYSTEM, ERR_DEVICE. */
-    zcta_status (*memory_alloc)(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+    /* Zeroed and committed. `sharers`: how many ranks of this machine, this one among them,
+     * allocate as much at the same time. Errors: ERR_NO_MEMORY, ERR_SYSTEM, ERR_TIMEOUT,
+     * ERR_DEVICE. */
+    zcta_status (*memory_alloc)(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                struct zc_memory **memory);
     /* Memory of the caller's. Errors: ERR_UNSUPPORTED and those of memory_alloc. */
     zcta_status (*memory_adopt)(struct zc_device *device, void *base, size_t bytes,
                                 struct zc_memory **memory);

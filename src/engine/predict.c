@@ -73,12 +73,12 @@ static zcta_status give_memory(struct team *team, const struct zc_request *reque
     struct zc_device *device = zc_sim_device(team->sim, rank);
     zcta_status status;
 
-    status = zc_device_sim.memory_alloc(device, request->bytes + 1, &team->send[rank]);
+    status = zc_device_sim.memory_alloc(device, request->bytes + 1, 1, &team->send[rank]);
     if (status == ZCTA_OK)
-        status = zc_device_sim.memory_alloc(device, request->bytes * request->rank_count + 1,
+        status = zc_device_sim.memory_alloc(device, request->bytes * request->rank_count + 1, 1,
                                             &team->recv[rank]);
     if (status == ZCTA_OK)
-        status = zc_device_sim.memory_alloc(device, request->scratch_bytes * 2 + 1,
+        status = zc_device_sim.memory_alloc(device, request->scratch_bytes * 2 + 1, 1,
                                             &team->scratch[rank]);
     if (status != ZCTA_OK)
         return status;

@@ -57,6 +57,17 @@ void zc_symmetric_release(struct zc_symmetric *symmetric)
     free(symmetric);
 }
 
+/* How many ranks of this machine allocate as much now. */
+static uint32_t count_sharers(const struct zc_group *group)
+{
+    const uint32_t here = zc_mesh_host(group->mesh, group->ranks[group->self]);
+    uint32_t sharers = 0;
+
+    for (uint32_t i = 0; i < group->count; i++)
+        sharers += zc_mesh_host(group->mesh, group->ranks[i]) == here;
+    return sharers;
+}
+
 static zcta_status allocate(const struct zc_group *group, void *base, size_t bytes,
                             const char *call, struct zc_memory **memory)
 {
@@ -64,7 +75,7 @@ static zcta_status allocate(const struct zc_group *group, void *base, size_t byt
         return zc_fail(group->diag, ZCTA_ERR_INVALID, call, 0, "a window of 0 bytes was asked for");
     if (base != NULL)
         return group->ops->memory_adopt(group->device, base, bytes, memory);
-    return group->ops->memory_alloc(group->device, bytes, memory);
+    return group->ops->memory_alloc(group->device, bytes, count_sharers(group), memory);
 }
 
 /* Somebody else's failure is everybody's; one's own has been said already. */
@@ -175,9 +186,14 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
         if (i == group->self || !zc_group_reaches(group, i))
             continue;
-        status = group->ops->memory_import(group->device, &offers[i].handle, fds[i],
-                                           zc_mesh_same_process(group->mesh, group->ranks[i]),
-                                           &symmetric->parts[i]);
+        if (offers[i].handle.bytes == symmetric->bytes)
+            status = group->ops->memory_import(group->device, &offers[i].handle, fds[i],
+                                               zc_mesh_same_process(group->mesh, group->ranks[i]),
+                                               &symmetric->parts[i]);
+        else
+            status = zc_fail(group->diag, ZCTA_ERR_PEER, "memory_import", 0,
+                             "a handle of %" PRIu64 " bytes came for %zu", offers[i].handle.bytes,
+                             symmetric->bytes);
         if (status != ZCTA_OK)
             status = name_owner(group, i, status);
     }

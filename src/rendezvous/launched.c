@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "rendezvous/launchers.h"
 #include "rendezvous/rendezvous.h"
 
@@ -330,7 +331,7 @@ static int64_t read_process(int64_t pid, uint64_t *start, char name[64])
     int fd;
 
     snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = zc_fd_lift(open(path, O_RDONLY | O_CLOEXEC));
     if (fd >= 0) {
         got = read(fd, text, sizeof text - 1);
         close(fd);

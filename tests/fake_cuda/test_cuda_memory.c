@@ -120,7 +120,7 @@ static void export_with_a_closed_descriptor(zcta_context *context, void *data)
     zc_diag_init(&diag);
     EXPECT(zc_device_cuda.open(&(struct zc_device_params){.diag = &diag, .local_rank_count = 1},
                                &device) == ZCTA_OK);
-    EXPECT(zc_device_cuda.memory_alloc(device, 4096, &memory) == ZCTA_OK);
+    EXPECT(zc_device_cuda.memory_alloc(device, 4096, 1, &memory) == ZCTA_OK);
     close(STDIN_FILENO);
     EXPECT(zc_device_cuda.memory_export(device, memory, &handle, &fd) == ZCTA_OK);
     EXPECT(fd > STDERR_FILENO && fcntl(STDIN_FILENO, F_GETFD) < 0);

@@ -16,7 +16,7 @@ forbid() {
             echo "FAILED: $rule"
             sed "s|^|  src/$file:|" <<<"$found"
         fi
-    done < <(find . -name '*.[ch]' -printf '%P\n' | grep -vxE "$except" | sort)
+    done < <(grep -rlE --include='*.[ch]' "\b($calls)\(" | grep -vxE "$except" | sort)
 }
 
 makers='socket|socketpair|accept|accept4|memfd_create|memfd_secret|epoll_create|epoll_create1'

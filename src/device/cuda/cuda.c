@@ -92,7 +92,7 @@ static zcta_status make_epochs(struct zc_device *device)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "malloc", ENOMEM, "out of memory");
     for (uint32_t i = 0; i < ZC_CUDA_EPOCHS; i++)
         values[i] = zc_cuda_epoch(i);
-    status = zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, &device->epoch_memory);
+    status = zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, 1, &device->epoch_memory);
     if (status != ZCTA_OK)
         goto out;
     device->epochs = (uintptr_t)device->epoch_memory->base;

@@ -62,7 +62,8 @@ uint64_t zc_cuda_join_domain(struct zc_device *device);
 /* What this device allocates: memory on its GPU that can leave as a file descriptor, and, in a
  * domain of several hosts, as a fabric handle. */
 struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device);
-zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                 struct zc_memory **memory);
 zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory);
 zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *memory,

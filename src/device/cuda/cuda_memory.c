@@ -193,12 +193,14 @@ static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
     return zero(device, memory);
 }
 
-zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory)
+zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                 struct zc_memory **memory)
 {
     const size_t unit = device->granularity;
     struct cuda_memory *made = NULL;
     zcta_status status;
 
+    (void)sharers; /* the driver refuses what is not there */
     if (bytes > SIZE_MAX / 2 - unit)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
                        "no GPU has %zu bytes; ask for less", bytes);

@@ -10,6 +10,7 @@
 struct zc_device {
     struct zc_diag *diag;
     uint32_t local_rank;
+    uint64_t timeout_ns;       /* see zc_device_params */
     uint64_t look_ns;          /* how long a wait looks without a pause */
     uint64_t spin_ns;          /* how long a wait looks before it gives the core away */
     size_t stream_bytes;       /* see zc_device_caps */
@@ -30,7 +31,8 @@ struct zc_host_pad {
 };
 
 /* Memory: see device.h. */
-zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                 struct zc_memory **memory);
 zcta_status zc_host_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory);
 zcta_status zc_host_memory_export(struct zc_device *device, struct zc_memory *memory,

@@ -1,17 +1,17 @@
-/* The host's memory: memfd, mapped by every rank. Nothing ever has a name in /dev/shm, so nothing
- * can be left behind there. Knows nothing of programs and streams. */
+/* The host's memory: files without a name, mapped by every rank. Knows nothing of programs and
+ * streams. */
 #include "device/host/host.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#include "base/fd.h"
+#include "device/host/host_file.h"
 
 enum kind { OWNED, ADOPTED, MAPPED };
 
@@ -36,51 +36,16 @@ static size_t whole_pages(size_t bytes)
     return bytes > SIZE_MAX - (page - 1) ? 0 : (bytes + page - 1) / page * page;
 }
 
-/* A number from a file such as /proc/meminfo or a cgroup's: what follows `key`, or UINT64_MAX. */
-static uint64_t number_in_file(const char *path, const char *key)
+/* What the program may look at if it cannot have the address space. */
+static const char *mapping_advice(int error)
 {
-    FILE *file = zc_fd_read_file(path);
-    char line[256];
-    uint64_t value = UINT64_MAX;
+    struct rlimit limit;
 
-    while (file != NULL && value == UINT64_MAX && fgets(line, sizeof line, file) != NULL) {
-        const char *digits = line + strlen(key);
-        char *end = NULL;
-
-        if (strncmp(line, key, strlen(key)) == 0)
-            value = strtoull(digits, &end, 10);
-        if (end == digits) /* "max": there is no number */
-            value = UINT64_MAX;
-    }
-    if (file != NULL)
-        fclose(file);
-    return value;
-}
-
-/* What the machine and this container can still give. Committing more does not fail: the kernel
- * kills somebody instead, so it must be asked before. */
-static uint64_t available_bytes(void)
-{
-    const uint64_t kib = number_in_file("/proc/meminfo", "MemAvailable:");
-    const uint64_t limit = number_in_file("/sys/fs/cgroup/memory.max", "");
-    const uint64_t used = number_in_file("/sys/fs/cgroup/memory.current", "");
-    const uint64_t machine = kib > UINT64_MAX / 1024 ? UINT64_MAX : kib * 1024;
-    uint64_t container = UINT64_MAX;
-
-    if (limit != UINT64_MAX && used != UINT64_MAX)
-        container = limit > used ? limit - used : 0;
-    return machine < container ? machine : container;
-}
-
-/* Commits all pages now: a page that cannot be had later would be a SIGBUS. */
-static int commit(int fd, size_t bytes)
-{
-    int result;
-
-    do
-        result = fallocate(fd, 0, 0, (off_t)bytes);
-    while (result != 0 && errno == EINTR);
-    return result;
+    if (error == EAGAIN)
+        return "; the program locks its memory (mlockall): raise `ulimit -l`";
+    if (error == ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        return "; raise `ulimit -v`";
+    return "";
 }
 
 static zcta_status map(struct zc_device *device, int fd, size_t bytes, struct host_memory *memory)
@@ -93,49 +58,31 @@ static zcta_status map(struct zc_device *device, int fd, size_t bytes, struct ho
         mmap(NULL, memory->mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
     if (base == MAP_FAILED)
         return zc_fail(device->diag, errno == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM, "mmap",
-                       errno, "cannot map %zu bytes of shared memory: %s", bytes, strerror(errno));
+                       errno, "cannot map %zu bytes of shared memory: %s%s", bytes, strerror(errno),
+                       mapping_advice(errno));
     memory->head.base = base;
     memory->head.bytes = bytes;
     return ZCTA_OK;
 }
 
-static zcta_status create_file(struct zc_device *device, size_t bytes, int *fd)
-{
-    int made = zc_fd_lift(memfd_create("zerocta", MFD_CLOEXEC));
-    int error;
-
-    if (made < 0)
-        return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "memfd_create", errno,
-                       "cannot create shared memory: %s%s", strerror(errno),
-                       errno == EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
-    if (commit(made, bytes) != 0) {
-        error = errno;
-        close(made);
-        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "fallocate", error,
-                       "cannot commit %zu bytes of shared memory: %s", bytes, strerror(error));
-    }
-    *fd = made;
-    return ZCTA_OK;
-}
-
-zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory)
+zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                 struct zc_memory **memory)
 {
     const size_t mapped = whole_pages(bytes);
-    const uint64_t available = available_bytes();
     struct host_memory *made = NULL;
     zcta_status status;
 
-    if (mapped == 0 || mapped > INT64_MAX || mapped > available)
-        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
-                       "cannot allocate %zu bytes of shared memory: %" PRIu64
-                       " bytes are available; ask for less",
-                       bytes, available);
+    if (mapped == 0 || mapped > INT64_MAX)
+        return zc_fail(
+            device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
+            "cannot allocate %zu bytes of shared memory: nowhere so many bytes are available",
+            bytes);
     made = calloc(1, sizeof *made);
     if (made == NULL)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
     made->kind = OWNED;
     made->fd = -1;
-    status = create_file(device, mapped, &made->fd);
+    status = zc_host_file_make(device, mapped, sharers, &made->fd);
     if (status != ZCTA_OK)
         goto fail;
     status = map(device, made->fd, bytes, made);
@@ -190,19 +137,6 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
     return ZCTA_OK;
 }
 
-/* A peer's word on the size is checked against the file: a mapping past its end would be a SIGBUS.
- */
-static zcta_status check_file(struct zc_device *device, int fd, uint64_t bytes)
-{
-    const off_t file_bytes = lseek(fd, 0, SEEK_END);
-
-    if (file_bytes < 0 || bytes == 0 || (uint64_t)file_bytes < bytes)
-        return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
-                       "a peer sent a file of %lld bytes for memory of %" PRIu64 " bytes",
-                       (long long)file_bytes, bytes);
-    return ZCTA_OK;
-}
-
 zcta_status zc_host_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
                                   int fd, bool same_process, struct zc_memory **memory)
 {
@@ -216,7 +150,7 @@ zcta_status zc_host_memory_import(struct zc_device *device, const struct zc_memo
             device->diag, ZCTA_ERR_UNSUPPORTED, "memory_import", 0,
             "memory of another process cannot be mapped after the fact; allocate it with "
             "zcta_window_alloc(), or run the ranks as threads of one process");
-    status = check_file(device, fd, handle->bytes);
+    status = zc_host_file_check(device, fd, handle->bytes);
     if (status != ZCTA_OK)
         return status;
     made = calloc(1, sizeof *made);

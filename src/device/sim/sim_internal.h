@@ -74,7 +74,8 @@ struct zc_sim {
 };
 
 /* sim_memory.c */
-zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory);
+zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                struct zc_memory **memory);
 zcta_status zc_sim_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                 struct zc_memory **memory);
 zcta_status zc_sim_memory_export(struct zc_device *device, struct zc_memory *memory,

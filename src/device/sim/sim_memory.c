@@ -61,11 +61,13 @@ static void *unreal_address(struct zc_sim *sim, size_t bytes)
     return (void *)address;
 }
 
-zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, struct zc_memory **memory)
+zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                struct zc_memory **memory)
 {
     struct zc_sim *sim = device->sim;
     struct zc_sim_memory *made = calloc(1, sizeof *made);
 
+    (void)sharers;
     if (made == NULL)
         goto fail;
     made->owner = device->rank;
