@@ -5,13 +5,27 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/zerocta)
 
-install(TARGETS zerocta EXPORT zerocta-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS zerocta EXPORT zerocta-targets 
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/zerocta DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN *.h)
 install(EXPORT zerocta-targets NAMESPACE zerocta:: DESTINATION ${package_dir})
 if(ZEROCTA_TOOLS)
   install(TARGETS zerocta-cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
+# A static library's programs link what the library needs.
+set(needs_libraries OFF)
+if(NOT BUILD_SHARED_LIBS)
+  set(needs_libraries ON)
+  set(pc_requires "libsodium")
+  set(pc_libs " -pthread")
+  if(HWLOC_FOUND)
+    string(APPEND pc_requires ", hwloc")
+  endif()
+  foreach(library ${CMAKE_DL_LIBS})
+    string(APPEND pc_libs " -l${library}")
+  endforeach()
+endif()
 configure_package_config_file(cmake/zerocta-config.cmake.in zerocta-config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
 # Before 1.0 a new minor version may break what a program relies on.

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs the built tree into a folder of its own, moves it, and builds a C and a C++ program
 # against it, through pkg-config and through find_package(); runs them; looks at what is exported.
+# With "static" it first builds a tree of its own, whose library is static.
+#   test_consumer.sh SOURCE BUILD CC CMAKE [static]
 set -euo pipefail
-source_dir=$1 build_dir=$2 cc=$3 cmake=$4
+source_dir=$1 build_dir=$2 cc=$3 cmake=$4 kind=${5-shared}
 
 if ! cxx=$(command -v "${CXX:-c++}"); then
     echo "no C++ compiler: skipped"
@@ -12,19 +14,38 @@ unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE ZEROCTA_RANK ZEROCTA_RANK_COUN
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+if [ "$kind" = static ]; then
+    echo "-- a static library"
+    "$cmake" -S "$source_dir" -B "$scratch/static" -G Ninja -DCMAKE_C_COMPILER="$cc" \
+        -DBUILD_SHARED_LIBS=OFF -DZEROCTA_TOOLS=OFF -DZEROCTA_EXAMPLES=OFF -DZEROCTA_TESTS=OFF \
+        -DCMAKE_BUILD_TYPE=Debug >"$scratch/configure.log"
+    "$cmake" --build "$scratch/static" >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
+    build_dir=$scratch/static
+fi
 "$cmake" --install "$build_dir" --prefix "$scratch/first" >"$scratch/install.log"
 # An installed tree names no folder of its own, so it works from anywhere.
 mv "$scratch/first" "$scratch/prefix"
 prefix=$scratch/prefix
-library=$(find "$prefix" -name 'libzerocta.so.0')
+command=$prefix/bin/zerocta
+if [ "$kind" = static ]; then
+    command=$2/zerocta # the static tree was built without one, to be quick
+    name=libzerocta.a own='^zc(ta)?_' symbols=(nm --defined-only --extern-only)
+else
+    name=libzerocta.so.0 own='^zcta_' symbols=(nm -D --defined-only)
+fi
+library=$(find "$prefix" -name "$name")
 libdir=$(dirname "$library")
-[ -n "$library" ] || { echo "libzerocta.so.0 was not installed"; exit 1; }
+[ -n "$library" ] || { echo "$name was not installed"; exit 1; }
+if [ "$kind" = static ] && [ -n "$(find "$prefix" -name '*.so*')" ]; then
+    echo "a shared library was installed as well"
+    exit 1
+fi
 
 echo "-- exported symbols"
-exported=$(nm -D --defined-only "$library" | awk '{ sub(/@.*/, "", $3); print $3 }' |
+exported=$("${symbols[@]}" "$library" | awk 'NF == 3 { sub(/@.*/, "", $3); print $3 }' |
     grep -vx 'ZEROCTA_[0-9]*')
-if grep -v '^zcta_' <<<"$exported"; then
-    echo "these symbols are exported and do not begin with zcta_"
+if grep -vE "$own" <<<"$exported"; then
+    echo "these symbols are exported and do not begin as ours do"
     exit 1
 fi
 # Every call in the header is there.
@@ -39,15 +60,15 @@ fi
 # four_ranks PROGRAM: every rank must say that nothing is wrong.
 four_ranks() {
     local output
-    output=$("$prefix/bin/zerocta" run -n 4 --timeout 60 -- "$@")
+    output=$("$command" run -n 4 --timeout 60 -- "$@")
     echo "$output"
     [ "$(grep -cE 'rank [0-3] of 4: .*\b0 wrong$' <<<"$output")" -eq 4 ]
 }
 
 echo "-- pkg-config"
 export PKG_CONFIG_PATH=$libdir/pkgconfig
+[ "$(pkg-config --modversion zerocta)" = "$("$command" --version | cut -d' ' -f2)" ]
 flags=$(pkg-config --cflags --libs zerocta)
-[ "$(pkg-config --modversion zerocta)" = "$("$prefix/bin/zerocta" --version | cut -d' ' -f2)" ]
 "$cc" -std=c99 -Wall -Wextra -Wpedantic -Werror "$source_dir/examples/all_gather.c" $flags \
     -o "$scratch/pc_c"
 "$cxx" -std=c++11 -Wall -Wextra -Wpedantic -Werror "$source_dir/tests/consumer/consumer.cpp" $flags \
