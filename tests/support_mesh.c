@@ -59,6 +59,8 @@ static void on_event(void *data, const struct zc_mesh_event *event)
     case ZC_MESH_LEFT:
         rank->left[event->rank]++;
         break;
+    case ZC_MESH_TOLD:
+        break;
     case ZC_MESH_NOTICE:
         for (size_t i = 0; i < event->bytes; i++)
             rank->notice_sum += bytes[i] + event->tag;

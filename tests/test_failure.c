@@ -199,12 +199,12 @@ static void ranks_killed_at_random_moments_are_named_at_once(void **state)
 static void stop_one(uint32_t victim, size_t bytes, uint32_t calls, uint32_t delay_us)
 {
     const struct ranks_options hurried = {.may_fail_to_finalize = true,
-                                          .timeout_ns = 700 * MS * SLOWNESS};
+                                          .timeout_ns = 2000 * MS * SLOWNESS};
     struct board *board = make_board(victim, bytes);
     pid_t pids[RANKS];
 
     board->expected = ZCTA_ERR_TIMEOUT;
-    board->patience_ns = 3000 * MS * SLOWNESS;
+    board->patience_ns = 20000 * MS * SLOWNESS;
     start_processes(RANKS, &hurried, survive, board, pids);
     await_calls(board, calls);
     usleep(delay_us);
@@ -347,7 +347,7 @@ static void set_up_without_one(zcta_context *context, void *data)
     expect_error(context, board->call(context), ZCTA_ERR_PEER, NULL);
     EXPECT_OK(context, zcta_last_error(context, &error));
     EXPECT(error.rank == board->board.victim);
-    EXPECT(now_ns() - atomic_load(&board->board.failed_at) < 1000 * MS * SLOWNESS);
+    EXPECT(now_ns() - atomic_load(&board->board.failed_at) < 10000 * MS * SLOWNESS);
     atomic_fetch_add(&board->board.passed, 1);
 }
 
@@ -394,7 +394,7 @@ static void init_without_one(struct init_board *board, uint32_t rank)
     if (error.rank != board->victim)
         fprintf(stderr, "rank %u names rank %u: %s\n", rank, error.rank, error.message);
     EXPECT(error.rank == board->victim);
-    EXPECT(now_ns() - start < board->timeout_ns + 1000 * MS * SLOWNESS);
+    EXPECT(now_ns() - start < board->timeout_ns + 10000 * MS * SLOWNESS);
     atomic_fetch_add(&board->passed, 1);
 }
 
@@ -408,7 +408,7 @@ static void a_rank_that_never_comes_to_init_is_named_by_all(void **state)
         pid_t pids[RANKS] = {0};
 
         board->victim = victims[i];
-        board->timeout_ns = 600 * MS * SLOWNESS;
+        board->timeout_ns = 2000 * MS * SLOWNESS;
         snprintf(board->root, sizeof board->root, "127.0.0.1:%u", free_port());
         fflush(NULL);
         for (uint32_t rank = 0; rank < RANKS; rank++) {
@@ -439,7 +439,7 @@ static void come_and_go(zcta_context *context, void *data)
 static void a_rank_killed_inside_init_holds_nobody_up(void **state)
 {
     const struct ranks_options options = {
-        .may_fail_to_init = true, .may_fail_to_finalize = true, .timeout_ns = 600 * MS * SLOWNESS};
+        .may_fail_to_init = true, .may_fail_to_finalize = true, .timeout_ns = 2000 * MS * SLOWNESS};
     uint32_t seed = 4711;
 
     (void)state;

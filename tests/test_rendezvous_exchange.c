@@ -344,7 +344,7 @@ static void notice_body(struct mesh_rank *rank)
     if (mesh_rank_open(rank)) {
         if (rank->rank == 0)
             for (int i = 0; i < 200; i++)
-                zc_mesh_notify(rank->mesh, 1, 10, bytes, sizeof bytes);
+                zc_mesh_notify(rank->mesh, 1, 10, 0, bytes, sizeof bytes);
         /* What was sent before a round has arrived when the round has. */
         mesh_round(rank, 1, 10 * S);
     }

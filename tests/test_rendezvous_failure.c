@@ -181,7 +181,7 @@ static void fill_body(struct mesh_rank *rank)
             break;
     }
     for (int i = 0; i < 3; i++)
-        zc_mesh_notify(rank->mesh, 1, 1, mine, sizeof mine);
+        zc_mesh_notify(rank->mesh, 1, 1, 0, mine, sizeof mine);
     mesh_rank_close(rank);
     keep_outcome(rank, begin);
 }

@@ -151,13 +151,17 @@ static void a_session_differs_with_every_nonce(void **state)
 
 static void frames_read_back_and_every_lie_in_a_header_is_seen(void **state)
 {
-    const struct zc_frame frame = {
-        .kind = ZC_FRAME_EXCHANGE, .has_fd = true, .bytes = 5, .tag = UINT64_C(0x0123456789abcdef)};
+    const struct zc_frame frame = {.kind = ZC_FRAME_EXCHANGE,
+                                   .has_fd = true,
+                                   .bytes = 5,
+                                   .tag = UINT64_C(0x0123456789abcdef),
+                                   .number = 0x01020304,
+                                   .topic = 0x05060708};
     static const struct {
         size_t at;
         uint8_t value;
-    } lies[] = {{0, 0}, {2, 0},  {2, 4}, {2, ZC_FRAME_NOTICE}, {3, 2}, {4, 4}, {4, 6},
-                {7, 1}, {16, 1}, {23, 1}};
+    } lies[] = {{0, 0}, {2, 0}, {2, ZC_FRAME_KINDS}, {2, ZC_FRAME_NOTICE}, {3, 4}, {4, 4},
+                {4, 6}, {7, 1}};
     uint8_t bytes[ZC_WIRE_FRAME + 5];
     struct zc_frame read;
 
@@ -168,6 +172,9 @@ static void frames_read_back_and_every_lie_in_a_header_is_seen(void **state)
     assert_true(read.has_fd);
     assert_int_equal(read.bytes, 5);
     assert_int_equal(read.tag, frame.tag);
+    assert_int_equal(read.number, frame.number);
+    assert_int_equal(read.topic, frame.topic);
+    assert_false(read.stands);
     for (size_t size = 0; size < sizeof bytes; size++)
         assert_int_equal(zc_wire_frame_decode(bytes, size, &read), ZC_WIRE_MALFORMED);
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {

@@ -421,11 +421,12 @@ static zcta_status agree(zcta_team *team, const struct zc_settled *settled, cons
     zcta_status status;
 
     zc_diag_last(team->group.diag, &said);
-    if (all == NULL)
-        return zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
-    status = zc_team_round(team, call,
-                           zc_group_exchange(&team->group, call, "made no call to compare",
-                                             ZC_TOPIC_CHECK, &mine, all, sizeof mine));
+    if (all == NULL) {
+        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        return zc_group_give_up(&team->group, status);
+    }
+    status = zc_group_exchange(&team->group, call, "made no call to compare", ZC_TOPIC_CHECK, &mine,
+                               all, sizeof mine);
     if (own != ZCTA_OK && !found_no_path(own)) {
         status = own;
         zc_diag_repeat(team->group.diag, &said);
@@ -439,12 +440,9 @@ static zcta_status agree(zcta_team *team, const struct zc_settled *settled, cons
  * others; and what was enqueued of it cannot be taken back. */
 static void fail_if_broken(zcta_team *team, zcta_status status)
 {
-    zcta_error failure;
-
-    if (status != ZCTA_ERR_DEVICE && status != ZCTA_ERR_NO_MEMORY)
-        return;
-    zc_diag_last(&team->context->diag, &failure);
-    zc_team_fail(team, &failure);
+    if (status == ZCTA_ERR_DEVICE || status == ZCTA_ERR_NO_MEMORY || status == ZCTA_ERR_TIMEOUT ||
+        status == ZCTA_ERR_PEER)
+        (void)zc_group_give_up(&team->group, status);
 }
 
 /* Under check the others wait for this rank's word on the call, also when it refuses it. */
@@ -546,9 +544,6 @@ zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, const ch
         status = zc_nccl_join_nodes(team->nccl, team->node_ranks, stream);
     if (status == ZCTA_OK)
         status = settled->ops->run(settled->engine, settled->prepared, stream);
-    /* The nccl engine meets the other ranks when it sets things up. */
-    if (settled->crosses || settled->ops == &zc_engine_nccl)
-        status = zc_team_round(team, call, status);
     if (status == ZCTA_OK)
         count_run(team, settled);
     return end(team, settled, call, status);

@@ -224,8 +224,8 @@ static void free_context(zcta_context *context)
     zc_forget_all(context);
     zc_map_destroy(&context->map);
     pthread_mutex_destroy(&context->lock);
-    free(context->attempts);
     free(context->gone);
+    free(context->losses);
     free(context->nodes);
     zc_diag_destroy(&context->diag);
     free(context);

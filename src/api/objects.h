@@ -18,9 +18,11 @@ struct zc_address_map {
     _Atomic uint64_t generation; /* moves when a window goes: what was looked up before is stale */
 };
 
-/* How often a team of one identity was begun. */
-struct zc_attempt {
-    uint64_t identity, count;
+/* A rank that is lost: to whoever has it in common with `teller`, who says so; this rank tells for
+ * itself. */
+struct zc_loss {
+    uint32_t rank, teller;
+    bool left;
 };
 
 /* What a context finds out when it is first asked. */
@@ -45,10 +47,11 @@ struct zcta_context {
     struct zc_address_map map;
     pthread_mutex_t lock; /* guards what follows */
     zcta_team *world, *teams;
-    struct zc_attempt *attempts;
-    uint32_t attempt_count;
-    uint64_t *nodes; /* per world rank; NULL: all are on one. Set once, while joining */
-    bool *gone;      /* per world rank: its connection has ended */
+    uint32_t attempts;      /* at any team, so far */
+    uint64_t *nodes;        /* per world rank; NULL: all are on one. Set once, while joining */
+    bool *gone;             /* per world rank: its connection has ended */
+    struct zc_loss *losses; /* in the order in which they were heard of */
+    uint32_t loss_count;
     struct zc_knowledge knowledge;
     bool finalizing; /* ranks that go now go as they should */
 };
@@ -90,7 +93,17 @@ struct zcta_team {
     zcta_context *context;
     zcta_team *next;
     struct zc_group group;
-    uint32_t *ranks; /* world ranks */
+    uint32_t *ranks;   /* world ranks */
+    uint64_t identity; /* of its ranks, policy, engine and name */
+    uint32_t attempt;  /* this rank's at such a team, among all its attempts */
+    uint32_t rounds;
+    /* By team rank: the attempt with which it joined, and the last one that it has said is over.
+     * Guarded by the context's lock. */
+    uint32_t *attempts, *over;
+    bool joined;  /* attempts[] holds; guarded likewise */
+    bool made;    /* may be found and used; guarded by both locks: either to read, both to write */
+    bool leaving; /* is being given back: its ranks may go as soon as they have said so. Guarded by
+                     the context's lock */
     zcta_policy policy;
     zcta_engine engine_choice;
     bool shared_gpu;      /* some of its ranks are on one GPU */
@@ -156,18 +169,35 @@ void zc_map_remove(struct zc_address_map *map, zcta_window *window);
 enum zc_found zc_map_find(struct zc_address_map *map, const void *address, uint64_t bytes,
                           zcta_window **window, uint64_t *offset);
 
-/* ---- team.c ---- */
+/* ---- team_make.c ---- */
 
 /* Makes the team and lists it. Collective over the ranks, which are checked. */
 zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
                          const zcta_team_params *params, zcta_team **team);
-/* Its name for messages. */
-const char *zc_team_title(const zcta_team *team);
 void zc_team_free(zcta_team *team); /* local; nothing runs any more */
 
+/* ---- team_failure.c ---- */
+
+/* Its name for messages. */
+const char *zc_team_title(const zcta_team *team);
+
 /* Fails the team, the first time only, and tells the other ranks, also what one of them told us.
- * From any thread. */
+ * Waits for nothing; from any thread. */
 void zc_team_fail(zcta_team *team, const zcta_error *failure);
+/* The same as a group's broken(). */
+zcta_status zc_team_broken(void *data, const zcta_error *why);
+/* Under the context's lock: fails the team if it lacks a rank that was lost before. */
+void zc_team_notice_losses(zcta_team *team);
+/* Tells the other ranks that this one's attempt at the team is over; status OK: without a failure.
+ */
+void zc_team_tell(const zcta_team *team, const zcta_error *failure);
+/* Tells them that this one could not begin, for the calling thread's last error. */
+void zc_team_refuse(zcta_context *context, const uint32_t *ranks, uint32_t count,
+                    uint64_t identity);
+/* What the guard calls; see struct zc_guard. */
+void zc_team_on_missing(void *data, uint32_t peer);
+void zc_team_on_late(void *data, uint32_t peer, const char *call, uint64_t waited_ns);
+void zc_team_on_broken(void *data, const char *why);
 
 static inline bool zc_team_failed(const zcta_team *team)
 {
@@ -176,10 +206,6 @@ static inline bool zc_team_failed(const zcta_team *team)
 
 /* OK, or the team's failure, which then is the last error again, as one of `call`. */
 zcta_status zc_team_check(zcta_team *team, const char *call);
-
-/* Takes the status of a round among the team's ranks and passes it on. A round that not everybody
- * finished fails the team: what is left of it would be taken for a part of the next round. */
-zcta_status zc_team_round(zcta_team *team, const char *call, zcta_status status);
 
 /* The mesh's events: peers that go, and peers' word that a team has failed. */
 void zc_team_event(void *data, const struct zc_mesh_event *event);
@@ -192,7 +218,20 @@ const struct zc_nccl_facts *zc_know_nccl(zcta_context *context);
 const struct zc_tuned *zc_know_tuned(zcta_context *context);
 void zc_forget_all(zcta_context *context);
 
-/* ---- team.c, of the nccl engine ---- */
+/* ---- team_nccl.c ---- */
+
+/* What the paths are chosen from, and may differ between ranks: all must know what all have. */
+struct zc_rank_facts {
+    uint64_t unit, tuned;
+    uint64_t nccl, nccl_policy, nccl_off; /* its version, and what the environment does to it */
+    uint64_t old_driver;                  /* CUDA's is too old for NCCL's copy engines */
+};
+
+/* What this rank has of NCCL, which is loaded for that. */
+void zc_team_read_nccl(const zcta_team *team, struct zc_rank_facts *mine);
+/* One NCCL for all, or none for all: judges every rank's facts. */
+void zc_team_compare_facts(zcta_team *team, const struct zc_rank_facts *facts);
+void zc_team_close_nccl(zcta_team *team);
 
 /* Before a call that asks for NCCL: compares what the ranks have of it, unless that was done when
  * the team was made. Collective the first time. Errors: ERR_TIMEOUT and ERR_PEER (the team has

@@ -34,19 +34,19 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
     if (status != ZCTA_OK)
         return status;
     made = calloc(1, sizeof *made);
-    if (made == NULL)
-        return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+    if (made == NULL) {
+        status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        return zc_group_give_up(&team->group, status);
+    }
     made->team = team;
-    status = zc_team_round(team, call,
-                           zc_symmetric_make(&team->group, base, bytes, call,
-                                             "did not make the window", &made->memory));
+    status = zc_symmetric_make(&team->group, base, bytes, call, "did not make the window",
+                               &made->memory);
     if (status != ZCTA_OK)
         goto fail;
     status = zc_map_insert(&context->map, &context->diag, made);
     inserted = status == ZCTA_OK;
     /* Memory that overlaps a window on one rank makes no window on any. */
-    status = zc_team_round(team, call,
-                           zc_group_confirm(&team->group, call, "did not make the window", status));
+    status = zc_group_confirm(&team->group, call, "did not make the window", status);
     if (status != ZCTA_OK)
         goto fail;
     link_window(made);
@@ -109,10 +109,8 @@ zcta_status zcta_window_free(zcta_window **handle)
     *handle = NULL;
     team->group.ops->drain(team->group.device, &team->guard);
     if (!zc_team_failed(team))
-        status = zc_team_round(team, "zcta_window_free",
-                               zc_group_exchange(&team->group, "zcta_window_free",
-                                                 "did not free the window", ZC_TOPIC_FREE, NULL,
-                                                 NULL, 0));
+        status = zc_group_exchange(&team->group, "zcta_window_free", "did not free the window",
+                                   ZC_TOPIC_FREE, NULL, NULL, 0);
     zc_teams_forget(team->context, zcta_window_base(window));
     zc_window_free_local(window);
     return status;

@@ -89,16 +89,20 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
     size_t pad_bytes;
     zcta_status status;
 
-    if (made == NULL)
-        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM, "out of memory");
+    if (made == NULL) {
+        status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM, "out of memory");
+        return zc_group_give_up(group, status);
+    }
     made->group = *group;
     made->guard = guard;
     group->ops->describe(group->device, &made->caps);
     pad_bytes = whole_lines(zc_pad_bytes(group->count * (made->caps.graph_slots ? 2 : 1),
                                          made->caps.slot_bytes, made->caps.pad_head_bytes));
     status = allocate(made);
-    if (status != ZCTA_OK)
+    if (status != ZCTA_OK) {
+        status = zc_group_give_up(group, status);
         goto fail;
+    }
     status = zc_symmetric_make(group, NULL, pad_bytes + 2 * made->caps.scratch_bytes,
                                "zcta_team_get", "did not join the team", &made->memory);
     if (status != ZCTA_OK)
@@ -110,8 +114,10 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
         made->scratch[i] = (char *)made->memory->parts[i]->base + pad_bytes;
     }
     status = attach(made, pad_bytes);
-    if (status != ZCTA_OK)
+    if (status != ZCTA_OK) {
+        status = zc_group_give_up(group, status);
         goto fail;
+    }
     *engine = made;
     return ZCTA_OK;
 fail:

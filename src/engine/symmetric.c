@@ -22,8 +22,8 @@ static struct zc_exchange exchange_of(const struct zc_group *group, const char *
 {
     return (struct zc_exchange){.ranks = group->ranks,
                                 .count = group->count,
-                                /* Odd multiplier: topics of one team never share a tag. */
-                                .tag = group->tag + topic * UINT64_C(0x9e3779b97f4a7c15),
+                                .tag = group->tag,
+                                .topic = (uint32_t)topic,
                                 .fd = -1,
                                 .deadline = zc_deadline_in(group->timeout_ns),
                                 .over = group->over,
@@ -37,15 +37,37 @@ bool zc_group_reaches(const struct zc_group *group, uint32_t index)
            group->nodes[group->ranks[index]] == group->nodes[group->ranks[group->self]];
 }
 
+zcta_status zc_group_give_up(const struct zc_group *group, zcta_status status)
+{
+    zcta_error why;
+
+    zc_diag_last(group->diag, &why);
+    why.status = status;
+    return group->broken(group->broken_data, &why);
+}
+
+/* The one place where a round of a group is run. */
+static zcta_status run_round(const struct zc_group *group, struct zc_exchange *exchange,
+                             bool *finished)
+{
+    zcta_status status;
+
+    exchange->number = ++*group->rounds;
+    exchange->finished = finished;
+    status = zc_mesh_exchange(group->mesh, exchange);
+    return *finished ? status : zc_group_give_up(group, status);
+}
+
 zcta_status zc_group_exchange(const struct zc_group *group, const char *call, const char *what,
                               uint64_t topic, const void *mine, void *all, size_t bytes)
 {
     struct zc_exchange exchange = exchange_of(group, call, what, topic);
+    bool finished;
 
     exchange.mine = mine;
     exchange.all = all;
     exchange.bytes = bytes;
-    return zc_mesh_exchange(group->mesh, &exchange);
+    return run_round(group, &exchange, &finished);
 }
 
 void zc_symmetric_release(struct zc_symmetric *symmetric)
@@ -200,14 +222,9 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     return status;
 }
 
-static bool is_unfinished(zcta_status status)
-{
-    return status == ZCTA_ERR_TIMEOUT || status == ZCTA_ERR_PEER;
-}
-
 /* One further piece of every rank's memory that has one. What goes wrong with a piece does not keep
- * this rank from the others' rounds; only a round that is not finished does. A rank that cannot
- * give its piece sends none, and says why in the end. */
+ * this rank from the others' rounds; only a broken round does. A rank that cannot give its piece
+ * sends none, and says why in the end. */
 static zcta_status share_piece(const struct zc_group *group, const char *call, const char *what,
                                uint32_t piece, const struct offer *offers,
                                struct zc_symmetric *symmetric, zcta_status *outcome)
@@ -216,10 +233,12 @@ static zcta_status share_piece(const struct zc_group *group, const char *call, c
     struct zc_memory_handle mine = {0};
     struct zc_memory_handle *handles = calloc(group->count, sizeof *handles);
     int *fds = calloc(group->count, sizeof *fds);
+    bool finished = false;
     zcta_status status;
 
     if (handles == NULL || fds == NULL) {
         status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        status = zc_group_give_up(group, status);
         goto out;
     }
     if (piece < offers[group->self].handle.pieces && *outcome == ZCTA_OK)
@@ -229,8 +248,9 @@ static zcta_status share_piece(const struct zc_group *group, const char *call, c
     exchange.all = handles;
     exchange.bytes = sizeof mine;
     exchange.fds = fds;
-    status = zc_mesh_exchange(group->mesh, &exchange);
-    if (status != ZCTA_OK && !is_unfinished(status)) {
+    exchange.fd_afar = true;
+    status = run_round(group, &exchange, &finished);
+    if (status != ZCTA_OK && finished) {
         *outcome = *outcome == ZCTA_OK ? status : *outcome;
         status = ZCTA_OK;
         goto out;
@@ -293,9 +313,12 @@ static void close_all(int *fds, uint32_t count)
     }
 }
 
-/* First round: everybody's offers and descriptors. */
+/* First round: everybody's offers and descriptors. Unless it is finished nothing of them is
+ * compared.
+ */
 static zcta_status tell(const struct zc_group *group, const char *call, const char *what,
-                        zcta_status status, struct zc_memory *own, struct offer *offers, int *fds)
+                        zcta_status status, struct zc_memory *own, struct offer *offers, int *fds,
+                        bool *finished)
 {
     struct zc_exchange exchange = exchange_of(group, call, what, ZC_TOPIC_MEMORY);
     struct offer mine = {
@@ -308,7 +331,8 @@ static zcta_status tell(const struct zc_group *group, const char *call, const ch
     exchange.all = offers;
     exchange.bytes = sizeof mine;
     exchange.fds = fds;
-    return zc_mesh_exchange(group->mesh, &exchange);
+    exchange.fd_afar = true;
+    return run_round(group, &exchange, finished);
 }
 
 zcta_status zc_group_confirm(const struct zc_group *group, const char *call, const char *what,
@@ -318,8 +342,10 @@ zcta_status zc_group_confirm(const struct zc_group *group, const char *call, con
     const uint64_t mine = (uint64_t)own;
     zcta_status status;
 
-    if (statuses == NULL)
-        return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+    if (statuses == NULL) {
+        status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        return zc_group_give_up(group, status);
+    }
     status = zc_group_exchange(group, call, what, ZC_TOPIC_CONFIRM, &mine, statuses, sizeof mine);
     if (status == ZCTA_OK)
         status = first_failure(group, call, statuses, 1, own);
@@ -335,10 +361,12 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
     struct offer *offers = calloc(group->count, sizeof *offers);
     int *fds = malloc(group->count * sizeof *fds);
     uint32_t open_fds = 0;
+    bool finished = false;
     zcta_status status, own, told;
 
     if (symmetric == NULL || offers == NULL || fds == NULL) {
         status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        status = zc_group_give_up(group, status);
         goto out;
     }
     *symmetric = (struct zc_symmetric){
@@ -348,10 +376,11 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
     for (uint32_t i = 0; i < group->count; i++)
         offers[i].bytes = bytes; /* until told otherwise */
     own = allocate(group, base, bytes, call, &symmetric->parts[group->self]);
-    told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds);
-    status = is_unfinished(told) ? told
-                                 : first_failure(group, call, &offers[0].status,
-                                                 sizeof *offers / sizeof(uint64_t), own);
+    told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds, &finished);
+    status =
+        !finished || told == ZCTA_ERR_MISMATCH
+            ? told
+            : first_failure(group, call, &offers[0].status, sizeof *offers / sizeof(uint64_t), own);
     if (status == ZCTA_OK)
         status = compare_devices(group, call, offers);
     if (status == ZCTA_OK)

@@ -17,10 +17,21 @@ struct zc_group {
     const uint64_t *nodes; /* by world rank: who maps whose memory; NULL: everybody everybody's */
     uint32_t count, self;
     uint64_t tag;                 /* identifies the team on the mesh */
+    uint32_t *rounds;             /* how many rounds the group has begun: they are numbered */
     const _Atomic uint32_t *over; /* not 0: no round is waited for any more. NULL: all are, to the
                                      deadline */
     uint64_t timeout_ns;
+    /* A round could not begin here or has broken off, for this reason, and the others may be in it:
+     * makes the team fail on all its ranks, and returns the status with which it failed. */
+    zcta_status (*broken)(void *data, const zcta_error *why);
+    void *broken_data;
 };
+
+/* The rule of rounds. A collective call of the host's is one round or several. A round that has
+ * begun on one rank ends on all of them, or the team fails on all of them: there is no third way,
+ * and no rank tries a round again that another may have finished. What a rank cannot do, but can
+ * say, it says inside the round. The functions below keep that rule; their callers pass statuses
+ * on. */
 
 struct zc_symmetric {
     const struct zc_device_ops *ops;
@@ -43,7 +54,8 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
 void zc_symmetric_release(struct zc_symmetric *symmetric); /* local; NULL is fine */
 
 /* A round of the group on the mesh: everybody's `bytes` bytes, no descriptors.
- * `topic` keeps rounds of different purpose apart. Errors: those of zc_mesh_exchange(). */
+ * `topic` says what it is for: ranks that meet for different things get ERR_MISMATCH.
+ * Errors: those of zc_mesh_exchange(); all but ERR_MISMATCH have failed the team. */
 zcta_status zc_group_exchange(const struct zc_group *group, const char *call, const char *what,
                               uint64_t topic, const void *mine, void *all, size_t bytes);
 
@@ -51,6 +63,10 @@ zcta_status zc_group_exchange(const struct zc_group *group, const char *call, co
  * status of another rank that is not. Errors: those of zc_mesh_exchange() and of the ranks. */
 zcta_status zc_group_confirm(const struct zc_group *group, const char *call, const char *what,
                              zcta_status own);
+
+/* Instead of a round that cannot begin here, for want of memory say: the calling thread's last
+ * error, with this status, fails the team on all ranks. Returns the status with which it failed. */
+zcta_status zc_group_give_up(const struct zc_group *group, zcta_status status);
 
 /* Of `count` values, `stride` apart, the index of one that the fewest ranks have, and in *common of
  * one that the most have. Both have the same value if all ranks agree; all ranks find the same. */

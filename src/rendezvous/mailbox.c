@@ -5,14 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
-struct zc_letter *zc_letter_create(uint64_t tag, const void *data, uint32_t bytes)
+struct zc_letter *zc_letter_create(const struct zc_frame *frame, const void *data)
 {
-    struct zc_letter *letter = malloc(sizeof *letter + bytes);
+    struct zc_letter *letter = malloc(sizeof *letter + frame->bytes);
 
     if (letter == NULL)
         return NULL;
-    *letter = (struct zc_letter){.tag = tag, .bytes = bytes, .fd = -1};
-    memcpy(letter->data, data, bytes);
+    *letter = (struct zc_letter){.tag = frame->tag,
+                                 .number = frame->number,
+                                 .topic = frame->topic,
+                                 .stands = frame->stands,
+                                 .bytes = frame->bytes,
+                                 .fd = -1};
+    memcpy(letter->data, data, frame->bytes);
     return letter;
 }
 
@@ -27,6 +32,8 @@ void zc_letter_destroy(struct zc_letter *letter)
 
 bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter)
 {
+    if (letter->stands)
+        zc_mailbox_drop(mailbox, letter->tag, UINT32_MAX);
     if (mailbox->count >= ZC_MAILBOX_LETTERS || mailbox->bytes + letter->bytes > ZC_MAILBOX_BYTES)
         return false;
     if (mailbox->first == NULL)
@@ -39,16 +46,11 @@ bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter)
     return true;
 }
 
-struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag)
+/* Takes out the letter that stands behind `before`, which is NULL for the first. */
+static struct zc_letter *take_behind(struct zc_mailbox *mailbox, struct zc_letter *before)
 {
-    struct zc_letter *before = NULL, *letter = mailbox->first;
+    struct zc_letter *letter = before == NULL ? mailbox->first : before->next;
 
-    while (letter != NULL && letter->tag != tag) {
-        before = letter;
-        letter = letter->next;
-    }
-    if (letter == NULL)
-        return NULL;
     if (before == NULL)
         mailbox->first = letter->next;
     else
@@ -59,6 +61,41 @@ struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag)
     mailbox->bytes -= letter->bytes;
     letter->next = NULL;
     return letter;
+}
+
+struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag)
+{
+    struct zc_letter *before = NULL, *letter = mailbox->first;
+
+    while (letter != NULL && letter->tag != tag) {
+        before = letter;
+        letter = letter->next;
+    }
+    return letter != NULL ? take_behind(mailbox, before) : NULL;
+}
+
+const struct zc_letter *zc_mailbox_find(const struct zc_mailbox *mailbox, uint64_t tag)
+{
+    const struct zc_letter *letter = mailbox->first;
+
+    while (letter != NULL && letter->tag != tag)
+        letter = letter->next;
+    return letter;
+}
+
+void zc_mailbox_drop(struct zc_mailbox *mailbox, uint64_t tag, uint32_t last)
+{
+    struct zc_letter *before = NULL, *letter = mailbox->first;
+
+    while (letter != NULL) {
+        struct zc_letter *const next = letter->next;
+
+        if (letter->tag == tag && letter->number <= last)
+            zc_letter_destroy(take_behind(mailbox, before));
+        else
+            before = letter;
+        letter = next;
+    }
 }
 
 void zc_mailbox_clear(struct zc_mailbox *mailbox)

@@ -7,12 +7,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "rendezvous/wire.h"
+
 #define ZC_MAILBOX_LETTERS 4096u
 #define ZC_MAILBOX_BYTES   (64u << 20)
 
 struct zc_letter {
     struct zc_letter *next;
     uint64_t tag;
+    uint32_t number, topic;
+    bool stands; /* in place of older ones of its tag, until it is dropped */
     uint32_t bytes;
     int fd;       /* -1: none */
     bool fd_lost; /* one was sent, but this process had no descriptor free for it */
@@ -26,7 +30,7 @@ struct zc_mailbox {
 };
 
 /* NULL: out of memory. */
-struct zc_letter *zc_letter_create(uint64_t tag, const void *data, uint32_t bytes);
+struct zc_letter *zc_letter_create(const struct zc_frame *frame, const void *data);
 /* Closes the descriptor that nobody took. NULL is fine. */
 void zc_letter_destroy(struct zc_letter *letter);
 
@@ -34,6 +38,10 @@ void zc_letter_destroy(struct zc_letter *letter);
 bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter);
 /* The oldest letter with this tag, now the caller's, or NULL. */
 struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag);
+/* The same, still the mailbox's. */
+const struct zc_letter *zc_mailbox_find(const struct zc_mailbox *mailbox, uint64_t tag);
+/* Destroys the letters with this tag whose number is at most `last`. */
+void zc_mailbox_drop(struct zc_mailbox *mailbox, uint64_t tag, uint32_t last);
 void zc_mailbox_clear(struct zc_mailbox *mailbox);
 
 #endif

@@ -1,4 +1,4 @@
-/* Opens and closes the mesh, and sends notices. Connecting is in mesh_connect.c, receiving in
+/* Opens and closes the mesh. Connecting is in mesh_connect.c, sending in mesh_post.c, receiving in
  * mesh_monitor.c, exchanging in mesh_exchange.c. */
 #include "rendezvous/mesh.h"
 
@@ -11,10 +11,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "rendezvous/board.h"
 #include "rendezvous/net.h"
 #include "rendezvous/text.h"
 
-#define NOTICE_NS   UINT64_C(100000000)
+/* Of the round in which the board is shared; the tags of teams are hashes. */
+#define BOARD_TAG UINT64_C(2)
+
 #define FAREWELL_NS UINT64_C(100000000)
 
 static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *on_event,
@@ -36,8 +39,10 @@ static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *o
     mesh->on_event = on_event;
     mesh->event_data = event_data;
     mesh->epoll_fd = mesh->stop_fd = -1;
-    for (uint32_t rank = 0; rank < job->rank_count; rank++)
-        mesh->peers[rank].fd = -1;
+    for (uint32_t rank = 0; rank < job->rank_count; rank++) {
+        mesh->peers[rank].fd = mesh->peers[rank].pid_fd = -1;
+        pthread_mutex_init(&mesh->peers[rank].post_lock, NULL);
+    }
     mesh->peers[job->rank].pid = getpid();
     pthread_mutex_init(&mesh->lock, NULL);
     pthread_condattr_init(&attributes);
@@ -53,11 +58,18 @@ static void mesh_destroy(struct zc_mesh *mesh)
         return;
     zc_mesh_monitor_stop(mesh);
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
-        zc_stream_destroy(mesh->peers[rank].stream);
-        if (mesh->peers[rank].fd >= 0)
-            close(mesh->peers[rank].fd);
-        zc_mailbox_clear(&mesh->peers[rank].mailbox);
+        struct zc_peer *peer = &mesh->peers[rank];
+
+        zc_mesh_drop_posts(peer);
+        zc_stream_destroy(peer->stream);
+        if (peer->fd >= 0)
+            close(peer->fd);
+        if (peer->pid_fd >= 0)
+            close(peer->pid_fd);
+        zc_mailbox_clear(&peer->mailbox);
+        pthread_mutex_destroy(&peer->post_lock);
     }
+    zc_board_close(mesh->board);
     pthread_cond_destroy(&mesh->changed);
     pthread_mutex_destroy(&mesh->lock);
     free(mesh->peers);
@@ -111,6 +123,75 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
     return status;
 }
 
+/* Everybody's descriptor of a board, from the lowest rank of this host. A star of letters: each
+ * rank meets that one, and that one all. */
+static zcta_status share_board(struct zc_mesh *mesh, uint32_t *ranks, int *fds, uint64_t *statuses,
+                               uint64_t deadline)
+{
+    const uint32_t first = zc_mesh_host(mesh, mesh->rank);
+    struct zc_exchange exchange = {.ranks = ranks,
+                                   .tag = BOARD_TAG,
+                                   .all = statuses,
+                                   .bytes = sizeof *statuses,
+                                   .fd = -1,
+                                   .fds = fds,
+                                   .deadline = deadline,
+                                   .call = "zcta_init",
+                                   .what = "did not join the job"};
+    zcta_status status = ZCTA_OK, met;
+    uint64_t mine;
+    uint32_t at = 0;
+
+    if (first == mesh->rank)
+        status = zc_board_create(mesh->diag, &mesh->board, &exchange.fd);
+    mine = (uint64_t)status;
+    exchange.mine = &mine;
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+        if (rank == mesh->rank || rank == first ||
+            (first == mesh->rank && zc_mesh_host(mesh, rank) == first))
+            ranks[exchange.count++] = rank;
+    met = zc_mesh_exchange(mesh, &exchange);
+    if (status == ZCTA_OK)
+        status = met;
+    if (status != ZCTA_OK)
+        goto out;
+    while (ranks[at] != first)
+        at++;
+    if (first != mesh->rank && statuses[at] != ZCTA_OK)
+        status =
+            zc_fail_rank(mesh->diag, (zcta_status)statuses[at], first, "zcta_init", 0,
+                         "rank %" PRIu32 " could not make the memory that the ranks of this host "
+                         "share: its own output says why",
+                         first);
+    else if (first != mesh->rank)
+        status = zc_board_map(mesh->diag, fds[at], &mesh->board);
+    for (uint32_t i = 0; i < exchange.count; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+out:
+    if (exchange.fd >= 0)
+        close(exchange.fd);
+    return status;
+}
+
+static zcta_status open_board(struct zc_mesh *mesh, uint64_t deadline)
+{
+    uint32_t *ranks = calloc(mesh->rank_count, sizeof *ranks);
+    uint64_t *statuses = calloc(mesh->rank_count, sizeof *statuses);
+    int *fds = calloc(mesh->rank_count, sizeof *fds);
+    zcta_status status;
+
+    if (ranks == NULL || statuses == NULL || fds == NULL)
+        status = zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM,
+                         "no memory to meet the ranks of this host");
+    else
+        status = share_board(mesh, ranks, fds, statuses, deadline);
+    free(fds);
+    free(statuses);
+    free(ranks);
+    return status;
+}
+
 static zcta_status open_mesh(struct zc_mesh *mesh, const struct zc_job *job, uint64_t deadline)
 {
     zcta_status status;
@@ -121,7 +202,9 @@ static zcta_status open_mesh(struct zc_mesh *mesh, const struct zc_job *job, uin
         return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", 0,
                        "libsodium cannot start: the system gives no random numbers");
     status = find_and_connect(mesh, job, deadline);
-    return status == ZCTA_OK ? zc_mesh_monitor_start(mesh) : status;
+    if (status == ZCTA_OK)
+        status = zc_mesh_monitor_start(mesh);
+    return status == ZCTA_OK ? open_board(mesh, deadline) : status;
 }
 
 zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_event_fn *on_event,
@@ -152,34 +235,20 @@ zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_ev
     return ZCTA_OK;
 }
 
-int zc_mesh_send(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
-                 const void *data, int pass_fd)
-{
-    const struct zc_peer *peer = &mesh->peers[rank];
-    const int fd = peer->stream == NULL ? pass_fd : -1;
-    struct zc_frame sent = *frame;
-    uint8_t header[ZC_WIRE_FRAME];
-
-    sent.has_fd = fd >= 0;
-    zc_wire_frame_encode(header, &sent);
-    if (peer->stream != NULL)
-        return zc_stream_send(peer->stream, header, sizeof header, data, frame->bytes);
-    return zc_net_send_packet(peer->fd, header, sizeof header, data, frame->bytes, fd);
-}
-
-/* All peers share one short deadline: a stopped one makes leaving no slower than that. */
+/* All peers share one short deadline: a stopped one makes leaving no slower than that. A connection
+ * that holds back what was said before says the farewell after it. */
 static void say_farewell(struct zc_mesh *mesh)
 {
     const struct zc_frame frame = {.kind = ZC_FRAME_FAREWELL};
     const uint64_t deadline = zc_deadline_in(FAREWELL_NS);
 
-    for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
-        if (rank == mesh->rank)
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+        if (rank != mesh->rank)
+            zc_mesh_post(mesh, rank, &frame, NULL);
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+        while (rank != mesh->rank && !zc_mesh_flush(mesh, rank) &&
+               zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline))
             continue;
-        while (zc_mesh_send(mesh, rank, &frame, NULL, -1) == EAGAIN)
-            if (!zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline))
-                break;
-    }
 }
 
 void zc_mesh_close(struct zc_mesh *mesh)
@@ -197,6 +266,25 @@ bool zc_mesh_same_process(const struct zc_mesh *mesh, uint32_t rank)
            mesh->peers[rank].pid == getpid();
 }
 
+uint64_t zc_mesh_decide(struct zc_mesh *mesh, uint64_t subject, uint64_t proposal)
+{
+    return zc_board_decide(mesh->board, subject, proposal);
+}
+
+void zc_mesh_drop(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, uint32_t last)
+{
+    pthread_mutex_lock(&mesh->lock);
+    zc_mailbox_drop(&mesh->peers[rank].mailbox, tag, last);
+    pthread_mutex_unlock(&mesh->lock);
+}
+
+void zc_mesh_wake(struct zc_mesh *mesh)
+{
+    pthread_mutex_lock(&mesh->lock);
+    pthread_cond_broadcast(&mesh->changed);
+    pthread_mutex_unlock(&mesh->lock);
+}
+
 uint32_t zc_mesh_host(const struct zc_mesh *mesh, uint32_t rank)
 {
     return rank < mesh->rank_count ? mesh->peers[rank].host : rank;
@@ -205,19 +293,4 @@ uint32_t zc_mesh_host(const struct zc_mesh *mesh, uint32_t rank)
 int64_t zc_mesh_pid(const struct zc_mesh *mesh, uint32_t rank)
 {
     return rank < mesh->rank_count ? mesh->peers[rank].pid : 0;
-}
-
-void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, const void *data,
-                    size_t bytes)
-{
-    const struct zc_frame frame = {.kind = ZC_FRAME_NOTICE, .bytes = (uint32_t)bytes, .tag = tag};
-    const uint64_t deadline = zc_deadline_in(NOTICE_NS);
-
-    assert(rank < mesh->rank_count && rank != mesh->rank && bytes <= ZC_MAX_MESSAGE);
-    while (zc_mesh_send(mesh, rank, &frame, data, -1) == EAGAIN)
-        if (!zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline)) {
-            zc_log(mesh->diag, ZC_LOG_DEBUG,
-                   "a notice to rank %" PRIu32 " was dropped: it does not read", rank);
-            return;
-        }
 }

@@ -1,9 +1,9 @@
 /* The inside of the mesh, shared by the files mesh*.c.
  *
- * Unix sockets carry sequential packets: a frame arrives whole or not at all, so any thread may
- * send on any socket without a lock. A stream does the same for TCP, see stream.h. Only the monitor
- * thread receives. `lock` guards what the monitor and the callers share, and is never held while
- * anything is sent or an event function runs. */
+ * Unix sockets carry sequential packets: a frame arrives whole or not at all. A stream does the
+ * same for TCP, see stream.h. Any thread may send; only the monitor thread receives, and it never
+ * waits for room: what cannot go at once is kept, see mesh_post.c. `lock` guards what the monitor
+ * and the callers share, and is never held while anything is sent or an event function runs. */
 #ifndef ZC_MESH_H
 #define ZC_MESH_H
 
@@ -19,15 +19,23 @@
 
 enum zc_peer_state { ZC_PEER_CONNECTED, ZC_PEER_LEFT, ZC_PEER_LOST };
 
+struct zc_post; /* a frame that waits for room */
+struct zc_board;
+
 struct zc_peer {
     int fd; /* open from zc_mesh_open() to zc_mesh_close(), so that senders need no lock; -1: self
              */
     int64_t pid;
+    int pid_fd;                /* becomes readable when its process ends; -1: not watched */
+    bool process_ended;        /* the monitor's: so the kernel, or a rank that watches it, says */
     uint32_t host;             /* see zc_mesh_host() */
     struct zc_stream *stream;  /* to a peer on another host; NULL: it is on this one */
     enum zc_peer_state state;  /* under lock */
     const char *why;           /* under lock: "ended", "left the job"; static text */
     struct zc_mailbox mailbox; /* under lock */
+    pthread_mutex_t post_lock; /* guards what follows, and the order of what is sent */
+    struct zc_post *first_post, *last_post;
+    uint32_t post_count;
 };
 
 struct zc_mesh {
@@ -41,6 +49,7 @@ struct zc_mesh {
     pthread_t monitor;
     bool monitor_runs;
     int epoll_fd, stop_fd;
+    struct zc_board *board; /* of this host's ranks; NULL: this rank is alone on it */
 };
 
 /* Connects this rank to all others; `table` and `key` come from the bootstrap, `listener` is this
@@ -48,11 +57,19 @@ struct zc_mesh {
 zcta_status zc_mesh_connect(struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap,
                             int listener);
 
-/* Sends a frame, with `pass_fd` unless that is -1 or the peer is on another host. 0 or an errno:
- * EAGAIN when there is no room; see also zc_net_send_packet() and zc_stream_send(). From any
- * thread. */
+/* mesh_post.c. Sends a frame, with `pass_fd` unless that is -1 or the peer is on another host. 0 or
+ * an errno; see also zc_net_send_packet() and zc_stream_send(). From any thread. */
 int zc_mesh_send(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                  const void *data, int pass_fd);
+/* Whether that errno means that the frame can go later, or that the peer is gone. */
+bool zc_mesh_is_later(int error);
+bool zc_mesh_is_gone(int error);
+/* Sends a frame now or as soon as there is room; never waits. From any thread. */
+void zc_mesh_post(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
+                  const void *data);
+/* Sends what is kept, as far as there is room. True if nothing is kept any more. */
+bool zc_mesh_flush(struct zc_mesh *mesh, uint32_t rank);
+void zc_mesh_drop_posts(struct zc_peer *peer);
 
 /* mesh_monitor.c. Stopping is final and may be called without a start. */
 zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh);

@@ -1,4 +1,4 @@
-/* One round of an exchange: sends to everybody without letting a slow peer hold up the others, then
+/* One round of an exchange: sends to everybody without letting a slow peer hold up the others, and
  * collects what the monitor has put into the mailboxes. Never reads a socket itself. */
 #include <assert.h>
 #include <errno.h>
@@ -17,70 +17,85 @@
  * death. For this long a farewell is not taken for the cause. */
 #define BLAME_GRACE_NS UINT64_C(50000000)
 
-/* How often a peer is tried again that has no room for its message: nothing tells when it has. */
-#define RESEND_NS UINT64_C(2000000)
+/* How soon a peer is tried again that has no room for its part, or while the kernel passes on no
+ * more descriptors: nothing tells when that changes. Longer and longer, so that those who have to
+ * make room get to run. */
+#define RESEND_FIRST_NS UINT64_C(2000000)
+#define RESEND_LAST_NS  UINT64_C(32000000)
 
-/* Nobody who says that a round is over wakes those who wait in it. */
+/* Not everybody who says that a round is over wakes those who wait in it. */
 #define OVER_LOOK_NS UINT64_C(20000000)
 
-/* What is still to be done with one rank of the round. */
-enum step { STEP_SEND, STEP_RECEIVE, STEP_DONE };
+/* What has been done with one rank of the round. */
+enum { SENT = 1, THERE = 2, DONE = SENT | THERE };
 
 struct round {
     struct zc_mesh *mesh;
     const struct zc_exchange *exchange;
-    uint8_t *steps;  /* an enum step for each entry of exchange->ranks */
-    uint32_t left;   /* entries that are not STEP_DONE */
-    uint32_t unsent; /* entries that are STEP_SEND */
+    bool stands;     /* zc_mesh_join() */
+    uint8_t *steps;  /* for each entry of exchange->ranks */
+    uint32_t left;   /* entries that are not DONE */
+    uint32_t unsent; /* entries without SENT */
     uint32_t cursor;
-    uint64_t start;
+    uint64_t start, resend_ns;
     zcta_status failure; /* a letter came that cannot be used; the round goes on to its end, so that
                             nothing of it is left for the next one */
 };
 
+static void mark(struct round *round, uint32_t index, uint8_t step)
+{
+    uint8_t *steps = &round->steps[index];
+
+    assert((*steps & step) == 0);
+    *steps |= step;
+    round->unsent -= (step & SENT) != 0;
+    round->left -= *steps == DONE;
+}
+
 static int send_once(const struct round *round, uint32_t index)
 {
     const struct zc_exchange *exchange = round->exchange;
-    const struct zc_frame frame = {
-        .kind = ZC_FRAME_EXCHANGE, .bytes = (uint32_t)exchange->bytes, .tag = exchange->tag};
+    const uint32_t rank = exchange->ranks[index];
+    const struct zc_frame frame = {.kind = ZC_FRAME_EXCHANGE,
+                                   .stands = round->stands,
+                                   .bytes = (uint32_t)exchange->bytes,
+                                   .tag = exchange->tag,
+                                   .number = exchange->number,
+                                   .topic = exchange->topic};
+    const bool needs_fd = !exchange->fd_afar || !zc_mesh_same_process(round->mesh, rank);
 
-    return zc_mesh_send(round->mesh, exchange->ranks[index], &frame, exchange->mine, exchange->fd);
+    return zc_mesh_send(round->mesh, rank, &frame, exchange->mine, needs_fd ? exchange->fd : -1);
 }
 
 static zcta_status fail_send(const struct round *round, uint32_t rank, int error)
 {
-    const struct zc_exchange *exchange = round->exchange;
-
-    if (error == ETOOMANYREFS)
-        return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, exchange->call, error,
-                       "rank %" PRIu32 " cannot pass a file descriptor to rank %" PRIu32
-                       ": too many are under way; raise `ulimit -n`",
-                       round->mesh->rank, rank);
-    return zc_fail(round->mesh->diag, error == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM,
-                   exchange->call, error, "rank %" PRIu32 " cannot send to rank %" PRIu32 ": %s",
-                   round->mesh->rank, rank, strerror(error));
+    return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, round->exchange->call, error,
+                   "rank %" PRIu32 " cannot send to rank %" PRIu32 ": %s", round->mesh->rank, rank,
+                   strerror(error));
 }
 
-/* Tries to send to one rank. A peer that is gone is no error here: whether the round can still be
- * completed depends on what it had sent before. */
-static zcta_status send_step(struct round *round, uint32_t index)
+/* To everybody who has room now: a peer that does not read costs the others nothing. A peer that is
+ * gone is no error here: whether the round can still be completed depends on what it had sent
+ * before. While too many descriptors are under way from this user none can go to anybody. */
+static zcta_status send_all(struct round *round)
 {
-    const int error = send_once(round, index);
+    const uint32_t before = round->unsent;
+    int error = 0;
 
-    switch (error) {
-    case EAGAIN:
-        return ZCTA_OK;
-    case 0:
-    case EPIPE:
-    case ECONNRESET:
-    case ENOTCONN:
-    case ECONNREFUSED:
-        round->steps[index] = STEP_RECEIVE;
-        round->unsent--;
-        return ZCTA_OK;
-    default:
-        return fail_send(round, round->exchange->ranks[index], error);
+    for (uint32_t i = 0; i < round->exchange->count && error != ETOOMANYREFS; i++) {
+        if ((round->steps[i] & SENT) != 0)
+            continue;
+        error = send_once(round, i);
+        if (error == 0 || zc_mesh_is_gone(error))
+            mark(round, i, SENT);
+        else if (!zc_mesh_is_later(error))
+            return fail_send(round, round->exchange->ranks[i], error);
     }
+    if (round->unsent < before)
+        round->resend_ns = RESEND_FIRST_NS;
+    else if (round->resend_ns < RESEND_LAST_NS)
+        round->resend_ns *= 2;
+    return ZCTA_OK;
 }
 
 /* A barrier has no bytes, and no memory for them. */
@@ -94,19 +109,25 @@ static void place(const struct zc_exchange *exchange, uint32_t index, const void
 static zcta_status open_letter(struct round *round, uint32_t index, struct zc_letter *letter)
 {
     const struct zc_exchange *exchange = round->exchange;
-    const uint32_t rank = exchange->ranks[index];
+    const uint32_t rank = exchange->ranks[index], own = round->mesh->rank;
 
+    if (letter->topic != exchange->topic)
+        return zc_fail_rank(round->mesh->diag, ZCTA_ERR_MISMATCH, rank, exchange->call, 0,
+                            "rank %" PRIu32 " makes another call than rank %" PRIu32
+                            ", which is in %s: the ranks of a team make the same calls in the same "
+                            "order",
+                            rank, own, exchange->call);
     if (letter->bytes != exchange->bytes)
         return zc_fail_rank(round->mesh->diag, ZCTA_ERR_MISMATCH, rank, exchange->call, 0,
                             "rank %" PRIu32 " sent %" PRIu32 " bytes where rank %" PRIu32
                             " sent %zu: the ranks do not make the same call",
-                            rank, letter->bytes, round->mesh->rank, exchange->bytes);
+                            rank, letter->bytes, own, exchange->bytes);
     place(exchange, index, letter->data);
     if (exchange->fds != NULL && letter->fd_lost)
         return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, exchange->call, EMFILE,
                        "a file descriptor from rank %" PRIu32
                        " could not be received: rank %" PRIu32 " has none free; raise `ulimit -n`",
-                       rank, round->mesh->rank);
+                       rank, own);
     if (exchange->fds != NULL) {
         exchange->fds[index] = letter->fd;
         letter->fd = -1;
@@ -114,10 +135,24 @@ static zcta_status open_letter(struct round *round, uint32_t index, struct zc_le
     return ZCTA_OK;
 }
 
-static void done(struct round *round, uint32_t index)
+/* Of two rounds of one tag: whether `number` is that of an earlier one. */
+static bool is_earlier(uint32_t number, uint32_t than)
 {
-    round->steps[index] = STEP_DONE;
-    round->left--;
+    return (int32_t)(number - than) < 0;
+}
+
+/* With the lock held: the rank's part in this round, or one of a later round. What was left of
+ * earlier ones, which this rank did not finish, goes. */
+static struct zc_letter *take_part(const struct round *round, uint32_t rank)
+{
+    struct zc_mailbox *mailbox = &round->mesh->peers[rank].mailbox;
+    struct zc_letter *letter = zc_mailbox_take(mailbox, round->exchange->tag);
+
+    while (letter != NULL && is_earlier(letter->number, round->exchange->number)) {
+        zc_letter_destroy(letter);
+        letter = zc_mailbox_take(mailbox, round->exchange->tag);
+    }
+    return letter;
 }
 
 /* With the lock held: a letter that the round waits for, and whose entry it is, or NULL if none is
@@ -131,9 +166,8 @@ static struct zc_letter *take_letter(struct round *round, uint32_t *index)
         struct zc_letter *letter = NULL;
 
         round->cursor = at + 1 < exchange->count ? at + 1 : 0;
-        if (round->steps[at] == STEP_RECEIVE)
-            letter =
-                zc_mailbox_take(&round->mesh->peers[exchange->ranks[at]].mailbox, exchange->tag);
+        if ((round->steps[at] & THERE) == 0)
+            letter = take_part(round, exchange->ranks[at]);
         if (letter != NULL) {
             *index = at;
             return letter;
@@ -142,12 +176,33 @@ static struct zc_letter *take_letter(struct round *round, uint32_t *index)
     return NULL;
 }
 
-/* With the lock held, after take_letter() has found none: a peer in `state` that owes a letter, or
- * ZCTA_NO_RANK. */
+/* With the lock held: places what stands if all of it does. A rank may take its word back and give
+ * another, so only what stands together counts. */
+static void look_at_standing(struct round *round)
+{
+    const struct zc_exchange *exchange = round->exchange;
+
+    round->left = 0;
+    for (uint32_t i = 0; i < exchange->count; i++) {
+        const struct zc_mailbox *mailbox = &round->mesh->peers[exchange->ranks[i]].mailbox;
+        const struct zc_letter *letter = zc_mailbox_find(mailbox, exchange->tag);
+        const bool there = letter != NULL && letter->stands && letter->bytes == exchange->bytes;
+
+        if (exchange->ranks[i] == round->mesh->rank)
+            continue;
+        round->steps[i] = (uint8_t)((round->steps[i] & SENT) | (there ? THERE : 0));
+        if (there)
+            place(exchange, i, letter->data);
+        round->left += round->steps[i] != DONE;
+    }
+}
+
+/* With the lock held, after a look that found nothing: a peer in `state` with which the round is
+ * not done, or ZCTA_NO_RANK. */
 static uint32_t find_gone(const struct round *round, enum zc_peer_state state)
 {
     for (uint32_t i = 0; i < round->exchange->count; i++)
-        if (round->steps[i] != STEP_DONE &&
+        if ((round->stands || round->steps[i] != DONE) &&
             round->mesh->peers[round->exchange->ranks[i]].state == state)
             return round->exchange->ranks[i];
     return ZCTA_NO_RANK;
@@ -178,7 +233,7 @@ static zcta_status fail_late(const struct round *round)
         return zc_fail(round->mesh->diag, ZCTA_ERR_NO_MEMORY, exchange->call, 0,
                        "no memory to list the ranks that are late");
     for (uint32_t i = 0; i < exchange->count; i++)
-        if (round->steps[i] != STEP_DONE)
+        if (round->steps[i] != DONE)
             late[count++] = exchange->ranks[i];
     assert(count > 0);
     zc_text_ranks(who, late, count);
@@ -194,17 +249,6 @@ static zcta_status fail_late(const struct round *round)
                               "): they are stopped, very slow, or make another call",
                               who, exchange->what, within, round->mesh->peers[late[0]].pid);
     free(late);
-    return status;
-}
-
-/* To everybody who has room now: a peer that does not read costs the others nothing. */
-static zcta_status send_all(struct round *round)
-{
-    zcta_status status = ZCTA_OK;
-
-    for (uint32_t i = 0; i < round->exchange->count && status == ZCTA_OK; i++)
-        if (round->steps[i] == STEP_SEND)
-            status = send_step(round, i);
     return status;
 }
 
@@ -245,7 +289,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t next_look(const struct round *round)
 {
     if (round->unsent > 0)
-        return zc_deadline_in(RESEND_NS);
+        return zc_deadline_in(round->resend_ns);
     return round->exchange->over != NULL ? zc_deadline_in(OVER_LOOK_NS) : UINT64_MAX;
 }
 
@@ -254,8 +298,8 @@ static zcta_status advance(struct round *round, bool *received)
 {
     struct zc_mesh *mesh = round->mesh;
     zcta_status status = ZCTA_OK;
-    struct zc_letter *letter;
-    uint32_t index;
+    struct zc_letter *letter = NULL;
+    uint32_t index = 0;
 
     *received = false;
     if (round->unsent > 0) {
@@ -265,18 +309,30 @@ static zcta_status advance(struct round *round, bool *received)
         if (status != ZCTA_OK)
             return status;
     }
-    letter = take_letter(round, &index);
+    if (round->stands)
+        look_at_standing(round);
+    else
+        letter = take_letter(round, &index);
     if (letter == NULL)
         return ZCTA_OK;
     *received = true;
     pthread_mutex_unlock(&mesh->lock);
-    status = open_letter(round, index, letter);
-    if (round->failure == ZCTA_OK)
-        round->failure = status;
+    if (letter->number != round->exchange->number) {
+        status = zc_fail_rank(
+            mesh->diag, ZCTA_ERR_PEER, round->exchange->ranks[index], round->exchange->call, 0,
+            "rank %" PRIu32 " has gone on without its part in %s: a message of it "
+            "was lost",
+            round->exchange->ranks[index], round->exchange->call);
+    } else {
+        const zcta_status opened = open_letter(round, index, letter);
+
+        if (round->failure == ZCTA_OK)
+            round->failure = opened;
+        mark(round, index, THERE);
+    }
     zc_letter_destroy(letter);
-    done(round, index);
     pthread_mutex_lock(&mesh->lock);
-    return ZCTA_OK;
+    return status;
 }
 
 static zcta_status finish(struct round *round)
@@ -293,7 +349,7 @@ static zcta_status finish(struct round *round)
 
         status = advance(round, &received);
         /* Only a look that found no letter, with the lock held since, may blame anybody. */
-        if (status != ZCTA_OK || received)
+        if (status != ZCTA_OK || received || round->left == 0)
             continue;
         verdict = judge(round, &blame_at, &gone);
         if (verdict == WAIT)
@@ -302,7 +358,7 @@ static zcta_status finish(struct round *round)
     }
     pthread_mutex_unlock(&mesh->lock);
     if (status != ZCTA_OK || verdict == WAIT)
-        return status != ZCTA_OK ? status : round->failure;
+        return status;
     if (verdict == OVER)
         return zc_fail(mesh->diag, ZCTA_ERR_PEER, round->exchange->call, 0,
                        "the team failed while its ranks were to meet");
@@ -318,13 +374,18 @@ static void close_fds(const struct zc_exchange *exchange)
     }
 }
 
-zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exchange)
+static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange, bool stands)
 {
-    struct round round = {.mesh = mesh, .exchange = exchange, .start = zc_now_ns()};
-    bool present = false;
+    struct round round = {.mesh = mesh,
+                          .exchange = exchange,
+                          .stands = stands,
+                          .start = zc_now_ns(),
+                          .resend_ns = RESEND_FIRST_NS};
     zcta_status status;
 
     assert(exchange->bytes <= ZC_MAX_MESSAGE);
+    if (exchange->finished != NULL)
+        *exchange->finished = false;
     round.steps = calloc(exchange->count, sizeof *round.steps);
     if (round.steps == NULL)
         return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, exchange->call, 0,
@@ -336,18 +397,31 @@ zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exc
             exchange->fds[i] = -1;
         if (exchange->ranks[i] != mesh->rank)
             continue;
-        present = true;
         place(exchange, i, exchange->mine);
-        done(&round, i);
-        round.unsent--;
+        mark(&round, i, SENT);
+        mark(&round, i, THERE);
     }
-    assert(present);
-    (void)present;
+    assert(round.left < exchange->count);
     status = send_all(&round);
     if (status == ZCTA_OK)
         status = finish(&round);
+    if (status == ZCTA_OK && exchange->finished != NULL)
+        *exchange->finished = true;
+    if (status == ZCTA_OK)
+        status = round.failure;
     if (status != ZCTA_OK)
         close_fds(exchange);
     free(round.steps);
     return status;
+}
+
+zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exchange)
+{
+    return run(mesh, exchange, false);
+}
+
+zcta_status zc_mesh_join(struct zc_mesh *mesh, const struct zc_exchange *exchange)
+{
+    assert(exchange->fd < 0 && exchange->fds == NULL);
+    return run(mesh, exchange, true);
 }

@@ -1,5 +1,11 @@
 /* The monitor thread: the only one that receives. Sorts frames into mailboxes, reports notices, and
- * sees a peer end at the moment its socket closes. Must not wait for anything but its sockets. */
+ * sees a peer end. Must not wait for anything but its descriptors: what it has to say and cannot
+ * send at once is kept (mesh_post.c).
+ *
+ * A peer ends when its connection closes. That is not when its process ends if a child of it, made
+ * by fork(), has the connection too, so processes are watched as well (pidfd): each rank watches
+ * the next few ranks of its host, which costs few descriptors however many there are, and tells
+ * everybody. */
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -9,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -18,10 +25,16 @@
 enum {
     FRAMES_A_TURN = 64, /* from one peer before the others are looked at */
     EVENTS_A_TURN = 64,
+    LAST_TURNS = 256, /* of a peer whose process has ended, so that it can send no more */
     BUFFER = (int)(ZC_WIRE_FRAME + ZC_MAX_MESSAGE),
 };
 
-#define STOP UINT32_MAX
+/* Who an event is about: a rank, or the process of a rank, or: */
+#define STOP    UINT32_MAX
+#define PROCESS UINT32_C(0x80000000)
+
+/* How many ranks of its host a rank watches. */
+enum { WATCHED_MOST = 8 };
 
 static void report(struct zc_mesh *mesh, const struct zc_mesh_event *event)
 {
@@ -36,7 +49,12 @@ static void end_peer(struct zc_mesh *mesh, uint32_t rank, enum zc_peer_state sta
     const struct zc_mesh_event event = {.kind = state == ZC_PEER_LEFT ? ZC_MESH_LEFT : ZC_MESH_LOST,
                                         .rank = rank};
 
+    if (peer->state != ZC_PEER_CONNECTED)
+        return;
     epoll_ctl(mesh->epoll_fd, EPOLL_CTL_DEL, peer->fd, NULL);
+    if (peer->pid_fd >= 0)
+        close(peer->pid_fd); /* which takes it out of the epoll */
+    peer->pid_fd = -1;
     if (state == ZC_PEER_LOST)
         shutdown(peer->fd, SHUT_RDWR);
     pthread_mutex_lock(&mesh->lock);
@@ -53,7 +71,7 @@ static void end_peer(struct zc_mesh *mesh, uint32_t rank, enum zc_peer_state sta
 static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                                const uint8_t *data, int fd)
 {
-    struct zc_letter *letter = zc_letter_create(frame->tag, data, frame->bytes);
+    struct zc_letter *letter = zc_letter_create(frame, data);
     bool kept;
 
     if (letter == NULL) {
@@ -73,8 +91,38 @@ static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct
     return kept ? NULL : "sent more messages than anybody took";
 }
 
-/* Handles one packet. False: the peer has been ended by it. */
-static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_packet *packet)
+static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer);
+
+/* The peer's process has ended. What it had sent before is still taken. */
+static void end_process(struct zc_mesh *mesh, uint32_t rank, void *buffer)
+{
+    struct zc_peer *peer = &mesh->peers[rank];
+
+    peer->process_ended = true;
+    for (int turn = 0; turn < LAST_TURNS && peer->state == ZC_PEER_CONNECTED; turn++)
+        serve_peer(mesh, rank, buffer);
+    end_peer(mesh, rank, ZC_PEER_LOST, "ended");
+}
+
+/* A peer has lost another one. That it knows of the process is as good as knowing it here; of its
+ * own connection that says nothing about this rank's. */
+static void hear_of_gone(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
+                         void *buffer)
+{
+    const struct zc_mesh_event event = {
+        .kind = ZC_MESH_TOLD, .rank = frame->topic, .gone = (uint32_t)frame->tag};
+
+    if (frame->tag >= mesh->rank_count || frame->topic >= mesh->rank_count ||
+        event.gone == mesh->rank || event.gone == rank || event.rank == mesh->rank)
+        return;
+    if (frame->number == ZC_GONE_PROCESS)
+        end_process(mesh, event.gone, buffer);
+    report(mesh, &event);
+}
+
+/* Handles one packet, which may lie in the buffer. False: the peer has been ended by it. */
+static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_packet *packet,
+                        void *buffer)
 {
     const uint8_t *bytes = packet->buffer, *data = bytes + ZC_WIRE_FRAME;
     const char *wrong = "sent a message that is not one";
@@ -97,12 +145,18 @@ static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_pac
         report(mesh, &(struct zc_mesh_event){.kind = ZC_MESH_NOTICE,
                                              .rank = rank,
                                              .tag = frame.tag,
+                                             .number = frame.number,
                                              .data = data,
                                              .bytes = frame.bytes});
         return true;
     case ZC_FRAME_FAREWELL:
         end_peer(mesh, rank, ZC_PEER_LEFT, "left the job");
         return false;
+    case ZC_FRAME_GONE:
+        hear_of_gone(mesh, rank, &frame, buffer);
+        return true;
+    case ZC_FRAME_KINDS:
+        break;
     }
     return true;
 }
@@ -116,7 +170,7 @@ static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
         switch (peer->stream != NULL ? zc_stream_receive(peer->stream, &packet)
                                      : zc_net_receive_packet(peer->fd, &packet)) {
         case ZC_PACKET_TAKEN:
-            if (!take_packet(mesh, rank, &packet))
+            if (!take_packet(mesh, rank, &packet, buffer))
                 return;
             break;
         case ZC_PACKET_NONE:
@@ -154,8 +208,12 @@ static void *monitor_main(void *data)
                 stop = true;
                 break;
             }
+            if ((who & PROCESS) != 0) {
+                end_process(mesh, who & ~PROCESS, start->buffer);
+                continue;
+            }
             if ((events[i].events & EPOLLOUT) != 0)
-                zc_stream_flush(mesh->peers[who].stream);
+                zc_mesh_flush(mesh, who);
             serve_peer(mesh, who, start->buffer);
         }
         stop = stop || (count < 0 && errno != EINTR);
@@ -169,6 +227,35 @@ static int watch(struct zc_mesh *mesh, int fd, uint32_t who)
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = who};
 
     return epoll_ctl(mesh->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : errno;
+}
+
+/* A process whose number is not known here, of another pid namespace say, cannot be watched, nor
+ * one on a kernel before 5.3: its connection has to tell. */
+static void watch_process(struct zc_mesh *mesh, uint32_t rank)
+{
+    struct zc_peer *peer = &mesh->peers[rank];
+
+    if (peer->pid <= 0)
+        return;
+    peer->pid_fd = zc_fd_lift((int)syscall(SYS_pidfd_open, (pid_t)peer->pid, 0));
+    if (peer->pid_fd >= 0 && watch(mesh, peer->pid_fd, rank | PROCESS) != 0) {
+        close(peer->pid_fd);
+        peer->pid_fd = -1;
+    }
+}
+
+static void watch_processes(struct zc_mesh *mesh)
+{
+    int watched = 0;
+
+    for (uint32_t i = 1; i < mesh->rank_count && watched < WATCHED_MOST; i++) {
+        const uint32_t rank = (mesh->rank + i) % mesh->rank_count;
+
+        if (mesh->peers[rank].stream != NULL || zc_mesh_same_process(mesh, rank))
+            continue;
+        watch_process(mesh, rank);
+        watched++;
+    }
 }
 
 static int watch_all(struct zc_mesh *mesh)
@@ -187,6 +274,8 @@ static int watch_all(struct zc_mesh *mesh)
             error = zc_stream_watch(mesh->peers[rank].stream, mesh->epoll_fd, rank);
         else if (rank != mesh->rank)
             error = watch(mesh, mesh->peers[rank].fd, rank);
+    if (error == 0)
+        watch_processes(mesh);
     return error;
 }
 

@@ -55,17 +55,20 @@ enum zc_mesh_event_kind {
     ZC_MESH_LOST,   /* the peer's connection closed without a farewell, or sent garbage */
     ZC_MESH_LEFT,   /* the peer said farewell (zc_mesh_close) */
     ZC_MESH_NOTICE, /* the peer sent a notice */
+    ZC_MESH_TOLD,   /* the peer has lost another rank */
 };
 
 struct zc_mesh_event {
     enum zc_mesh_event_kind kind;
     uint32_t rank;    /* the peer it came from */
+    uint32_t gone;    /* TOLD: which */
     uint64_t tag;     /* of a notice */
+    uint32_t number;  /* of a notice */
     const void *data; /* of a notice; valid during the call */
     size_t bytes;
 };
 
-/* Called on the monitor thread, one event at a time; must not block or call zc_mesh_exchange(). */
+/* Called on the monitor thread, one event at a time; must not wait or call zc_mesh_exchange(). */
 typedef void zc_mesh_event_fn(void *data, const struct zc_mesh_event *event);
 
 /* Bootstraps and connects. Collective over the job. The job's listen_fd is consumed, whatever is
@@ -88,32 +91,59 @@ int64_t zc_mesh_pid(const struct zc_mesh *mesh, uint32_t rank);
 
 /* One round among `count` world ranks, the caller among them: everybody gives `bytes` bytes and
  * perhaps one file descriptor, and gets everybody's, in the order of `ranks`.
- * The same round has the same `tag` on all its ranks; rounds with one tag and one peer keep their
- * order. Threads may run rounds with different tags at once. */
+ * The same round has the same `tag` and `number` on all its ranks. Numbers grow: what is left of an
+ * earlier round is dropped, never taken for a part of this one, and a part that was lost is
+ * noticed. Threads may run rounds with different tags at once. */
 struct zc_exchange {
     const uint32_t *ranks;
     uint32_t count;
     uint64_t tag;
+    uint32_t number;
+    uint32_t topic; /* what the round is for: ranks that meet for different things are told so */
     const void *mine;
     void *all;    /* bytes * count */
     size_t bytes; /* the same on all ranks, at most ZC_MAX_MESSAGE; 0 makes a barrier */
     int fd;       /* sent to everybody on this host and still the caller's afterwards; -1: none */
+    bool fd_afar; /* not to ranks of this very process, which need none */
     int *fds;     /* NULL: none wanted. else count entries, -1 where none came (from other hosts,
                      say, and for the caller itself); the caller owns what is in it on success */
     uint64_t deadline;
     const _Atomic uint32_t *over; /* not 0: nobody waits any more. NULL: there is no such word */
     const char *call;             /* for messages: "zcta_window_alloc" */
     const char *what;             /* for messages: "did not join team world" */
+    bool *finished; /* NULL, or set: whether every rank's part came here and this rank's went to
+                       all. If not, the others may wait for what never comes: the caller sees to it
+                       that they hear of it. An error of a finished round is this rank's alone, but
+                       for ERR_MISMATCH, which all ranks of it get. */
 };
 
 /* Errors: ERR_TIMEOUT, ERR_PEER (each names the rank in the last error, but for the ERR_PEER of a
- * round that is over), ERR_MISMATCH (a peer sent
- * another number of bytes under this tag), ERR_SYSTEM, ERR_NO_MEMORY. On error no fd is kept. */
+ * round that is over), ERR_MISMATCH (a peer sent another number of bytes, or for another topic),
+ * ERR_SYSTEM, ERR_NO_MEMORY. On error no fd is kept. */
 zcta_status zc_mesh_exchange(struct zc_mesh *mesh, const struct zc_exchange *exchange);
 
-/* Tells `rank`, whose event function gets it. Best effort, never blocks for long; from any thread,
- * the monitor's included. */
-void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, const void *data,
-                    size_t bytes);
+/* The round with which ranks begin what they may have to begin again, each at its own time. What a
+ * rank says stands with the others, in place of what it said under this tag before, until they drop
+ * it; the round ends when all ranks' words stand here at one moment, and leaves them standing.
+ * `number` is the caller's own. No descriptors. Errors: as zc_mesh_exchange(). */
+zcta_status zc_mesh_join(struct zc_mesh *mesh, const struct zc_exchange *exchange);
+
+/* Drops what `rank` has sent under this tag with numbers up to `last` and nobody has taken. */
+void zc_mesh_drop(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, uint32_t last);
+
+/* Those who wait in rounds look again, at what `over` says. */
+void zc_mesh_wake(struct zc_mesh *mesh);
+
+/* Tells `rank`, whose event function gets it. Never waits; a rank that cannot be told loses the
+ * connection. From any thread, the monitor's included. */
+void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, uint32_t number,
+                    const void *data, size_t bytes);
+
+/* Tells everybody that `teller`, this rank or another that told it, has lost `gone`, so that nobody
+ * takes what this rank does next for the cause. On the monitor thread. */
+void zc_mesh_tell_gone(struct zc_mesh *mesh, uint32_t gone, uint32_t teller);
+
+/* Of all ranks of this host, the first proposal for a subject wins; see zc_board_decide(). */
+uint64_t zc_mesh_decide(struct zc_mesh *mesh, uint64_t subject, uint64_t proposal);
 
 #endif

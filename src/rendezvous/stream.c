@@ -38,10 +38,30 @@ static void arm(const struct zc_stream *stream)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = stream->who};
 
-    if (stream->rest != NULL)
+    if (stream->rest != NULL || stream->wants_room)
         event.events |= EPOLLOUT;
     if (stream->epoll_fd >= 0)
         (void)epoll_ctl(stream->epoll_fd, EPOLL_CTL_MOD, stream->fd, &event);
+}
+
+void zc_stream_want_room(struct zc_stream *stream, bool wanted)
+{
+    pthread_mutex_lock(&stream->lock);
+    if (stream->wants_room != wanted) {
+        stream->wants_room = wanted;
+        arm(stream);
+    }
+    pthread_mutex_unlock(&stream->lock);
+}
+
+bool zc_stream_is_empty(struct zc_stream *stream)
+{
+    bool empty;
+
+    pthread_mutex_lock(&stream->lock);
+    empty = stream->rest == NULL;
+    pthread_mutex_unlock(&stream->lock);
+    return empty;
 }
 
 int zc_stream_watch(struct zc_stream *stream, int epoll_fd, uint32_t who)

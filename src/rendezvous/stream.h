@@ -7,6 +7,7 @@
 #define ZC_STREAM_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@ struct zc_stream {
     int fd;               /* the owner's; -1 until it is connected */
     pthread_mutex_t lock; /* guards what follows, and the order of what is sent */
     int epoll_fd;         /* -1: nobody waits for room */
+    bool wants_room;      /* the owner waits for room, too */
     uint32_t who;         /* what the epoll calls this connection */
     uint8_t *rest;        /* of a frame that has begun to go */
     size_t rest_bytes, rest_sent;
@@ -41,6 +43,13 @@ int zc_stream_send(struct zc_stream *stream, const void *head, size_t head_bytes
                    size_t bytes);
 /* What was kept, as far as there is room. Errors show up when the stream is read. */
 void zc_stream_flush(struct zc_stream *stream);
+
+/* Whether the owner wants to be told of room, as an event of the epoll, though nothing is kept
+ * here.
+ */
+void zc_stream_want_room(struct zc_stream *stream, bool wanted);
+/* Whether nothing is kept. */
+bool zc_stream_is_empty(struct zc_stream *stream);
 
 /* The next frame; its buffer is the stream's, until the next call. */
 enum zc_packet_result zc_stream_receive(struct zc_stream *stream, struct zc_packet *packet);

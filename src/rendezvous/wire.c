@@ -10,7 +10,7 @@
 _Static_assert(ZC_WIRE_KEY == ZC_TOKEN_BYTES, "the job's key is the key of the hash");
 
 /* The last byte is the version of everything in this file. */
-static const uint8_t magic[8] = {'z', 'e', 'r', 'o', 'c', 't', 'a', 2};
+static const uint8_t magic[8] = {'z', 'e', 'r', 'o', 'c', 't', 'a', 3};
 
 enum {
     VERSION_AT = 7,
@@ -19,6 +19,7 @@ enum {
     VERDICT_MAC_AT = (int)(ZC_WIRE_VERDICT - ZC_WIRE_MAC),
     FRAME_MAGIC = 0x5a43,
     FRAME_HAS_FD = 1,
+    FRAME_STANDS = 2,
 };
 _Static_assert(HELLO_MAC_AT + ZC_WIRE_MAC == ZC_WIRE_HELLO, "a hello ends with its hash");
 
@@ -199,9 +200,11 @@ void zc_wire_frame_encode(uint8_t bytes[ZC_WIRE_FRAME], const struct zc_frame *f
     memset(bytes, 0, ZC_WIRE_FRAME);
     put(bytes, FRAME_MAGIC, 2);
     bytes[2] = (uint8_t)frame->kind;
-    bytes[3] = frame->has_fd ? FRAME_HAS_FD : 0;
+    bytes[3] = (uint8_t)((frame->has_fd ? FRAME_HAS_FD : 0) | (frame->stands ? FRAME_STANDS : 0));
     put(bytes + 4, frame->bytes, 4);
     put(bytes + 8, frame->tag, 8);
+    put(bytes + 16, frame->number, 4);
+    put(bytes + 20, frame->topic, 4);
 }
 
 uint32_t zc_wire_frame_bytes(const uint8_t bytes[ZC_WIRE_FRAME])
@@ -211,9 +214,10 @@ uint32_t zc_wire_frame_bytes(const uint8_t bytes[ZC_WIRE_FRAME])
 
 enum zc_wire_result zc_wire_frame_decode(const uint8_t *bytes, size_t size, struct zc_frame *frame)
 {
-    if (size < ZC_WIRE_FRAME || get(bytes, 2) != FRAME_MAGIC || get(bytes + 16, 8) != 0)
+    if (size < ZC_WIRE_FRAME || get(bytes, 2) != FRAME_MAGIC)
         return ZC_WIRE_MALFORMED;
-    if (bytes[2] < ZC_FRAME_EXCHANGE || bytes[2] > ZC_FRAME_FAREWELL || bytes[3] > FRAME_HAS_FD)
+    if (bytes[2] < ZC_FRAME_EXCHANGE || bytes[2] >= ZC_FRAME_KINDS ||
+        bytes[3] > (FRAME_HAS_FD | FRAME_STANDS))
         return ZC_WIRE_MALFORMED;
     if (bytes[3] != 0 && bytes[2] != ZC_FRAME_EXCHANGE)
         return ZC_WIRE_MALFORMED;
@@ -221,9 +225,12 @@ enum zc_wire_result zc_wire_frame_decode(const uint8_t *bytes, size_t size, stru
         return ZC_WIRE_MALFORMED;
     *frame = (struct zc_frame){
         .kind = (enum zc_frame_kind)bytes[2],
-        .has_fd = bytes[3] != 0,
+        .has_fd = (bytes[3] & FRAME_HAS_FD) != 0,
+        .stands = (bytes[3] & FRAME_STANDS) != 0,
         .bytes = get32(bytes + 4),
         .tag = get(bytes + 8, 8),
+        .number = get32(bytes + 16),
+        .topic = get32(bytes + 20),
     };
     return ZC_WIRE_OK;
 }

@@ -71,13 +71,28 @@ struct zc_verdict {
     uint32_t rank, count;
 };
 
-enum zc_frame_kind { ZC_FRAME_EXCHANGE = 1, ZC_FRAME_NOTICE = 2, ZC_FRAME_FAREWELL = 3 };
+enum zc_frame_kind {
+    ZC_FRAME_EXCHANGE = 1, /* a rank's part in a round */
+    ZC_FRAME_NOTICE,
+    ZC_FRAME_FAREWELL,
+    ZC_FRAME_GONE, /* tag: a rank that is lost; number: an enum zc_gone; topic: who lost it */
+    ZC_FRAME_KINDS
+};
+
+/* How sure the sender of a GONE frame is. */
+enum zc_gone {
+    ZC_GONE_CONNECTION = 1, /* its connection to that rank has closed */
+    ZC_GONE_PROCESS,        /* the kernel says that the process has ended */
+};
 
 struct zc_frame {
     enum zc_frame_kind kind;
     bool has_fd;
+    bool stands;    /* EXCHANGE: replaces the sender's older ones of this tag; see zc_mesh_join() */
     uint32_t bytes; /* that follow the header */
-    uint64_t tag;
+    uint64_t tag;   /* what the round or the notice belongs to */
+    uint32_t number; /* of the round among those of its tag; of a notice, its sender's */
+    uint32_t topic;  /* what the round is for */
 };
 
 void zc_wire_greeting_make(uint8_t greeting[ZC_WIRE_GREETING], enum zc_wire_purpose purpose,

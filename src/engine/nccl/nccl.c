@@ -25,6 +25,7 @@ struct zc_engine {
     struct zc_nccl nccl; /* loaded as long as the engine is there */
     struct zc_nccl_comm *_Atomic comms[COMMS];
     struct zc_group position; /* the ranks of this one's position on their nodes; once joined */
+    uint32_t position_rounds;
     uint32_t *position_ranks;
     bool looked;               /* for evidence of the communicator without SMs */
     enum zc_evidence evidence; /* what was found; SURE until then, and where none is needed */
@@ -55,8 +56,6 @@ static zcta_status nccl_open(const struct zc_group *group, struct zc_guard *guar
     if (made == NULL)
         return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     made->group = *group;
-    /* A rank that hears of a failure before it calls does not come to meet the others. */
-    made->group.over = &guard->failed;
     made->guard = guard;
     status = zc_nccl_load(group->diag, &made->nccl);
     if (status != ZCTA_OK) {
@@ -295,6 +294,7 @@ static zcta_status find_position(struct zc_engine *engine, uint32_t node_ranks)
     engine->position.count = nodes;
     engine->position.self = group->self / node_ranks;
     engine->position.tag = group->tag ^ UINT64_C(0x9d39247e33776d41);
+    engine->position.rounds = &engine->position_rounds;
     return ZCTA_OK;
 }
 

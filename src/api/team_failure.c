@@ -1,0 +1,378 @@
+/* How a team fails: once, with one sentence, on all its ranks.
+ *
+ * Whose sentence a failure carries. Whoever sees a cause first says it: the sentence is given to
+ * zc_team_fail() as a value, never read from what some thread has said last. Ranks of one host that
+ * see different causes at once decide on the board (rendezvous/board.h) whose counts, so that all
+ * of them name the same rank; between hosts the first word to arrive counts. A rank that is told
+ * passes the word on before it can be seen to leave: what its peers see next may be its own end,
+ * and they would blame it. Nothing here waits: the monitor and the watchdog run it. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/objects.h"
+#include "base/patience.h"
+
+/* A peer's word on its part in a team. Sent under the team's identity, numbered by the sender's
+ * attempt at that team; number 0: it could not even begin. */
+struct team_notice {
+    uint64_t tag; /* of the team, under which the sender sends nothing any more; 0: it had none */
+    uint32_t status, rank; /* status OK: no failure, the attempt has ended */
+    char message[sizeof((zcta_error *)0)->message];
+};
+
+const char *zc_team_title(const zcta_team *team)
+{
+    return team->name[0] != '\0' ? team->name : "(unnamed)";
+}
+
+/* What the team's other ranks get as a status: of this rank's own troubles, that a peer has failed.
+ */
+static zcta_status status_for_others(zcta_status status)
+{
+    return status == ZCTA_ERR_TIMEOUT || status == ZCTA_ERR_MISMATCH || status == ZCTA_OK
+               ? status
+               : ZCTA_ERR_PEER;
+}
+
+void zc_team_tell(const zcta_team *team, const zcta_error *failure)
+{
+    struct team_notice notice = {.tag = team->group.tag,
+                                 .status = (uint32_t)status_for_others(failure->status),
+                                 .rank = failure->rank};
+
+    memcpy(notice.message, failure->message, sizeof notice.message);
+    for (uint32_t i = 0; i < team->group.count; i++)
+        if (i != team->group.self)
+            zc_mesh_notify(team->group.mesh, team->ranks[i], team->identity, team->attempt, &notice,
+                           sizeof notice);
+}
+
+void zc_team_refuse(zcta_context *context, const uint32_t *ranks, uint32_t count, uint64_t identity)
+{
+    struct team_notice notice = {.status = ZCTA_ERR_PEER, .rank = context->job.rank};
+    zcta_error error;
+
+    zc_diag_last(&context->diag, &error);
+    memcpy(notice.message, error.message, sizeof notice.message);
+    for (uint32_t i = 0; i < count; i++)
+        if (ranks[i] != context->job.rank)
+            zc_mesh_notify(context->mesh, ranks[i], identity, 0, &notice, sizeof notice);
+}
+
+/* NCCL's kernels wait for ever for a rank that is gone; only NCCL can end them. Under the lock the
+ * engine cannot be closed meanwhile. */
+static void abort_nccl(zcta_team *team)
+{
+    pthread_mutex_lock(&team->failure_lock);
+    if (team->nccl != NULL)
+        zc_engine_nccl.abort(team->nccl);
+    pthread_mutex_unlock(&team->failure_lock);
+}
+
+/* How the end of a rank is told. */
+static zcta_error gone_failure(const zcta_context *context, uint32_t rank, bool left)
+{
+    zcta_error failure = {.status = ZCTA_ERR_PEER, .rank = rank, .call = "collective"};
+
+    snprintf(failure.message, sizeof failure.message, "rank %" PRIu32 " (pid %" PRId64 ") %s", rank,
+             zc_mesh_pid(context->mesh, rank),
+             left ? "left the job while this team still had it"
+                  : "ended without leaving the job; its connection has closed");
+    return failure;
+}
+
+/* The sentence for a cause that another rank of this host met first. */
+static zcta_error cause_of(const zcta_team *team, zcta_status status, uint32_t rank)
+{
+    zcta_error cause = {.status = status, .rank = rank, .call = "collective"};
+    const char *what = status == ZCTA_ERR_TIMEOUT    ? "did not take part in time"
+                       : status == ZCTA_ERR_MISMATCH ? "makes another call than others"
+                                                     : "has failed";
+
+    if (rank == ZCTA_NO_RANK)
+        snprintf(cause.message, sizeof cause.message,
+                 "a collective of team %s was late, as another rank saw first",
+                 zc_team_title(team));
+    else
+        snprintf(cause.message, sizeof cause.message,
+                 "rank %" PRIu32 " (pid %" PRId64 ") %s in team %s, as another rank saw first; see "
+                 "rank %" PRIu32 "'s own output",
+                 rank, zc_mesh_pid(team->group.mesh, rank), what, zc_team_title(team), rank);
+    return cause;
+}
+
+/* Of several causes at once the first one on the board counts for all. */
+static zcta_error agreed_cause(const zcta_team *team, const zcta_error *seen)
+{
+    const uint64_t seen_status = (uint64_t)status_for_others(seen->status);
+    const uint64_t proposal = seen_status << 32 | seen->rank;
+    const uint64_t decided = zc_mesh_decide(team->group.mesh, team->group.tag, proposal);
+    const uint32_t rank = (uint32_t)decided;
+
+    return rank == seen->rank ? *seen : cause_of(team, (zcta_status)(decided >> 32), rank);
+}
+
+/* `tell`: the others do not see the cause for themselves. */
+static void fail(zcta_team *team, const zcta_error *seen, bool tell)
+{
+    zcta_context *context = team->context;
+    zcta_error failure;
+    bool first, runs;
+
+    pthread_mutex_lock(&team->failure_lock);
+    first = team->failure.status == ZCTA_OK;
+    runs = team->made;
+    if (first) {
+        failure = team->group.tag != 0 ? agreed_cause(team, seen) : *seen;
+        team->failure = failure;
+        if (tell)
+            zc_team_tell(team, &failure);
+        /* Who sees the status finds the sentence. */
+        zc_diag_post(&context->diag, &failure);
+        /* Pairs with the acquire of whoever runs or awaits a program of this team, and comes before
+         * abort() looks for communicators; see keep_comm(). */
+        atomic_store_explicit(&team->guard.failed, (uint32_t)failure.status, memory_order_seq_cst);
+    }
+    pthread_mutex_unlock(&team->failure_lock);
+    if (!first)
+        return;
+    zc_mesh_wake(context->mesh);
+    /* Nothing runs before the team has been made, and zc_team_make() looks again then. */
+    if (runs)
+        context->ops->wake(context->device, &team->guard);
+    abort_nccl(team);
+    zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", zc_team_title(team),
+           failure.message);
+}
+
+void zc_team_fail(zcta_team *team, const zcta_error *failure)
+{
+    fail(team, failure, true);
+}
+
+zcta_status zc_team_broken(void *data, const zcta_error *why)
+{
+    zcta_team *team = data;
+    bool finalizing;
+
+    /* A rank that leaves the job says so by leaving: those who still work with it are not to blame.
+     */
+    pthread_mutex_lock(&team->context->lock);
+    finalizing = team->context->finalizing;
+    pthread_mutex_unlock(&team->context->lock);
+    if (finalizing && !zc_team_failed(team))
+        return why->status;
+    zc_team_fail(team, why);
+    return zc_team_check(team, why->call);
+}
+
+zcta_status zc_team_check(zcta_team *team, const char *call)
+{
+    zcta_error failure;
+
+    if (!zc_team_failed(team))
+        return ZCTA_OK;
+    pthread_mutex_lock(&team->failure_lock);
+    failure = team->failure;
+    pthread_mutex_unlock(&team->failure_lock);
+    snprintf(failure.call, sizeof failure.call, "%s", call);
+    zc_diag_repeat(&team->context->diag, &failure);
+    return failure.status;
+}
+
+/* ---- What the device says ---- */
+
+/* A wait has outlasted the team's timeout. */
+void zc_team_on_missing(void *data, uint32_t peer)
+{
+    zcta_team *team = data;
+    const uint32_t rank = peer == ZCTA_NO_RANK ? ZCTA_NO_RANK : team->ranks[peer];
+    const double seconds = (double)team->guard.timeout_ns / 1e9;
+    zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
+
+    if (rank == ZCTA_NO_RANK)
+        snprintf(
+            failure.message, sizeof failure.message,
+            "a collective of team %s that NCCL performs has not finished within %.3g s, though "
+            "all ranks%s have begun it",
+            zc_team_title(team), seconds, team->node_ranks == 0 ? "" : " of this node");
+    else
+        snprintf(failure.message, sizeof failure.message,
+                 "rank %" PRIu32 " (pid %" PRId64
+                 ") did not take part in a collective of team %s within "
+                 "%.3g s; it is stopped, busy elsewhere, or made another call or one with other "
+                 "arguments (ZEROCTA_CHECK=1 compares them)",
+                 rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
+    zc_team_fail(team, &failure);
+}
+
+/* A wait has lasted long, though not yet too long. */
+void zc_team_on_late(void *data, uint32_t peer, const char *call, uint64_t waited_ns)
+{
+    zcta_team *team = data;
+    char whom[64] = "another library's work, which all ranks have begun", where[128];
+
+    if (peer != ZCTA_NO_RANK)
+        snprintf(whom, sizeof whom, "rank %" PRIu32 " (pid %" PRId64 ")", team->ranks[peer],
+                 zc_mesh_pid(team->group.mesh, team->ranks[peer]));
+    snprintf(where, sizeof where, "%s of team %s", call == NULL ? "a collective" : call,
+             zc_team_title(team));
+    zc_say_waiting(team->group.diag, whom, where, waited_ns, team->guard.timeout_ns);
+}
+
+/* NCCL has broken off, on this rank. */
+void zc_team_on_broken(void *data, const char *why)
+{
+    zcta_team *team = data;
+    const uint32_t rank = team->ranks[team->group.self];
+    zcta_error failure = {.status = ZCTA_ERR_DEVICE, .rank = rank, .call = "NCCL"};
+
+    snprintf(failure.message, sizeof failure.message, "rank %" PRIu32 ", team %s: %.380s", rank,
+             zc_team_title(team), why);
+    zc_team_fail(team, &failure);
+}
+
+/* ---- What the mesh says ---- */
+
+/* The rank's index in the team; the number of ranks if it has none. */
+static uint32_t index_of(const zcta_team *team, uint32_t rank)
+{
+    uint32_t at = 0;
+
+    while (at < team->group.count && team->ranks[at] != rank)
+        at++;
+    return at;
+}
+
+static bool has_rank(const zcta_team *team, uint32_t rank)
+{
+    return index_of(team, rank) < team->group.count;
+}
+
+static bool is_hit(const zcta_team *team, const struct zc_loss *loss)
+{
+    return !team->leaving && has_rank(team, loss->rank) && has_rank(team, loss->teller);
+}
+
+/* Fails the teams that lack a rank from now on, and keeps it in mind for those that are to come: of
+ * a team's ranks the one that was lost first is the cause, and who follows it may only have seen
+ * that. One word for all teams is enough: everybody learns the same from it. */
+static void lose(zcta_context *context, const struct zc_loss *loss)
+{
+    const zcta_error failure = gone_failure(context, loss->rank, loss->left);
+    struct zc_loss *grown =
+        realloc(context->losses, (context->loss_count + 1) * sizeof *context->losses);
+
+    if (grown != NULL) {
+        grown[context->loss_count++] = *loss;
+        context->losses = grown;
+    }
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if (is_hit(team, loss))
+            fail(team, &failure, false);
+}
+
+static void on_gone(zcta_context *context, uint32_t rank, bool left)
+{
+    const struct zc_loss loss = {.rank = rank, .teller = context->job.rank, .left = left};
+
+    pthread_mutex_lock(&context->lock);
+    context->gone[rank] = true;
+    if (!context->finalizing) {
+        zc_mesh_tell_gone(context->mesh, rank, context->job.rank);
+        lose(context, &loss);
+    }
+    pthread_mutex_unlock(&context->lock);
+}
+
+/* Whether anybody's loss of that rank is known. */
+static bool is_known(const zcta_context *context, uint32_t rank)
+{
+    uint32_t at = 0;
+
+    while (at < context->loss_count && context->losses[at].rank != rank)
+        at++;
+    return at < context->loss_count;
+}
+
+/* Another rank has lost one: what they have together cannot go on. The first word of that is passed
+ * on, before this rank can be seen to leave because of it. */
+static void on_told(zcta_context *context, uint32_t teller, uint32_t rank)
+{
+    const struct zc_loss loss = {.rank = rank, .teller = teller};
+
+    pthread_mutex_lock(&context->lock);
+    if (!context->finalizing && !context->gone[rank]) {
+        if (!is_known(context, rank))
+            zc_mesh_tell_gone(context->mesh, rank, teller);
+        lose(context, &loss);
+    }
+    pthread_mutex_unlock(&context->lock);
+}
+
+void zc_team_notice_losses(zcta_team *team)
+{
+    const zcta_context *context = team->context;
+
+    for (uint32_t i = 0; i < context->loss_count; i++) {
+        const struct zc_loss *loss = &context->losses[i];
+        const zcta_error failure = gone_failure(context, loss->rank, loss->left);
+
+        if (is_hit(team, loss))
+            fail(team, &failure, false);
+    }
+}
+
+/* Whether this team was made, or is being made, with that attempt of the rank's or an older one. A
+ * rank that could not begin (number 0) is not waited for. */
+static bool is_about(zcta_team *team, uint64_t identity, uint32_t index, uint32_t number)
+{
+    if (team->identity != identity || index == team->group.count)
+        return false;
+    if (number > team->over[index])
+        team->over[index] = number;
+    return team->joined ? team->attempts[index] <= number : number == 0;
+}
+
+static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
+{
+    struct team_notice notice;
+    zcta_error failure = {.call = "collective"};
+
+    if (event->bytes != sizeof notice)
+        return;
+    memcpy(&notice, event->data, sizeof notice);
+    notice.message[sizeof notice.message - 1] = '\0';
+    zc_mesh_drop(context->mesh, event->rank, event->tag, event->number);
+    if (notice.tag != 0)
+        zc_mesh_drop(context->mesh, event->rank, notice.tag, UINT32_MAX);
+    if (notice.status == ZCTA_OK)
+        return;
+    failure.status = status_for_others((zcta_status)notice.status);
+    failure.rank = notice.rank;
+    memcpy(failure.message, notice.message, sizeof failure.message);
+    pthread_mutex_lock(&context->lock);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if (is_about(team, event->tag, index_of(team, event->rank), event->number))
+            fail(team, &failure, true);
+    pthread_mutex_unlock(&context->lock);
+}
+
+void zc_team_event(void *data, const struct zc_mesh_event *event)
+{
+    zcta_context *context = data;
+
+    switch (event->kind) {
+    case ZC_MESH_LOST:
+    case ZC_MESH_LEFT:
+        on_gone(context, event->rank, event->kind == ZC_MESH_LEFT);
+        break;
+    case ZC_MESH_TOLD:
+        on_told(context, event->rank, event->gone);
+        break;
+    case ZC_MESH_NOTICE:
+        on_notice(context, event);
+        break;
+    }
+}

@@ -1,0 +1,178 @@
+/* What a team has of NCCL: the facts that its ranks compare, its engine, and the orders in which
+ * windows and engines go. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "api/objects.h"
+
+void zc_team_read_nccl(const zcta_team *team, struct zc_rank_facts *mine)
+{
+    const struct zc_nccl_facts *nccl = zc_know_nccl(team->context);
+
+    mine->nccl = (uint64_t)nccl->version;
+    mine->nccl_policy = (uint64_t)(uint32_t)nccl->forced_policy;
+    mine->nccl_off = nccl->switch_off != NULL;
+    mine->old_driver = team->context->caps.driver_version < ZC_NCCL_DRIVER_OLDEST;
+}
+
+/* One NCCL for all, or none for all. */
+void zc_team_compare_facts(zcta_team *team, const struct zc_rank_facts *facts)
+{
+    const struct zc_rank_facts *first = &facts[0];
+    char mine[16], theirs[16];
+
+    for (uint32_t i = 1; i < team->group.count && team->nccl_facts != NULL; i++) {
+        const struct zc_rank_facts *other = &facts[i];
+
+        if (other->nccl != first->nccl)
+            snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
+                     "rank %" PRIu32 " has NCCL %s, rank %" PRIu32
+                     " has %s (0.0.0: none that can be used); make them alike",
+                     team->ranks[0], zc_nccl_version_text((int)first->nccl, mine), team->ranks[i],
+                     zc_nccl_version_text((int)other->nccl, theirs));
+        else if (other->nccl_policy != first->nccl_policy || other->nccl_off != first->nccl_off ||
+                 other->old_driver != first->old_driver)
+            snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
+                     "ranks %" PRIu32 " and %" PRIu32 " have different %s; make them alike",
+                     team->ranks[0], team->ranks[i],
+                     other->old_driver != first->old_driver
+                         ? "CUDA drivers, one older than 12.5 and one not"
+                         : "NCCL_* variables");
+        else
+            continue;
+        team->nccl_facts = &team->no_nccl;
+        return;
+    }
+}
+
+zcta_status zc_team_compare_nccl(zcta_team *team)
+{
+    struct zc_rank_facts mine = {0}, *all = NULL;
+    zcta_status status = zc_team_check(team, "zcta_all_gather");
+
+    /* Under check a rank that refuses the call tells the others so. */
+    if (status != ZCTA_OK || team->nccl_facts != NULL || team->context->check ||
+        team->context->caps.unit == 0)
+        return status;
+    all = calloc(team->group.count, sizeof *all);
+    if (all == NULL) {
+        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_all_gather", ENOMEM,
+                         "out of memory");
+        return zc_group_give_up(&team->group, status);
+    }
+    zc_team_read_nccl(team, &mine);
+    status =
+        zc_group_exchange(&team->group, "zcta_all_gather", "did not come to the first call by NCCL",
+                          ZC_TOPIC_UNITS, &mine, all, sizeof mine);
+    if (status == ZCTA_OK) {
+        team->nccl_facts = zc_know_nccl(team->context);
+        zc_team_compare_facts(team, all);
+    }
+    free(all);
+    return status;
+}
+
+zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine)
+{
+    struct zc_engine *made = NULL;
+    zcta_status status = ZCTA_OK;
+
+    /* Only the team's own thread, which is this one, opens and closes it. */
+    if (team->nccl == NULL) {
+        status = zc_engine_nccl.open(&team->group, &team->guard, &made);
+        pthread_mutex_lock(&team->failure_lock);
+        team->nccl = made;
+        pthread_mutex_unlock(&team->failure_lock);
+    }
+    *engine = team->nccl;
+    return status;
+}
+
+/* The team's engine, for the caller to close: nobody else has it any more. */
+static struct zc_engine *take_nccl(zcta_team *team)
+{
+    struct zc_engine *nccl;
+
+    pthread_mutex_lock(&team->failure_lock);
+    nccl = team->nccl;
+    team->nccl = NULL;
+    pthread_mutex_unlock(&team->failure_lock);
+    return nccl;
+}
+
+void zc_team_close_nccl(zcta_team *team)
+{
+    zc_engine_nccl.close(take_nccl(team));
+}
+
+/* The team with the lowest tag above `above`: the tags are the same on all ranks, the list is not.
+ * It is visited until leave_team(). */
+static zcta_team *visit_next(zcta_context *context, uint64_t above, bool first)
+{
+    zcta_team *lowest = NULL;
+
+    pthread_mutex_lock(&context->lock);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if (team->made && (first || team->group.tag > above) &&
+            (lowest == NULL || team->group.tag < lowest->group.tag))
+            lowest = team;
+    if (lowest != NULL)
+        lowest->visits++;
+    pthread_mutex_unlock(&context->lock);
+    return lowest;
+}
+
+/* Returns the team's tag; it may be gone afterwards. */
+static uint64_t leave_team(zcta_team *team)
+{
+    zcta_context *context = team->context;
+    const uint64_t tag = team->group.tag;
+
+    pthread_mutex_lock(&context->lock);
+    team->visits--;
+    pthread_cond_broadcast(&team->left);
+    pthread_mutex_unlock(&context->lock);
+    return tag;
+}
+
+/* The engine stays while its team is visited: it is closed after the team has been unlisted. */
+static struct zc_engine *nccl_of(zcta_team *team)
+{
+    struct zc_engine *nccl;
+
+    pthread_mutex_lock(&team->failure_lock);
+    nccl = team->nccl;
+    pthread_mutex_unlock(&team->failure_lock);
+    return nccl;
+}
+
+void zc_teams_forget(zcta_context *context, const void *base)
+{
+    uint64_t tag = 0;
+
+    for (zcta_team *team = visit_next(context, 0, true); team != NULL;
+         team = visit_next(context, tag, false)) {
+        struct zc_engine *nccl = nccl_of(team);
+
+        if (nccl != NULL)
+            zc_engine_nccl.forget(nccl, base);
+        tag = leave_team(team);
+    }
+}
+
+void zc_teams_end_nccl(zcta_context *context)
+{
+    uint64_t tag = 0;
+
+    for (zcta_team *team = visit_next(context, 0, true); team != NULL;
+         team = visit_next(context, tag, false)) {
+        struct zc_engine *nccl = take_nccl(team);
+
+        for (uint32_t i = 0; i < ZC_CACHE_ENTRIES && nccl != NULL; i++)
+            if (team->cache[i].engine == nccl)
+                zc_unsettle(team, &team->cache[i]);
+        zc_engine_nccl.close(nccl);
+        tag = leave_team(team);
+    }
+}
