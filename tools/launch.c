@@ -18,6 +18,7 @@
 #include "options.h"
 
 #define FLUSH_NS     UINT64_C(1000000000) /* for the last output, once the time limit has passed */
+#define SHOW_NS      UINT64_C(1000000000) /* between two lines that show that a job goes on */
 #define LAST_CALL_MS 20
 #define LOOK_MS      500 /* a child's end is noticed after this, whatever became of its signal */
 
@@ -39,8 +40,8 @@ int zc_launch_self(const char *command, uint32_t rank_count, int argc, char **ar
         self[length] = '\0';
     words[0] = self;
     memcpy(words + 1, argv, (size_t)argc * sizeof *words);
-    status = zc_launch_run(
-        &(struct zc_launch){.command = command, .rank_count = rank_count, .argv = words});
+    status = zc_launch_run(&(struct zc_launch){
+        .command = command, .rank_count = rank_count, .argv = words, .own = true});
     free(words);
     return status;
 }
@@ -116,6 +117,30 @@ static void give_up_output(struct zc_job *job)
     zc_job_enter(job, ZC_PHASE_OVER);
 }
 
+/* A command of ours that measures for a while shows that it does. */
+static void show_progress(struct zc_job *job)
+{
+    const uint64_t now = zc_now_ns();
+    char line[96];
+
+    if (!job->launch->own || job->live == 0 || now < job->shown + SHOW_NS)
+        return;
+    job->shown = now;
+    snprintf(line, sizeof line, "%s%u rank%s, %u s", job->own, job->launch->rank_count,
+             job->launch->rank_count == 1 ? "" : "s",
+             (unsigned)((now - job->started) / UINT64_C(1000000000)));
+    zc_output_show(job->output, line);
+}
+
+/* All is over and written, but perhaps for the last word. */
+static bool is_done(struct zc_job *job)
+{
+    if (job->live > 0 || !zc_output_is_done(job->output))
+        return false;
+    zc_output_say_counted(job->output);
+    return zc_output_is_done(job->output);
+}
+
 /* Runs until the ranks have ended and their output is out. */
 static void watch(struct zc_job *job)
 {
@@ -129,8 +154,8 @@ static void watch(struct zc_job *job)
             job->deadline = zc_deadline_in(FLUSH_NS);
             zc_output_last_call(job->output);
         }
-        if (job->live == 0 && zc_output_is_done(job->output))
-            return;
+        if (is_done(job))
+            break;
         job->polled[0] = (struct pollfd){.fd = job->signal_fd, .events = POLLIN};
         zc_output_prepare(job->output, job->polled + 1);
         events = poll(job->polled, count, poll_timeout_ms(job));
@@ -141,6 +166,7 @@ static void watch(struct zc_job *job)
             continue;
         zc_output_handle(job->output, job->polled + 1);
         check_output(job);
+        show_progress(job);
         if (job->polled[0].revents != 0)
             handle_signals(job);
         if (job->live > 0)
@@ -149,6 +175,7 @@ static void watch(struct zc_job *job)
             give_up_output(job);
     }
     zc_output_flush(job->output);
+    zc_output_show(job->output, "");
 }
 
 /* ---- Starting ---- */
@@ -227,8 +254,12 @@ static int prepare(struct zc_job *job)
         return ZC_EXIT_FAILED;
     job->pids = calloc(job->launch->rank_count, sizeof *job->pids);
     job->named = calloc(job->launch->rank_count, sizeof *job->named);
-    job->output = zc_output_new(zc_spawn_job_rank(&job->spawn, 0), job->launch->rank_count,
-                                job->launch->prefix, job->launch->terminals);
+    snprintf(job->own, sizeof job->own, "zerocta %s: ", job->launch->command);
+    job->output =
+        zc_output_new(zc_spawn_job_rank(&job->spawn, 0), job->launch->rank_count,
+                      &(struct zc_output_style){.prefix = job->launch->prefix,
+                                                .terminals = job->launch->terminals,
+                                                .own = job->launch->own ? job->own : NULL});
     if (job->pids == NULL || job->named == NULL || job->output == NULL)
         return cannot(job, "start the job", ENOMEM);
     job->polled = calloc(1 + zc_output_poll_count(job->output), sizeof *job->polled);
@@ -270,6 +301,8 @@ int zc_launch_run(const struct zc_launch *launch)
     struct zc_job job = {
         .launch = launch,
         .signal_fd = -1,
+        .started = zc_now_ns(),
+        .shown = zc_now_ns(),
         .deadline = UINT64_MAX,
         .time_limit = launch->timeout_ns == 0 ? UINT64_MAX : zc_deadline_in(launch->timeout_ns)};
     int status;

@@ -14,6 +14,8 @@ struct zc_launch {
     const char *root;    /* several: where rank 0 listens, "host:port" */
     char *const *argv;   /* program and arguments, NULL at the end; looked up in PATH */
     bool prefix;         /* "[rank] " before each line of output */
+    bool own;            /* the program is this very command: what its ranks say alike is said once,
+                            and a terminal shows that the job goes on */
     bool keep_going;     /* a rank that fails ends no other */
     bool terminals;      /* a rank's standard output is a terminal of its own, not a pipe */
     uint64_t grace_ns;   /* from the first failure until the others are ended; 0: a second */

@@ -31,11 +31,13 @@ struct zc_job {
     const struct zc_launch *launch;
     struct zc_spawn spawn;
     struct zc_output *output;
+    char own[32];          /* "zerocta perf: " */
     struct pollfd *polled; /* the signal fd, then those of the output */
     pid_t *pids;           /* of rank r; 0 once it has ended */
     uint32_t live;
     enum zc_phase phase;
     uint64_t deadline;           /* of the phase */
+    uint64_t started, shown;     /* moments: when the job began, and when that was last shown */
     uint64_t time_limit;         /* of the job */
     uint64_t next_word, word_ns; /* when to name those that still run, and again after so long */
     int status;

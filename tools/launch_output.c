@@ -24,6 +24,8 @@
 #define WRITE_BYTES      4096u
 #define WRITES_PER_ROUND 64
 
+enum { SENTENCES = 64 }; /* different ones that are compared; further ones are passed on */
+
 struct source {
     int fd;              /* -1: closed */
     char *line;          /* what has no newline yet; LINE_BYTES, or NULL while empty */
@@ -39,15 +41,24 @@ struct sink {
     char *queue; /* QUEUE_BYTES; bytes start to start + used wait */
 };
 
-struct zc_output {
-    uint32_t first_rank, rank_count;
-    bool prefix, terminals;
-    struct sink sinks[ZC_CHANNELS];
-    struct source *sources; /* rank * ZC_CHANNELS + channel */
+/* A sentence that ranks have said, without its numbers. */
+struct sentence {
+    uint64_t hash;
+    size_t rank; /* who said it first */
 };
 
-struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix,
-                                bool terminals)
+struct zc_output {
+    uint32_t first_rank, rank_count;
+    struct zc_output_style style;
+    struct sink sinks[ZC_CHANNELS];
+    struct source *sources; /* rank * ZC_CHANNELS + channel */
+    struct sentence sentences[SENTENCES];
+    size_t sentence_count, counted;
+    bool shows; /* a line of zc_output_show() stands on the terminal */
+};
+
+struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count,
+                                const struct zc_output_style *style)
 {
     struct zc_output *output = calloc(1, sizeof *output);
 
@@ -55,8 +66,7 @@ struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool p
         return NULL;
     output->first_rank = first_rank;
     output->rank_count = rank_count;
-    output->prefix = prefix;
-    output->terminals = terminals;
+    output->style = *style;
     output->sources = calloc(rank_count, ZC_CHANNELS * sizeof *output->sources);
     output->sinks[ZC_CHANNEL_OUT] = (struct sink){.fd = 1, .queue = malloc(QUEUE_BYTES)};
     output->sinks[ZC_CHANNEL_ERR] = (struct sink){.fd = 2, .queue = malloc(QUEUE_BYTES)};
@@ -122,8 +132,8 @@ static int open_channel(struct zc_output *output, size_t index, int *writer)
     struct source *source = &output->sources[index];
     int ends[2];
 
-    source->terminal =
-        output->terminals && index % ZC_CHANNELS == ZC_CHANNEL_OUT && open_terminal(ends) == 0;
+    source->terminal = output->style.terminals && index % ZC_CHANNELS == ZC_CHANNEL_OUT &&
+                       open_terminal(ends) == 0;
     if (!source->terminal && pipe2(ends, O_CLOEXEC) != 0)
         return errno;
     /* Only this end: the rank's must block as an ordinary pipe does. */
@@ -220,6 +230,36 @@ void zc_output_say(struct zc_output *output, const char *format, ...)
 
 /* ---- Lines ---- */
 
+/* FNV-1a of all but the digits. */
+static uint64_t hash_of(const char *line, size_t bytes)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+
+    for (size_t i = 0; i < bytes; i++)
+        if (line[i] < '0' || line[i] > '9')
+            hash = (hash ^ (unsigned char)line[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
+/* Whether another rank has said this before; notes who says it first. */
+static bool is_said(struct zc_output *output, size_t index, const char *line, size_t bytes)
+{
+    const char *own = output->style.own;
+    const size_t rank = index / ZC_CHANNELS;
+    uint64_t hash;
+
+    if (own == NULL || index % ZC_CHANNELS != ZC_CHANNEL_ERR || bytes < strlen(own) ||
+        memcmp(line, own, strlen(own)) != 0)
+        return false;
+    hash = hash_of(line, bytes);
+    for (size_t i = 0; i < output->sentence_count; i++)
+        if (output->sentences[i].hash == hash)
+            return output->sentences[i].rank != rank;
+    if (output->sentence_count < SENTENCES)
+        output->sentences[output->sentence_count++] = (struct sentence){hash, rank};
+    return false;
+}
+
 static void emit(struct zc_output *output, size_t index, const char *line, size_t bytes)
 {
     struct sink *sink = &output->sinks[index % ZC_CHANNELS];
@@ -227,7 +267,11 @@ static void emit(struct zc_output *output, size_t index, const char *line, size_
     const int length =
         snprintf(prefix, sizeof prefix, "[%zu] ", output->first_rank + index / ZC_CHANNELS);
 
-    if (output->prefix)
+    if (is_said(output, index, line, bytes)) {
+        output->counted++;
+        return;
+    }
+    if (output->style.prefix)
         sink_append(sink, prefix, (size_t)length);
     sink_append(sink, line, bytes);
     if (bytes == 0 || line[bytes - 1] != '\n')
@@ -341,8 +385,42 @@ void zc_output_handle(struct zc_output *output, const struct pollfd *polled)
     zc_output_flush(output);
 }
 
+/* To the terminal past the queue, which is empty when a line is shown, and so little that it is
+ * taken at once. */
+static void draw(struct zc_output *output, const char *line)
+{
+    char text[128];
+    const int bytes = snprintf(text, sizeof text, "\r\033[K%s", line);
+
+    output->shows = line[0] != '\0';
+    if (write(STDERR_FILENO, text, (size_t)bytes) < 0)
+        output->shows = false;
+}
+
+void zc_output_show(struct zc_output *output, const char *line)
+{
+    struct pollfd polled = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    if ((line[0] == '\0' && !output->shows) || !isatty(STDERR_FILENO) ||
+        output->sinks[ZC_CHANNEL_ERR].used > 0 || poll(&polled, 1, 0) <= 0)
+        return;
+    draw(output, line);
+}
+
+void zc_output_say_counted(struct zc_output *output)
+{
+    if (output->counted > 0)
+        zc_output_say(output, "%s%zu more such line%s of other ranks %s not shown",
+                      output->style.own, output->counted, output->counted == 1 ? "" : "s",
+                      output->counted == 1 ? "is" : "are");
+    output->counted = 0;
+}
+
 void zc_output_flush(struct zc_output *output)
 {
+    if (output->shows &&
+        output->sinks[ZC_CHANNEL_OUT].used + output->sinks[ZC_CHANNEL_ERR].used > 0)
+        draw(output, "");
     for (size_t i = 0; i < ZC_CHANNELS; i++)
         sink_write(&output->sinks[i]);
 }

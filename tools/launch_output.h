@@ -13,11 +13,18 @@ enum zc_channel { ZC_CHANNEL_OUT, ZC_CHANNEL_ERR, ZC_CHANNELS };
 
 struct zc_output;
 
-/* The prefix of the first rank's lines is its number in the job, `first_rank`. With `terminals`,
- * what a rank has as standard output is a terminal instead of a pipe, where the system has one
- * left: programs then write their lines at once. NULL when out of memory. */
-struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count, bool prefix,
-                                bool terminals);
+struct zc_output_style {
+    bool prefix;    /* "[rank] " before each line */
+    bool terminals; /* a rank's standard output is a terminal instead of a pipe, where the system
+                       has one left: programs then write their lines at once */
+    /* What the ranks' sentences on standard error begin with, or NULL. Of such sentences, one that
+     * another rank has said before, but for the numbers in it, is only counted. */
+    const char *own;
+};
+
+/* The first rank's number in the job is `first_rank`. NULL when out of memory. */
+struct zc_output *zc_output_new(uint32_t first_rank, uint32_t rank_count,
+                                const struct zc_output_style *style);
 void zc_output_free(struct zc_output *output);
 
 /* Opens the two pipes of a rank, or a terminal and a pipe. `writers` gets the rank's ends,
@@ -37,6 +44,13 @@ void zc_output_drain_rank(struct zc_output *output, uint32_t rank);
 /* Queues a line of the launcher's own on standard error, after what was queued before. */
 void zc_output_say(struct zc_output *output, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* A line on a terminal that stands until something else is written, to show that the job goes on;
+ * an empty one takes it away. Nothing happens where standard error is no terminal. */
+void zc_output_show(struct zc_output *output, const char *line);
+
+/* Says how many sentences were only counted, if any were since this was last called. */
+void zc_output_say_counted(struct zc_output *output);
 
 /* The ranks have ended: what the pipes hold now is the last that is read, so a process that left
  * its group and keeps a pipe open delays nothing. */

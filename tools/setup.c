@@ -20,7 +20,8 @@
 
 enum { WINDOWS = 2, ROUNDS_MOST = 100 };
 
-#define BYTES_DEFAULT      ((uint64_t)1 << 30)
+#define BYTES_DEFAULT_GPU  ((uint64_t)1 << 30)
+#define BYTES_DEFAULT_HOST ((uint64_t)64 << 20)
 #define BYTES_DEFAULT_GROW ((uint64_t)64 << 10)
 
 /* The parts of a set-up, in their order. */
@@ -36,6 +37,7 @@ struct setup {
     zcta_context *base; /* joined once: what the ranks meet on */
     struct zc_group *group;
     uint32_t rank;
+    uint64_t bytes; /* of each window */
     struct zc_gpu *gpu;
     struct zc_peer_nccl *nccl;
     uint64_t *times_ns;
@@ -63,7 +65,9 @@ static const struct zc_option options[] = {
      .max = ZC_MAX_RANKS},
     {.name = "bytes",
      .argument = "SIZE",
-     .help = "of each window, on every rank; if not given, 1G, with --grow 64K",
+     .help =
+         "of each window, on every rank; if not given, 1G on GPUs, 64M on the host, and 64K with "
+         "--grow",
      .kind = ZC_OPTION_SIZE,
      .offset = offsetof(struct settings, bytes),
      .min = 1,
@@ -176,10 +180,9 @@ static bool set_up_ours(struct setup *s)
     if (zcta_init(&params, &context) != ZCTA_OK)
         return zc_failure(line.command, "%s", error.message), false;
     moments[1] = zc_now_ns();
-    made = zcta_window_alloc(zcta_world(context), s->settings->bytes, &windows[0]) == ZCTA_OK;
+    made = zcta_window_alloc(zcta_world(context), s->bytes, &windows[0]) == ZCTA_OK;
     moments[2] = zc_now_ns();
-    made =
-        made && zcta_window_alloc(zcta_world(context), s->settings->bytes, &windows[1]) == ZCTA_OK;
+    made = made && zcta_window_alloc(zcta_world(context), s->bytes, &windows[1]) == ZCTA_OK;
     moments[3] = zc_now_ns();
     if (!made)
         complain(s, context, "no window");
@@ -202,7 +205,7 @@ static bool set_up_nccl(struct setup *s)
         zc_peer_nccl_open(s->nccl, ZC_PEER_NCCL_ZERO, &s->ids[0], s->rank, s->group->count, memory);
     moments[1] = zc_now_ns();
     for (int i = 0; i < WINDOWS && made; i++) {
-        memory[i].bytes = s->settings->bytes;
+        memory[i].bytes = s->bytes;
         made = zc_peer_nccl_allocate(s->nccl, &memory[i]) &&
                zc_peer_nccl_register(s->nccl, ZC_PEER_NCCL_ZERO, i, &memory[i]);
         moments[2 + i] = zc_now_ns();
@@ -230,21 +233,31 @@ static double median_ms(struct setup *s, int whose, int part)
     return times[s->rounds / 2] / 1e3;
 }
 
+/* Before the rounds: what they will take. */
+static void announce(const struct setup *s)
+{
+    char each[ZC_SIZE_TEXT_BYTES], whole[ZC_SIZE_TEXT_BYTES];
+
+    printf("zerocta setup: %" PRIu32 " ranks, device %s, two windows of %s on each (%s in all), "
+           "%" PRIu64 " round%s\n\n",
+           s->group->count, zc_device_choices[zcta_context_device(s->base)],
+           zc_size_text(s->bytes, each), zc_size_text(WINDOWS * s->bytes * s->group->count, whole),
+           s->settings->rounds, s->settings->rounds == 1 ? "" : "s");
+    fflush(stdout);
+}
+
 static void report(struct setup *s, double first_ms)
 {
     static const char *const names[] = {"zerocta", "nccl"};
 
-    printf("zerocta setup: %" PRIu32 " ranks, device %s, two windows of %" PRIu64
-           " bytes each, %" PRIu32 " rounds\n\n%-9s %10s %10s %10s %10s\n",
-           s->group->count, zc_device_choices[zcta_context_device(s->base)], s->settings->bytes,
-           s->rounds, "", "join", "window", "window", "whole");
+    printf("%-9s %10s %10s %10s %10s\n", "", "join", "window", "window", "whole");
     for (int i = 0; i < (s->nccl != NULL ? 2 : 1); i++)
         printf("%-9s %8.2f ms %8.2f ms %8.2f ms %8.2f ms\n", names[i], median_ms(s, i, JOIN),
                median_ms(s, i, FIRST_WINDOW), median_ms(s, i, SECOND_WINDOW),
                median_ms(s, i, WHOLE));
     printf(
-        "\nThe very first zcta_init() of these processes, with the launcher's rendezvous and the "
-        "start of the\ndevice: %.2f ms on rank 0.\n",
+        "\nThe very first zcta_init() of these processes, with the launcher's rendezvous and the\n"
+        "start of the device: %.2f ms on rank 0.\n",
         first_ms);
 }
 
@@ -261,6 +274,8 @@ static int run_rounds(struct setup *s, double first_ms)
         return zc_failure(line.command, "NCCL moves GPU memory; --nccl needs --device cuda");
     if (s->settings->peer && !zc_peer_nccl_load(&s->nccl))
         return ZC_EXIT_FAILED;
+    if (s->rank == 0)
+        announce(s);
     while (s->rounds < s->settings->rounds && done) {
         done = meet(s) && set_up_ours(s) && meet(s) && (s->nccl == NULL || set_up_nccl(s));
         s->rounds += done;
@@ -288,6 +303,9 @@ static int run_rank(const struct settings *settings)
     }
     s->group = &zcta_world(s->base)->group;
     s->rank = zcta_team_rank(zcta_world(s->base));
+    s->bytes = s->settings->bytes != 0          ? s->settings->bytes
+               : zcta_context_gpu(s->base) >= 0 ? BYTES_DEFAULT_GPU
+                                                : BYTES_DEFAULT_HOST;
     s->times_ns = calloc(s->group->count, sizeof *s->times_ns);
     s->ids = calloc(s->group->count, sizeof *s->ids);
     status = s->times_ns != NULL && s->ids != NULL
@@ -332,8 +350,6 @@ int zc_command_setup(int argc, char **argv)
         return status;
     if (settings.grow_count != 0)
         return grow_jobs(&settings, argc, argv);
-    if (settings.bytes == 0)
-        settings.bytes = BYTES_DEFAULT;
     if (zc_launch_is_rank())
         return run_rank(&settings);
     if (settings.device != ZCTA_DEVICE_AUTO)

@@ -6,6 +6,21 @@ zerocta=$1
 run "$zerocta" setup -n 3 --bytes 64K --rounds 2 --device host
 check "rounds: status 0" is "$status" 0
 check "rounds: a row of times" grep -qE '^zerocta +[0-9.]+ ms' "$scratch/out"
+check "rounds: what they take is said" says out "3 ranks, device host, two windows of 64K on each (384K in all), 2 rounds"
+run "$zerocta" setup -n 2 --rounds 1 --device host
+check "rounds: on the host no more than 64M if nothing is asked for" says out "two windows of 64M on each (256M in all)"
+run "$zerocta" setup -n 5 --bytes 100T --device host
+check "what does not fit: status 1" is "$status" 1
+check "what does not fit: one rank says it, the others are counted" \
+    is "$(grep -c 'cannot allocate' "$scratch/err") $(grep -c '^zerocta setup: 4 more such lines of other ranks are not shown' "$scratch/err")" "1 1"
+if command -v script >/dev/null; then
+    script -qefc "$zerocta perf all_gather -n 2 -f 2 --iterations 1000000" "$scratch/terminal" >/dev/null 2>&1 </dev/null &
+    terminal=$!
+    check "on a terminal a long measurement shows that it goes on" \
+        soon grep -qE 'zerocta perf: 2 ranks, [1-9][0-9]* s' "$scratch/terminal"
+    kill "$terminal"
+    wait "$terminal" 2>/dev/null
+fi
 run "$zerocta" setup -n 2 --bytes 64K --rounds 1 --device host --nccl
 check "beside NCCL it needs GPUs: status 1" is "$status" 1
 check "beside NCCL it needs GPUs: the sentence" says err "device cuda"
