@@ -102,9 +102,9 @@ static void print_libraries(void)
 {
     zc_info_say("libsodium", "%s: token and keyed hash", sodium_version_string());
 #ifdef ZC_HAVE_HWLOC
-    zc_info_say("hwloc", "%s: topology, workers of host streams bound to cores", HWLOC_VERSION);
+    zc_info_say("hwloc", "%s: topology of the machine", HWLOC_VERSION);
 #else
-    zc_info_say("hwloc", "no: not found when this was built; host streams are not bound to cores");
+    zc_info_say("hwloc", "no: not found when this was built; the topology is read from sysfs");
 #endif
 #ifdef ZC_HAVE_JANSSON
     zc_info_say("jansson", "%s: `zerocta perf --json`", JANSSON_VERSION);

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -19,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/thread.h"
 #include "rendezvous/mesh.h"
 #include "rendezvous/net.h"
 
@@ -282,7 +282,6 @@ static int watch_all(struct zc_mesh *mesh)
 zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh)
 {
     struct monitor_start *start = malloc(sizeof *start);
-    sigset_t all, before;
     int error;
 
     if (start == NULL)
@@ -290,13 +289,8 @@ zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh)
                        "no memory for the monitor thread's buffer");
     start->mesh = mesh;
     error = watch_all(mesh);
-    if (error == 0) {
-        /* The program's signal handlers are not for this thread. */
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        error = pthread_create(&mesh->monitor, NULL, monitor_main, start);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-    }
+    if (error == 0)
+        error = zc_thread_start(&mesh->monitor, monitor_main, start);
     if (error != 0) {
         free(start);
         return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,

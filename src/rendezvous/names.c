@@ -3,13 +3,13 @@
 
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "rendezvous/text.h"
 
 /* Shared by who asks and the thread that asks the system; the last of them frees it. */
@@ -76,20 +76,11 @@ static void *ask(void *data)
 
 static int start(struct question *question)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
     pthread_t thread;
-    int error = pthread_attr_init(&attributes);
+    const int error = zc_thread_start(&thread, ask, question);
 
-    if (error != 0)
-        return error;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* The program's signal handlers are not for this thread. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attributes, ask, question);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
+    if (error == 0)
+        pthread_detach(thread);
     return error;
 }
 

@@ -3,11 +3,11 @@
  * words; a peer that is still alive may write an older value over it, so it goes on writing until
  * the team is given back. */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "device/cuda/cuda_team.h"
 
 enum {
@@ -337,14 +337,10 @@ static zc_cu_result await_begin(struct zc_device *device)
 
 zcta_status zc_cuda_watchdog_start(struct zc_device *device)
 {
-    sigset_t all, before;
     int error;
 
     device->began = ZC_CU_ERROR_NOT_READY;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&device->watchdog, NULL, watch, device);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    error = zc_thread_start(&device->watchdog, watch, device);
     if (error != 0)
         return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
                        "cannot start the watchdog thread: %s", strerror(error));

@@ -41,7 +41,6 @@ static zcta_status host_open(const struct zc_device_params *params, struct zc_de
     if (made == NULL)
         return zc_fail(params->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
     made->diag = params->diag;
-    made->local_rank = params->local_rank;
     made->timeout_ns = params->timeout_ns;
     made->look_ns = crowded ? LOOK_NS_CROWDED : LOOK_NS_ALONE;
     made->spin_ns = crowded ? SPIN_NS_CROWDED : SPIN_NS_ALONE;

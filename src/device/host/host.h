@@ -9,7 +9,6 @@
 
 struct zc_device {
     struct zc_diag *diag;
-    uint32_t local_rank;
     uint64_t timeout_ns;       /* see zc_device_params */
     uint64_t look_ns;          /* how long a wait looks without a pause */
     uint64_t spin_ns;          /* how long a wait looks before it gives the core away */

@@ -4,12 +4,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/host/host_bind.h"
+#include "base/thread.h"
 
 enum { QUEUE_ITEMS = 1024 };
 
@@ -58,7 +57,6 @@ static void *work(void *data)
 {
     zcta_host_stream *stream = data;
 
-    zc_host_bind_worker(stream->device->local_rank);
     pthread_mutex_lock(&stream->lock);
     for (;;) {
         struct item item;
@@ -84,7 +82,6 @@ static void *work(void *data)
 zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **stream)
 {
     zcta_host_stream *made = calloc(1, sizeof *made);
-    sigset_t all, before;
     int error;
 
     if (made == NULL)
@@ -93,11 +90,7 @@ zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **s
     made->device = device;
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->changed, NULL);
-    /* The caller's signals are for the caller's threads. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&made->worker, NULL, work, made);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    error = zc_thread_start(&made->worker, work, made);
     if (error != 0) {
         pthread_cond_destroy(&made->changed);
         pthread_mutex_destroy(&made->lock);

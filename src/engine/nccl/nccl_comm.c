@@ -9,12 +9,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "engine/nccl/nccl_log.h"
 
 #define LOOK_NS           UINT64_C(100000000)
@@ -280,13 +280,8 @@ static void *run_thread(void *data)
 
 static zcta_status start_thread(struct zc_nccl_comm *comm)
 {
-    sigset_t all, before;
-    int error;
+    const int error = zc_thread_start(&comm->thread, run_thread, comm);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&comm->thread, NULL, run_thread, comm);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
         return zc_fail(comm->group->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
                        "cannot start a thread for NCCL: %s", strerror(error));
