@@ -2,16 +2,17 @@
 #include "rendezvous/board.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/fd.h"
+#include "base/shared_file.h"
 
-enum { ENTRIES = 16384, SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
+enum { ENTRIES = 16384 };
+
+/* Signals may hold up the making of the file for so long. */
+#define PROGRESS_NS UINT64_C(10000000000)
 
 struct entry {
     _Atomic uint64_t subject; /* 0: free; set once */
@@ -24,15 +25,11 @@ struct zc_board {
 
 zcta_status zc_board_map(struct zc_diag *diag, int fd, struct zc_board **board)
 {
-    struct stat info;
+    zcta_status status = zc_shared_file_check(diag, fd, sizeof **board);
     void *base;
 
-    if (fstat(fd, &info) != 0 || info.st_size != (off_t)sizeof **board ||
-        fcntl(fd, F_GET_SEALS) != SEALS)
-        return zc_fail(
-            diag, ZCTA_ERR_PEER, "zcta_init", 0,
-            "the file that the ranks of this host share has another size or is not sealed: "
-            "run the same zerocta on all ranks");
+    if (status != ZCTA_OK)
+        return status;
     base = mmap(NULL, sizeof **board, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return zc_fail(diag, errno == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM, "mmap", errno,
@@ -44,18 +41,10 @@ zcta_status zc_board_map(struct zc_diag *diag, int fd, struct zc_board **board)
 
 zcta_status zc_board_create(struct zc_diag *diag, struct zc_board **board, int *fd)
 {
-    int made = zc_fd_lift(memfd_create("zerocta", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    zcta_status status;
+    int made = -1;
+    zcta_status status = zc_shared_file_make(diag, sizeof **board, 1, PROGRESS_NS, &made);
 
-    /* Committed now: a page that cannot be had later would be a SIGBUS. */
-    if (made < 0 || fallocate(made, 0, 0, (off_t)sizeof **board) != 0 ||
-        fcntl(made, F_ADD_SEALS, SEALS) != 0)
-        status =
-            zc_fail(diag, errno == ENOSPC || errno == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM,
-                    "memfd_create", errno,
-                    "cannot make the %zu bytes that the ranks of this host share: %s",
-                    sizeof **board, strerror(errno));
-    else
+    if (status == ZCTA_OK)
         status = zc_board_map(diag, made, board);
     if (status != ZCTA_OK && made >= 0)
         close(made);

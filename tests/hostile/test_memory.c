@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 
 #include "api/objects.h"
-#include "device/host/host_file.h"
-#include "device/host/host_limits.h"
+#include "base/memory_limits.h"
+#include "base/shared_file.h"
 #include "support_ranks.h"
 
 #define MIB ((size_t)1 << 20)
@@ -80,11 +80,11 @@ static int remove_tree(void **state)
 
 static void expect_left(const struct tree *tree, uint64_t bytes, const char *of)
 {
-    struct zc_host_limits limits;
-    struct zc_host_room room;
+    struct zc_memory_limits limits;
+    struct zc_memory_room room;
 
-    zc_host_limits_find(&limits, tree->root);
-    zc_host_limits_ask(&limits, &room);
+    zc_memory_limits_find(&limits, tree->root);
+    zc_memory_limits_ask(&limits, &room);
     assert_int_equal(room.left, bytes);
     assert_non_null(strstr(room.what, of));
     assert_in_range(room.most, bytes, UINT64_MAX);
@@ -98,12 +98,12 @@ static void without_groups_the_machine_counts(void **state)
 static void without_proc_there_is_still_a_bound(void **state)
 {
     const struct tree nothing = {.root = "/nowhere"};
-    struct zc_host_limits limits;
-    struct zc_host_room room;
+    struct zc_memory_limits limits;
+    struct zc_memory_room room;
 
     (void)state;
-    zc_host_limits_find(&limits, nothing.root);
-    zc_host_limits_ask(&limits, &room);
+    zc_memory_limits_find(&limits, nothing.root);
+    zc_memory_limits_ask(&limits, &room);
     assert_in_range(room.left, 1, UINT64_MAX / 2);
 }
 
@@ -189,9 +189,9 @@ static bool write_number(const char *folder, const char *name, uint64_t number)
 static void make_group(struct group *group, size_t limit)
 {
     static const char *const names[] = {"memory.limit_in_bytes", "memory.max"};
-    struct zc_host_limits limits;
+    struct zc_memory_limits limits;
 
-    zc_host_limits_find(&limits, "");
+    zc_memory_limits_find(&limits, "");
     group->limit = limit;
     for (size_t i = 0; i < ZC_LIMITS_HIERARCHIES; i++) {
         if (limits.hierarchies[i].mount[0] == '\0')
@@ -258,25 +258,18 @@ static void ranks_together_stay_within_their_group(void **state)
 /* So many ranks that a piece of each is more than there is. */
 static void what_all_ranks_ask_for_is_added_up(void **state)
 {
-    const struct zc_device_params params = {.diag = &(struct zc_diag){.level = ZC_LOG_OFF},
-                                            .local_rank_count = 1};
-    struct zc_device *device = NULL;
-    struct zc_host_limits limits;
-    struct zc_host_room room;
+    struct zc_memory_limits limits;
+    struct zc_memory_room room;
     uint32_t sharers;
     int fd;
 
     (void)state;
-    zc_diag_init(params.diag);
-    assert_int_equal(zc_device_host.open(&params, &device), ZCTA_OK);
-    zc_host_limits_find(&limits, "");
-    zc_host_limits_ask(&limits, &room);
+    zc_memory_limits_find(&limits, "");
+    zc_memory_limits_ask(&limits, &room);
     sharers = (uint32_t)(room.left / MIB * 2);
-    assert_int_equal(zc_host_file_make(device, MIB, 1, &fd), ZCTA_OK);
+    assert_int_equal(zc_shared_file_make(NULL, MIB, 1, 0, &fd), ZCTA_OK);
     close(fd);
-    assert_int_equal(zc_host_file_make(device, MIB, sharers, &fd), ZCTA_ERR_NO_MEMORY);
-    zc_device_host.close(device);
-    zc_diag_destroy(params.diag);
+    assert_int_equal(zc_shared_file_make(NULL, MIB, sharers, 0, &fd), ZCTA_ERR_NO_MEMORY);
 }
 
 /* ---- Limits and signals ---- */

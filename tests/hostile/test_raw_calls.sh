@@ -30,6 +30,8 @@ forbid "descriptors are received in net.c alone, and copied above the standard o
 forbid "fcntl(F_DUPFD) has a lower bound above the standard descriptors" none none \
     'fcntl\([^;]*F_DUPFD(_CLOEXEC)?, [0-2]\)|fcntl\([^;]*F_DUPFD(_CLOEXEC)?, STD[A-Z]*_FILENO\)'
 
+forbid "shared memory is made by zc_shared_file_make()" 'base/shared_file\.c|engine/nccl/nccl_log\.c' none \
+    'memfd_create|shm_open'
 forbid "threads are started by zc_thread_start()" 'base/thread\.c' none 'pthread_create|thrd_create'
 
 [ $failures -eq 0 ] && echo "no call bypasses the rules"

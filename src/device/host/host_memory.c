@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "device/host/host_file.h"
+#include "base/shared_file.h"
 
 enum kind { OWNED, ADOPTED, MAPPED };
 
@@ -82,7 +82,7 @@ zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
     made->kind = OWNED;
     made->fd = -1;
-    status = zc_host_file_make(device, mapped, sharers, &made->fd);
+    status = zc_shared_file_make(device->diag, mapped, sharers, device->timeout_ns, &made->fd);
     if (status != ZCTA_OK)
         goto fail;
     status = map(device, made->fd, bytes, made);
@@ -150,7 +150,7 @@ zcta_status zc_host_memory_import(struct zc_device *device, const struct zc_memo
             device->diag, ZCTA_ERR_UNSUPPORTED, "memory_import", 0,
             "memory of another process cannot be mapped after the fact; allocate it with "
             "zcta_window_alloc(), or run the ranks as threads of one process");
-    status = zc_host_file_check(device, fd, handle->bytes);
+    status = zc_shared_file_check(device->diag, fd, handle->bytes);
     if (status != ZCTA_OK)
         return status;
     made = calloc(1, sizeof *made);

@@ -1,5 +1,5 @@
-/* Reads what the kernel says of memory; see host_limits.h. Allocates nothing that lasts. */
-#include "device/host/host_limits.h"
+/* Reads what the kernel says of memory; see memory_limits.h. Allocates nothing that lasts. */
+#include "base/memory_limits.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -61,7 +61,7 @@ static bool has_word(const char *list, const char *word)
 }
 
 /* The group's path in each hierarchy, as /proc/self/cgroup names it: "4:memory:/a/b", "0::/a". */
-static void read_groups(struct zc_host_limits *limits)
+static void read_groups(struct zc_memory_limits *limits)
 {
     char path[ZC_LIMITS_PATH], *line = NULL;
     size_t capacity = 0;
@@ -102,7 +102,7 @@ static const char *path_below(const char *group, const char *mounted)
 
 /* One line of mountinfo: "35 31 0:32 /mounted /at rw shared:1 - cgroup cgroup rw,memory". The first
  * mount that shows the group counts; from one that does not, its top is all that can be seen. */
-static void read_mount(struct zc_host_limits *limits, const char *line)
+static void read_mount(struct zc_memory_limits *limits, const char *line)
 {
     char mounted[ZC_LIMITS_PATH], at[ZC_LIMITS_PATH], type[16], options[ZC_LIMITS_PATH];
     const char *rest = strstr(line, " - ");
@@ -123,7 +123,7 @@ static void read_mount(struct zc_host_limits *limits, const char *line)
     }
 }
 
-void zc_host_limits_find(struct zc_host_limits *limits, const char *root)
+void zc_memory_limits_find(struct zc_memory_limits *limits, const char *root)
 {
     char path[ZC_LIMITS_PATH], *line = NULL;
     size_t capacity = 0;
@@ -144,7 +144,7 @@ void zc_host_limits_find(struct zc_host_limits *limits, const char *root)
 /* ---- Asking ---- */
 
 /* Without /proc nothing tells what is free; then nobody gets more than there is at all. */
-static void ask_machine(const char *root, struct zc_host_room *room)
+static void ask_machine(const char *root, struct zc_memory_room *room)
 {
     const uint64_t kib = number_in_file(root, "/proc", "meminfo", "MemAvailable:");
     struct sysinfo machine;
@@ -171,7 +171,7 @@ static uint64_t cached_files(const char *root, const char *folder, size_t versio
 
 /* How much is cached takes the kernel long to tell: only asked if it matters. */
 static void ask_group(const char *root, const char *folder, size_t version,
-                      struct zc_host_room *room)
+                      struct zc_memory_room *room)
 {
     const uint64_t limit = number_in_file(root, folder, versions[version].limit, "");
     uint64_t used, cached, left;
@@ -192,8 +192,8 @@ static void ask_group(const char *root, const char *folder, size_t version,
 }
 
 /* Our own group and those around it: every one of them counts. */
-static void ask_groups(const struct zc_host_limits *limits, size_t version,
-                       struct zc_host_room *room)
+static void ask_groups(const struct zc_memory_limits *limits, size_t version,
+                       struct zc_memory_room *room)
 {
     const char *mount = limits->hierarchies[version].mount;
     char folder[2 * ZC_LIMITS_PATH];
@@ -210,7 +210,7 @@ static void ask_groups(const struct zc_host_limits *limits, size_t version,
     } while (end != NULL && strlen(folder) >= strlen(mount));
 }
 
-void zc_host_limits_ask(const struct zc_host_limits *limits, struct zc_host_room *room)
+void zc_memory_limits_ask(const struct zc_memory_limits *limits, struct zc_memory_room *room)
 {
     ask_machine(limits->root, room);
     for (size_t version = 0; version < ZC_LIMITS_HIERARCHIES; version++)

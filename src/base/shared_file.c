@@ -1,6 +1,6 @@
-/* Makes and checks files of shared memory; see host_file.h. Nothing ever has a name in /dev/shm, so
- * nothing can be left behind there. Maps nothing. */
-#include "device/host/host_file.h"
+/* Makes and checks files of shared memory; see shared_file.h. Nothing ever has a name in /dev/shm,
+ * so nothing can be left behind there. Maps nothing. */
+#include "base/shared_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "device/host/host.h"
-#include "device/host/host_limits.h"
+#include "base/memory_limits.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -28,12 +27,13 @@
 
 /* A file that is being given its pages. */
 struct commit {
-    struct zc_device *device;
+    struct zc_diag *diag;
+    uint64_t timeout_ns;
     int fd;
     size_t bytes, done;
     size_t allowed; /* how far the limits were asked, and had room */
     uint32_t sharers;
-    struct zc_host_limits limits;
+    struct zc_memory_limits limits;
 };
 
 /* Kernels from 6.3 on want to know whether the file can be executed, and can be told by a sysctl to
@@ -48,22 +48,22 @@ static int make_empty(void)
 }
 
 /* A file that grows past this limit costs the process its life (SIGXFSZ), not only the call. */
-static zcta_status check_file_limit(struct zc_device *device, size_t bytes)
+static zcta_status check_file_limit(struct zc_diag *diag, size_t bytes)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
         limit.rlim_cur >= bytes)
         return ZCTA_OK;
-    return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "memory_alloc", EFBIG,
+    return zc_fail(diag, ZCTA_ERR_SYSTEM, "memory_alloc", EFBIG,
                    "cannot allocate %zu bytes of shared memory: the limit of file sizes, which "
                    "counts here, is %" PRIu64 " bytes; raise `ulimit -f`",
                    bytes, (uint64_t)limit.rlim_cur);
 }
 
-static zcta_status refuse(const struct commit *commit, const struct zc_host_room *room)
+static zcta_status refuse(const struct commit *commit, const struct zc_memory_room *room)
 {
-    return zc_fail(commit->device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
+    return zc_fail(commit->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
                    "cannot allocate %zu bytes of shared memory on each of %" PRIu32
                    " ranks of this machine: with %zu of them there, %" PRIu64
                    " bytes are available %s; ask for less",
@@ -78,12 +78,12 @@ static zcta_status ask_limits(struct commit *commit, size_t piece)
 {
     const struct timespec pause = {.tv_nsec = 10000000};
     const uint64_t deadline = zc_deadline_in(GRACE_NS);
-    struct zc_host_room room;
+    struct zc_memory_room room;
 
     if (commit->done + piece <= commit->allowed)
         return ZCTA_OK;
     do {
-        zc_host_limits_ask(&commit->limits, &room);
+        zc_memory_limits_ask(&commit->limits, &room);
         if (room.left / commit->sharers >= piece && room.left >= commit->bytes - commit->done &&
             room.most / commit->sharers >= commit->bytes) {
             commit->allowed = commit->done + piece;
@@ -99,15 +99,14 @@ static zcta_status ask_limits(struct commit *commit, size_t piece)
 static zcta_status after_failure(struct commit *commit, uint64_t since, size_t *piece)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const uint64_t timeout_ns = commit->device->timeout_ns;
     const int error = errno;
 
     if (error != EINTR)
-        return zc_fail(commit->device->diag, ZCTA_ERR_NO_MEMORY, "fallocate", error,
+        return zc_fail(commit->diag, ZCTA_ERR_NO_MEMORY, "fallocate", error,
                        "cannot commit %zu bytes of shared memory: %s", commit->bytes,
                        strerror(error));
-    if (timeout_ns != 0 && zc_now_ns() - since > timeout_ns)
-        return zc_fail(commit->device->diag, ZCTA_ERR_TIMEOUT, "fallocate", error,
+    if (commit->timeout_ns != 0 && zc_now_ns() - since > commit->timeout_ns)
+        return zc_fail(commit->diag, ZCTA_ERR_TIMEOUT, "fallocate", error,
                        "signals come so fast that no page of shared memory can be made between "
                        "two; is a timer (setitimer, timer_create) of the program's too short?");
     *piece = *piece / 2 > page ? *piece / 2 / page * page : page;
@@ -141,24 +140,26 @@ static zcta_status commit_all(struct commit *commit)
     return status;
 }
 
-zcta_status zc_host_file_make(struct zc_device *device, size_t bytes, uint32_t sharers, int *fd)
+zcta_status zc_shared_file_make(struct zc_diag *diag, size_t bytes, uint32_t sharers,
+                                uint64_t timeout_ns, int *fd)
 {
-    struct commit commit = {.device = device, .bytes = bytes, .sharers = sharers};
-    zcta_status status = check_file_limit(device, bytes);
+    struct commit commit = {
+        .diag = diag, .timeout_ns = timeout_ns, .bytes = bytes, .sharers = sharers};
+    zcta_status status = check_file_limit(diag, bytes);
 
     if (status != ZCTA_OK)
         return status;
     commit.fd = make_empty();
     if (commit.fd < 0)
-        return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "memfd_create", errno,
+        return zc_fail(diag, ZCTA_ERR_SYSTEM, "memfd_create", errno,
                        "cannot create shared memory: %s%s", strerror(errno),
                        errno == EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
-    zc_host_limits_find(&commit.limits, "");
+    zc_memory_limits_find(&commit.limits, "");
     status = commit_all(&commit);
     /* From here on nobody who has the file can take its pages away from under the others. */
     if (status == ZCTA_OK &&
         fcntl(commit.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-        status = zc_fail(device->diag, ZCTA_ERR_SYSTEM, "fcntl", errno,
+        status = zc_fail(diag, ZCTA_ERR_SYSTEM, "fcntl", errno,
                          "cannot seal the size of shared memory: %s", strerror(errno));
     if (status != ZCTA_OK) {
         close(commit.fd);
@@ -168,17 +169,17 @@ zcta_status zc_host_file_make(struct zc_device *device, size_t bytes, uint32_t s
     return ZCTA_OK;
 }
 
-zcta_status zc_host_file_check(struct zc_device *device, int fd, uint64_t bytes)
+zcta_status zc_shared_file_check(struct zc_diag *diag, int fd, uint64_t bytes)
 {
     /* The seals first: a size that is sealed stays. */
     const int seals = fcntl(fd, F_GET_SEALS);
     struct stat file;
 
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
-        return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
+        return zc_fail(diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a file that it could make smaller at any time (no seal)");
     if (fstat(fd, &file) != 0 || bytes == 0 || file.st_size < 0 || (uint64_t)file.st_size < bytes)
-        return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
+        return zc_fail(diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a file of %lld bytes for memory of %" PRIu64 " bytes",
                        (long long)file.st_size, bytes);
     return ZCTA_OK;
