@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "plan/plan.h"
+#include "plan/verify.h"
 
 enum { MOST_VERIFIED_STEPS = 64, REASON = 256 };
 
@@ -55,7 +55,7 @@ static void check_verdict(const struct zc_plan *plan)
         plans[rank] = rank == plan->request.rank ? plan : others[rank];
     }
     if (status == ZCTA_OK) {
-        status = zc_verify(calls, 2, reason, sizeof reason);
+        status = zc_verify(calls, 2, NULL, reason, sizeof reason);
         FUZZ_REQUIRE(status == ZCTA_OK || status == ZCTA_ERR_INVALID ||
                      status == ZCTA_ERR_NO_MEMORY);
         FUZZ_REQUIRE((status == ZCTA_ERR_INVALID) == (reason[0] != '\0'));

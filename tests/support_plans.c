@@ -31,13 +31,31 @@ void free_plans(struct team_plans *team)
         zc_plan_destroy(team->plans[i]);
 }
 
-zcta_status verify_calls(const struct team_plans *calls, uint32_t call_count, char *text,
-                         size_t bytes)
+static zcta_status verify(const struct team_plans *calls, uint32_t call_count,
+                          struct zc_verify_options options, char *text, size_t bytes)
 {
+    enum { SMALL = 6 };
     struct zc_verify_call given[6];
+    zcta_status status;
 
     assert_true(call_count <= 6);
     for (uint32_t i = 0; i < call_count; i++)
         given[i].plans = (const struct zc_plan *const *)calls[i].plans;
-    return zc_verify(given, call_count, text, bytes);
+    status = zc_verify(given, call_count, &options, text, bytes);
+    options.by_clocks = true;
+    if (calls[0].count <= SMALL)
+        assert_int_equal(zc_verify(given, call_count, &options, (char[256]){""}, 256), status);
+    return status;
+}
+
+zcta_status verify_calls(const struct team_plans *calls, uint32_t call_count, char *text,
+                         size_t bytes)
+{
+    return verify(calls, call_count, (struct zc_verify_options){0}, text, bytes);
+}
+
+zcta_status verify_replayed(const struct team_plans *calls, uint32_t call_count, char *text,
+                            size_t bytes)
+{
+    return verify(calls, call_count, (struct zc_verify_options){.replayed = true}, text, bytes);
 }

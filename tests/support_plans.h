@@ -2,7 +2,7 @@
 #ifndef SUPPORT_PLANS_H
 #define SUPPORT_PLANS_H
 
-#include "plan/plan.h"
+#include "plan/verify.h"
 
 enum { SUPPORT_MAX_RANKS = 128 };
 
@@ -19,8 +19,12 @@ struct zc_request usual_request(enum zc_algorithm algorithm, uint32_t ranks, uin
 void make_plans(struct team_plans *team, struct zc_request request);
 void free_plans(struct team_plans *team);
 
-/* Runs the verifier on calls that follow each other. */
+/* Runs the verifier on calls that follow each other; of small teams in both of its ways, which must
+ * come to the same verdict. */
 zcta_status verify_calls(const struct team_plans *calls, uint32_t call_count, char *text,
                          size_t bytes);
+/* The same for calls that are replayed from graphs. */
+zcta_status verify_replayed(const struct team_plans *calls, uint32_t call_count, char *text,
+                            size_t bytes);
 
 #endif

@@ -188,6 +188,102 @@ static void released_calls_are_right_among_others(void **state)
             }
 }
 
+/* ---- Replayed from graphs ---- */
+
+/* What is replayed: the first, the second and the first again, whatever was captured with what. */
+static zcta_status replay_pair(const struct zc_request *first, const struct zc_request *second,
+                               char *text, size_t bytes)
+{
+    struct team_plans teams[3];
+    zcta_status status;
+
+    for (uint32_t i = 0; i < 3; i++)
+        make_plans(&teams[i], zc_request_captured(i == 1 ? second : first));
+    status = verify_replayed(teams, 3, text, bytes);
+    for (uint32_t i = 0; i < 3; i++)
+        free_plans(&teams[i]);
+    return status;
+}
+
+static struct zc_request captured_request(uint32_t algorithm, uint32_t ranks, uint32_t variant)
+{
+    struct zc_request request =
+        usual_request((enum zc_algorithm)algorithm, ranks, algorithm == ZC_ALGORITHM_FLAGS ? 0 : 96,
+                      (variant & 1) != 0);
+
+    request.scratch_bytes = 96;
+    request.lanes = variant & 2 ? 2 : 1;
+    request.grouped = variant & 4 && zc_algorithm_says_ready((enum zc_algorithm)algorithm);
+    request.block_bytes = variant & 4 ? 40 : 0;
+    return request;
+}
+
+static void whatever_is_captured_can_be_replayed_after_whatever_else(void **state)
+{
+    char text[256] = "";
+
+    (void)state;
+    for (uint32_t first = 0; first < ZC_ALGORITHMS; first++)
+        for (uint32_t second = 0; second < ZC_ALGORITHMS; second++)
+            for (uint32_t ranks = 2; ranks <= 7; ranks++)
+                for (uint32_t variant = 0; variant < 64; variant++) {
+                    const struct zc_request a = captured_request(first, ranks, variant % 8);
+                    const struct zc_request b = captured_request(second, ranks, variant / 8);
+
+                    if (zc_algorithm_replays((enum zc_algorithm)first) &&
+                        zc_algorithm_replays((enum zc_algorithm)second) &&
+                        replay_pair(&a, &b, text, sizeof text) != ZCTA_OK)
+                        fail_msg("%s, %s, %u ranks: %s", zc_algorithm_name(a.algorithm),
+                                 zc_algorithm_name(b.algorithm), ranks, text);
+                }
+}
+
+static void what_is_captured_over_nodes_can_be_replayed(void **state)
+{
+    char text[256] = "";
+
+    (void)state;
+    for (uint32_t size = 1; size <= 4; size++)
+        for (uint32_t variant = 0; variant < 8; variant++) {
+            struct zc_request gather = captured_request(ZC_ALGORITHM_BY_NODES, 3 * size, variant);
+            struct zc_request barrier = captured_request(ZC_ALGORITHM_FLAGS, 3 * size, 0);
+
+            gather.node_ranks = barrier.node_ranks = size;
+            gather.chunks = 1 + variant / 4;
+            if (replay_pair(&gather, &barrier, text, sizeof text) != ZCTA_OK ||
+                replay_pair(&barrier, &gather, text, sizeof text) != ZCTA_OK ||
+                replay_pair(&gather, &gather, text, sizeof text) != ZCTA_OK)
+                fail_msg("nodes of %u: %s", size, text);
+        }
+}
+
+/* What is said not to replay does not, so that the proof is not one of anything. */
+static void what_must_not_be_captured_is_no_plan_to_replay(void **state)
+{
+    struct zc_request pull = usual_request(ZC_ALGORITHM_SCRATCH_PULL, 3, 96, true);
+    struct zc_request barrier = usual_request(ZC_ALGORITHM_FLAGS, 3, 0, true);
+    struct team_plans teams[3];
+    char text[256] = "";
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        pull.half = i % 2;
+        make_plans(&teams[i], pull);
+    }
+    assert_int_equal(verify_calls(teams, 3, text, sizeof text), ZCTA_OK);
+    assert_int_equal(verify_replayed(teams, 3, text, sizeof text), ZCTA_ERR_INVALID);
+    assert_non_null(strstr(text, "replayed, it would write a word that is put back after that"));
+    for (uint32_t i = 0; i < 3; i++)
+        free_plans(&teams[i]);
+    /* A barrier that is not closed for it. */
+    for (uint32_t i = 0; i < 3; i++)
+        make_plans(&teams[i], barrier);
+    assert_int_equal(verify_calls(teams, 3, text, sizeof text), ZCTA_OK);
+    assert_int_equal(verify_replayed(teams, 3, text, sizeof text), ZCTA_ERR_INVALID);
+    for (uint32_t i = 0; i < 3; i++)
+        free_plans(&teams[i]);
+}
+
 static void expect_refused(const struct zc_request *request)
 {
     struct zc_plan *plan = NULL;
@@ -277,6 +373,9 @@ int main(void)
         cmocka_unit_test(plans_over_nodes_are_right),
         cmocka_unit_test(different_collectives_follow_each_other_on_the_same_buffers),
         cmocka_unit_test(released_calls_are_right_among_others),
+        cmocka_unit_test(whatever_is_captured_can_be_replayed_after_whatever_else),
+        cmocka_unit_test(what_is_captured_over_nodes_can_be_replayed),
+        cmocka_unit_test(what_must_not_be_captured_is_no_plan_to_replay),
         cmocka_unit_test(a_request_that_names_no_plan_is_refused),
         cmocka_unit_test(zero_bytes_make_an_empty_plan),
         cmocka_unit_test(the_largest_share_makes_a_plan_of_bounded_length),

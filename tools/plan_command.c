@@ -9,6 +9,7 @@
 #include "device/cuda/cuda_device.h"
 #include "engine/predict.h"
 #include "options.h"
+#include "plan/verify.h"
 #include "select/select.h"
 
 #define NO_RANK    UINT64_MAX
@@ -227,7 +228,7 @@ static int judge(const struct zc_request *request, struct zc_plan *const *plans)
         calls[i].plans = (const struct zc_plan *const *)plans + (size_t)i * request->rank_count;
     for (uint32_t i = 0; i < CHECKED_CALLS * request->rank_count; i++)
         steps += plans[i]->step_count;
-    status = zc_verify(calls, CHECKED_CALLS, text, sizeof text);
+    status = zc_verify(calls, CHECKED_CALLS, NULL, text, sizeof text);
     if (status == ZCTA_ERR_INVALID) {
         printf("check: FAILED, %s\n", text);
         return ZC_EXIT_FAILED;

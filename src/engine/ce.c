@@ -162,12 +162,14 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
     status = zc_plan_make(request, &plan);
     if (status == ZCTA_OK)
         status = zc_program_make(plan, &binding, engine->guard, program);
-    if (status == ZCTA_OK)
+    if (status == ZCTA_OK) {
+        (*program)->eager_only = request->released || !zc_algorithm_replays(request->algorithm);
         status = engine->group.ops->bind(engine->group.device, *program);
-    else
+    } else {
         zc_fail(engine->group.diag, status, zc_collective_name(request->collective), 0,
                 "cannot prepare %s: %s", zc_algorithm_name(request->algorithm),
                 status == ZCTA_ERR_INVALID ? zc_request_defect(request) : zcta_status_text(status));
+    }
     zc_plan_destroy(plan);
     return status;
 }
@@ -212,8 +214,6 @@ static zcta_status make_early(struct zc_engine *engine, const struct zc_call *ca
     status = make_program(engine, call, &early, prepared->released, &prepared->early_ready);
     if (status == ZCTA_OK)
         status = make_program(engine, call, &run, prepared->released, &prepared->released_run);
-    if (status == ZCTA_OK)
-        prepared->early_ready->eager_only = prepared->released_run->eager_only = true;
     return status;
 }
 

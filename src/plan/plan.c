@@ -253,6 +253,8 @@ static const char *step_defect(const struct zc_plan *plan, const struct zc_step 
 
     if (step->lane >= plan->lane_count || lanes[step->lane] != LANE_RUNNING)
         return "stands on a lane that does not run";
+    if (request->collective == ZC_COLLECTIVE_RELEASE && step->kind != ZC_STEP_SIGNAL)
+        return "does something else in a release than to signal";
     switch (step->kind) {
     case ZC_STEP_COPY:
         return copy_defect(request, step);

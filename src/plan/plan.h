@@ -139,6 +139,10 @@ uint32_t zc_request_nodes(const struct zc_request *request);
 /* Whether the algorithm begins with ready, so that a release can take that over. */
 bool zc_algorithm_says_ready(enum zc_algorithm algorithm);
 
+/* Whether a graph may hold plans of the algorithm: see struct zc_verify_options, which proves it.
+ */
+bool zc_algorithm_replays(enum zc_algorithm algorithm);
+
 /* Of what goes with a call beside its own plan. Whoever needs one makes it here, because not every
  * field of the call's request means something to another algorithm.
  * Of an algorithm that says ready: what says it early, and the run that relies on that. */
@@ -196,24 +200,5 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out);
  * is well formed in itself. */
 zcta_status zc_plan_parse(const char *source, size_t length, struct zc_plan **plan, char *text,
                           size_t bytes);
-
-/* ---- Verifier ---- */
-
-/* The plans of all ranks for one call: plans[rank]. */
-struct zc_verify_call {
-    const struct zc_plan *const *plans;
-};
-
-/* Judges `call_count` collectives that directly follow each other on the same buffers.
- * It proves that every wait has its signal and every signal its wait; that nothing can deadlock;
- * that no two accesses to the same bytes, one of them a write, are unordered; that a rank's buffers
- * are touched by others only between its entering and its leaving the call; that every output byte
- * is written exactly once, from the right source byte; and that all is in bounds.
- * A released collective is entered, by its output, where the release directly before it is: what
- * peers write after that is its own.
- * Returns OK if all of that holds, ERR_INVALID with the first defect in `text`, or ERR_NO_MEMORY.
- */
-zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count, char *text,
-                      size_t bytes);
 
 #endif

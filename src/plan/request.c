@@ -7,6 +7,13 @@ bool zc_algorithm_says_ready(enum zc_algorithm algorithm)
     return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
 }
 
+/* Scratch-pull signals first of all, and takes the halves of its window in turn; releases are
+ * numbered for as long as the team lives. */
+bool zc_algorithm_replays(enum zc_algorithm algorithm)
+{
+    return algorithm != ZC_ALGORITHM_SCRATCH_PULL && algorithm != ZC_ALGORITHM_EARLY_READY;
+}
+
 uint32_t zc_request_node_ranks(const struct zc_request *request)
 {
     return request->node_ranks == 0 ? request->rank_count : request->node_ranks;
@@ -89,7 +96,7 @@ struct zc_request zc_request_released(const struct zc_request *call)
 
 /* The words of captured programs are put back, so that a rank must not leave one before its peers
  * have put back theirs: what it sends next would be lost. An allgather ends with *done* of
- * everybody anyway. */
+ * everybody anyway. The verifier proves it. */
 struct zc_request zc_request_captured(const struct zc_request *call)
 {
     struct zc_request captured = *call;

@@ -6,14 +6,14 @@
  *
  * Values in a graph are the same at every replay, so a captured program cannot count on. It has
  * words of its own, counts within itself, and puts each word back to zero behind its last wait for
- * it. No signal of a peer's next captured program comes before that: every program sends *ready* to
- * a peer first, and *done* to it behind the wait for that peer's *ready*.
- *   - A *ready* of the peer's next program is sent when its present one has ended, so when our
- * *done* has reached it, which stands behind the putting back of its *ready* in our stream.
- *   - A *done* of the peer's next program is sent behind its wait for our next *ready*, and that
+ * it. No signal of a peer's next captured program may come before that: every program sends *ready*
+ * to a peer first, and *done* to it behind the wait for that peer's *ready*, so that
+ *   - a *ready* of the peer's next program is sent when its present one has ended, so when our
+ * *done* has reached it, which stands behind the putting back of its *ready* in our stream;
+ *   - a *done* of the peer's next program is sent behind its wait for our next *ready*, and that
  * one we send when our present program has ended, and with it every putting back. So whatever
  * captured programs follow each other, and however often, a word is zero when the first signal of a
- * program reaches it. */
+ * program reaches it. zc_verify() proves that of every plan that can be captured. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
