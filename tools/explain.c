@@ -65,7 +65,7 @@ static const struct zc_command_line line = {
     .operands_min = 1,
     .operands_max = 1,
     .operand_name = "a collective",
-    .notes = "Exit status: 0 if a path can run, 1 if none can, 2 for a wrong option or value.",
+    .exit_status = "0 if a path can run, 1 if none can",
 };
 
 static void print_report(const zcta_report *report)
@@ -82,7 +82,7 @@ static void print_report(const zcta_report *report)
         else if (!path->possible)
             verdict = "cannot run";
         printf("  %-16s %-10s %-3s  ", path->path, verdict, path->sms ? "yes" : "0");
-        zc_print_wrapped(path->reason, REASON_COLUMN, REASON_COLUMN);
+        zc_print_wrapped(path->reason, zc_print_width(), REASON_COLUMN, REASON_COLUMN);
     }
 }
 

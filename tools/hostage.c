@@ -106,9 +106,8 @@ static const struct zc_command_line line = {
                "held. Needs GPUs.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .notes =
-        "Exit status: 0 if every allgather under policy ZERO, and every one in place, finished\n"
-        "while the SMs were held, with the right bytes; 1 if not or if it could not run.",
+    .exit_status = "0 if every allgather under policy ZERO, and every one in place, finished while "
+                   "the SMs were held, with the right bytes; 1 if not or if it could not run",
 };
 
 /* ---- The kernel ---- */

@@ -41,7 +41,7 @@ void zc_info_say(const char *name, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     printf("  %-*s", COLUMN - 2, name);
-    zc_print_wrapped(text, COLUMN, COLUMN);
+    zc_print_wrapped(text, zc_print_width(), COLUMN, COLUMN);
 }
 
 /* ---- Devices ---- */

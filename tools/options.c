@@ -8,12 +8,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "guess.h"
 #include "values.h"
 
-#define HELP_WIDTH  92
+#define WIDTH_MOST  92
+#define WIDTH_LEAST 40
+#define HELP_WIDTH  80 /* at most */
 #define HELP_COLUMN 28
 
 static const struct zc_option help_option = {
@@ -158,14 +162,24 @@ static bool store_value(const struct zc_command_line *line, const struct zc_opti
 
 /* ---- Help ---- */
 
-void zc_print_wrapped(const char *text, size_t from, size_t indent)
+size_t zc_print_width(void)
+{
+    struct winsize size;
+
+    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 ||
+        size.ws_col == 0 || size.ws_col > WIDTH_MOST)
+        return WIDTH_MOST;
+    return size.ws_col < WIDTH_LEAST ? WIDTH_LEAST : size.ws_col;
+}
+
+void zc_print_wrapped(const char *text, size_t width, size_t from, size_t indent)
 {
     size_t column = from;
 
     while (*text != '\0') {
         const size_t word = strcspn(text, " ");
 
-        if (column > indent && column + 1 + word > HELP_WIDTH) {
+        if (column > indent && column + 1 + word > width) {
             printf("\n%*s", (int)indent, "");
             column = indent;
         }
@@ -174,6 +188,13 @@ void zc_print_wrapped(const char *text, size_t from, size_t indent)
         text += strspn(text, " ");
     }
     printf("\n");
+}
+
+static size_t help_width(void)
+{
+    const size_t width = zc_print_width();
+
+    return width < HELP_WIDTH ? width : HELP_WIDTH;
 }
 
 static void print_option(const struct zc_option *option)
@@ -196,23 +217,55 @@ static void print_option(const struct zc_option *option)
     if (option->kind == ZC_OPTION_CHOICE) {
         allowed_text(option, allowed, sizeof allowed);
         snprintf(help, sizeof help, "%s: %s", option->help, allowed);
-        zc_print_wrapped(help, HELP_COLUMN, HELP_COLUMN);
+        zc_print_wrapped(help, help_width(), HELP_COLUMN, HELP_COLUMN);
     } else {
-        zc_print_wrapped(option->help, HELP_COLUMN, HELP_COLUMN);
+        zc_print_wrapped(option->help, help_width(), HELP_COLUMN, HELP_COLUMN);
     }
+}
+
+static void print_paragraph(const char *text)
+{
+    const char *gap = strstr(text, "  ");
+    const size_t term = gap == NULL ? 0 : (size_t)(gap - text);
+    const size_t indent = gap == NULL ? 0 : term + strspn(gap, " ");
+
+    if (term > 0)
+        printf("%.*s%*s", (int)term, text, (int)(indent - term), "");
+    zc_print_wrapped(text + indent, help_width(), indent, indent);
+}
+
+static void print_notes(const char *notes)
+{
+    char paragraph[1024];
+
+    for (const char *line = notes; *line != '\0'; line += line[0] == '\n') {
+        const size_t length = strcspn(line, "\n");
+
+        assert(length < sizeof paragraph);
+        snprintf(paragraph, sizeof paragraph, "%.*s", (int)length, line);
+        print_paragraph(paragraph);
+        line += length;
+    }
+    printf("\n");
 }
 
 static void print_help(const struct zc_command_line *line)
 {
+    char status[512];
+
     printf("usage: zerocta %s%s%s\n\n", line->command, line->synopsis[0] != '\0' ? " " : "",
            line->synopsis);
-    zc_print_wrapped(line->purpose, 0, 0);
+    zc_print_wrapped(line->purpose, help_width(), 0, 0);
     printf("\n");
     for (size_t i = 0; i < line->option_count; i++)
         print_option(&line->options[i]);
     print_option(&help_option);
+    printf("\n");
     if (line->notes != NULL)
-        printf("\n%s\n", line->notes);
+        print_notes(line->notes);
+    snprintf(status, sizeof status, "Exit status: %s, 2 for a wrong option or value.",
+             line->exit_status != NULL ? line->exit_status : "0 if all went well, 1 if not");
+    zc_print_wrapped(status, help_width(), 0, 0);
 }
 
 /* ---- Parsing ---- */

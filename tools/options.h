@@ -38,7 +38,10 @@ struct zc_command_line {
     bool stop_at_operand; /* what follows the first operand belongs to another program */
     uint32_t operands_min, operands_max;
     const char *operand_name; /* "a collective"; for messages */
-    const char *notes;        /* printed as it is at the end of --help, or NULL */
+    /* Paragraphs for the end of --help, a line each, wrapped as needed; NULL: none. In "term  text"
+     * further lines of the text stand below its first. */
+    const char *notes;
+    const char *exit_status; /* what it means; NULL: 0 if all went well, 1 if not */
 };
 
 /* Reads argv (argv[0] is the command's name; options may be moved before operands) into `settings`,
@@ -57,8 +60,11 @@ int zc_usage_error(const char *command, const char *format, ...)
 /* The same for a failure that is no mistake in the command line: returns ZC_EXIT_FAILED. */
 int zc_failure(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints words on standard output, the first at column `from`, where the cursor is; further lines
- * are indented by `indent`. Ends the line. */
-void zc_print_wrapped(const char *text, size_t from, size_t indent);
+/* How many columns a report should fill at most: the terminal's, but no more than 92. */
+size_t zc_print_width(void);
+
+/* Prints words on standard output, the first at column `from`, where the cursor is, in lines of
+ * `width` columns; further lines are indented by `indent`. Ends the line. */
+void zc_print_wrapped(const char *text, size_t width, size_t from, size_t indent);
 
 #endif

@@ -137,11 +137,12 @@ static const struct zc_command_line line = {
                "and for each of NCCL's ways. Needs GPUs, cuBLAS and, unless --peer is none, NCCL.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .notes = "GEMM alone, beside   TFLOP/s of the slowest rank; beside: while allgathers run from\n"
-             "                     before the first GEMM to after the last.\n"
+    .notes = "GEMM alone, beside   TFLOP/s of the slowest rank; beside: while allgathers run from "
+             "before the first GEMM to after the last.\n"
              "busbw alone, beside  of the allgather, GB/s; beside: while GEMMs run all the time.\n"
              "-                    the others ended too early to be there all the time.\n"
-             "wrong                bytes that were not as they must be, of all ranks.",
+             "wrong                bytes that were not as they must be, of all ranks.\n",
+    .exit_status = "0 if every byte was right, 1 if not or if it could not run",
 };
 
 /* ---- Streams ---- */

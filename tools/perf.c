@@ -117,23 +117,21 @@ static const struct zc_command_line line = {
     .operands_max = 1,
     .operand_name = "a collective",
     .notes =
-        "A size is a number of bytes, or of K, M, G (1024 each time); one that does not divide by\n"
+        "A size is a number of bytes, or of K, M, G (1024 each time); one that does not divide by "
         "the number of ranks is rounded up.\n"
         "\n"
-        "time    of one call, on its slowest rank: the median of the timings. A barrier comes\n"
-        "        before each. Calls shorter than 20 µs are timed in batches of 10 to 50 that\n"
-        "        directly follow each other, and a timing is the batch's mean.\n"
+        "time    of one call, on its slowest rank: the median of the timings. A barrier comes "
+        "before each. Calls shorter than 20 µs are timed in batches of 10 to 50 that directly "
+        "follow each other, and a timing is the batch's mean.\n"
         "p99     99 of 100 timings are not longer; the longest, when there are less than 100.\n"
         "submit  the part of the time that is spent inside the call.\n"
         "algbw   bytes of the whole output by time; busbw is algbw * (n - 1) / n.\n"
-        "wrong   bytes that were not as they must be, on all ranks together. The contents differ\n"
-        "        by rank, position and call. Before the timings and after them calls with a\n"
-        "        poisoned output are checked whole; every timing is checked at three places of\n"
-        "        each share, and the last one whole.\n"
-        "path    what ran, by the library's counters. SMs: 0, or yes if it needs some.\n"
-        "\n"
-        "Exit status: 0 if every byte was right, 1 if not or if it could not run, 2 for a wrong\n"
-        "option or value.",
+        "wrong   bytes that were not as they must be, on all ranks together. The contents differ "
+        "by rank, position and call. Before the timings and after them calls with a poisoned "
+        "output are checked whole; every timing is checked at three places of each share, and the "
+        "last one whole.\n"
+        "path    what ran, by the library's counters. SMs: 0, or yes if it needs some.\n",
+    .exit_status = "0 if every byte was right, 1 if not or if it could not run",
 };
 
 uint64_t zc_perf_next_size(const struct zc_perf *perf, uint64_t bytes)

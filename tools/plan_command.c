@@ -101,13 +101,12 @@ static const struct zc_command_line line = {
     .operands_max = 1,
     .operand_name = "a collective",
     .notes =
-        "A line is a step: its lane; copy FROM TO BYTES, where a place is rank:buffer+offset;\n"
-        "signal or wait with the other rank and the channel; fork or join with the other "
-        "lane;\n"
+        "A line is a step: its lane; copy FROM TO BYTES, where a place is rank:buffer+offset; "
+        "signal or wait with the other rank and the channel; fork or join with the other lane; "
         "exchange FIRST-ROW BYTES, an allgather over the network between nodes.\n"
         "Plans are those of the host device; with --simulate those of GPUs, which have two "
-        "lanes.\n"
-        "Exit status: 0, 1 if --check finds a defect, 2 for a wrong option or value.",
+        "lanes.\n",
+    .exit_status = "0, 1 if --check finds a defect",
 };
 
 static int complain(zcta_status status, const char *what)

@@ -74,8 +74,8 @@ static const struct zc_option options[] = {
      .max = YEAR_NS},
     {.name = "pty",
      .argument = "WHEN",
-     .help = "whether a rank's standard output is a terminal of its own instead of a pipe, so that "
-             "most programs write each line at once; auto: if standard output is one",
+     .help = "a terminal for each rank's standard output, instead of a pipe, so that most programs "
+             "write each line at once; auto: if this command's is a terminal",
      .kind = ZC_OPTION_CHOICE,
      .offset = offsetof(struct settings, pty),
      .choices = pty_choices},
@@ -99,27 +99,27 @@ static const struct zc_command_line line = {
     .operands_max = UINT32_MAX,
     .operand_name = "the program to start",
     .notes =
-        "Over several machines ZEROCTA_TOKEN must hold the same secret everywhere; MASTER_PORT is\n"
-        "the port behind the root's. When a rank fails, its own machine's others are ended, and\n"
+        "Over several machines ZEROCTA_TOKEN must hold the same secret everywhere; MASTER_PORT is "
+        "the port behind the root's. When a rank fails, its own machine's others are ended, and "
         "zerocta tells those elsewhere.\n"
-        "Output comes line by line, never mixed; a line over 64 KiB comes in pieces. Most "
-        "programs\n"
-        "write lines at once to a terminal only, and else when some KiB have come together or "
-        "when\n"
-        "they end: so a rank's standard output is a terminal if this command's is (--pty). Where "
-        "it\n"
-        "is a pipe, programs can be told: `stdbuf -oL PROGRAM`, `python -u`, setvbuf().\n"
+        "\n"
+        "Output comes line by line, never mixed; a line over 64 KiB comes in pieces. Most programs "
+        "write lines at once to a terminal only, and else when some KiB have come together or when "
+        "they end. So a rank's standard output is a terminal if this command's is (--pty). Where "
+        "it is a pipe, programs can be told: `stdbuf -oL PROGRAM`, `python -u`, setvbuf().\n"
         "Rank 0 reads standard input unless that is a terminal; the others read nothing.\n"
-        "Signals (INT, TERM, HUP, QUIT, USR1, USR2, TSTP, CONT) are passed on to every rank; a\n"
+        "\n"
+        "Signals (INT, TERM, HUP, QUIT, USR1, USR2, TSTP, CONT) are passed on to every rank; a "
         "second INT, TERM, HUP or QUIT kills the ranks.\n"
-        "When a rank fails (ends by a signal, or with a status that is not 0), the others have a\n"
-        "second (--grace) to end by themselves, then get SIGTERM, and SIGKILL five seconds later.\n"
+        "When a rank fails (ends by a signal, or with a status that is not 0), the others have a "
+        "second (--grace) to end by themselves, then get SIGTERM, and SIGKILL five seconds later. "
         "With --keep-going they run on. What a rank leaves in its process group ends with it.\n"
-        "When some ranks have ended and others have not for 5 s, those are named, again after\n"
-        "twice as long each time; they are waited for. --timeout bounds the whole job.\n"
-        "Exit status: 0 if every rank returned 0, else that of the first that failed (128 + the\n"
-        "number of the signal that ended it); 124 after the timeout; 126 if PROGRAM cannot be\n"
-        "executed, 127 if it does not exist; 2 for a wrong option.",
+        "When some ranks have ended and others have not for 5 s, those are named, again after "
+        "twice as long each time; they are waited for. --timeout bounds the whole job.\n",
+    .exit_status =
+        "0 if every rank returned 0, else that of the first that failed (128 + the "
+        "number of the signal that ended it); 124 after the timeout; 126 if PROGRAM "
+        "cannot be executed, 127 if it does not exist; 1 if the job could not be started",
 };
 
 /* False: *status is the exit status, after it was said why. */

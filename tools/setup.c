@@ -108,9 +108,8 @@ static const struct zc_command_line line = {
         "team     a further team of all ranks, on its slowest rank; window: a small one\n"
         "files    open descriptors, on the rank that has most, standard input and output included\n"
         "threads  on the rank that has most\n"
-        "memory   of a rank, on average; what ranks share is divided among them\n"
-        "\n"
-        "Exit status: 0 if all could be measured, 1 if not, 2 for a wrong option or value.",
+        "memory   of a rank, on average; what ranks share is divided among them\n",
+    .exit_status = "0 if all could be measured, 1 if not",
 };
 
 static int complain(const struct setup *s, zcta_context *context, const char *what)

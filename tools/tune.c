@@ -87,13 +87,12 @@ static const struct zc_command_line line = {
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .notes =
-        "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for\n"
-        "each model of GPU; what it has for other numbers of ranks stays. They count for the\n"
+        "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for "
+        "each model of GPU; what it has for other numbers of ranks stays. They count for the "
         "driver, the NCCL and the zerocta that they were measured with, on one node. Without them "
-        "engine auto is ce,\n"
-        "wherever ce reaches all ranks, but for what is known of two H200 where a program has "
-        "loaded\n"
-        "NCCL before it joins.\n",
+        "engine auto is ce, wherever ce reaches all ranks. (One exception: on two H200, if the "
+        "program has loaded NCCL before it joins, what is known of those.)\n",
+    .exit_status = "0 if the figures were kept, 1 if not",
 };
 
 /* What is measured: where SMs are allowed, both places; where not, what NCCL can do without. */

@@ -32,6 +32,8 @@ for command in $commands; do
     for option in ${options[$command]} help; do
         check "$command --help lists --$option" grep -qE -- "--$option( |$)" "$scratch/out"
     done
+    check "$command --help tells what the exit status means" says out "Exit status: 0"
+    check "$command --help fits 80 columns" is "$(awk 'length($0) > 80' "$scratch/out" | wc -l)" 0
     run "$zerocta" "$command" -h
     check "$command -h is the same" is "$status" 0
 done
