@@ -25,6 +25,7 @@ struct rank {
     struct zc_guard guard;
     struct zc_program *program;
     unsigned char *send, *recv, *scratch, *pad;
+    void *pads[MAX_RANKS];
     _Atomic uint32_t sent[MAX_RANKS * ZC_CHANNELS], seen[MAX_RANKS * ZC_CHANNELS];
     _Atomic uint32_t missing; /* 1 + the peer that on_missing() was told */
     pthread_t thread;
@@ -72,6 +73,9 @@ static void open_rank(struct rig *rig, uint32_t self)
     rank->pad = aligned_zeroed(
         zc_pad_bytes(rig->count, sizeof(struct zc_host_slot), sizeof(struct zc_host_pad)));
     rank->guard = (struct zc_guard){.pad = rank->pad,
+                                    .pads = rank->pads,
+                                    .self = self,
+                                    .rank_count = rig->count,
                                     .timeout_ns = UINT64_C(20000000000),
                                     .on_missing = on_missing,
                                     .on_late = on_late,
@@ -107,12 +111,12 @@ static void free_rig(struct rig *rig)
 static zcta_status try_bind(struct rank *rank, const struct zc_plan *plan)
 {
     struct rig *rig = rank->rig;
-    void *recv[MAX_RANKS], *scratch[MAX_RANKS], *pads[MAX_RANKS];
+    void *recv[MAX_RANKS], *scratch[MAX_RANKS];
     const struct zc_binding binding = {.send = rig->in_place ? rank->recv + rank->self * rig->bytes
                                                              : rank->send,
                                        .recv = recv,
                                        .scratch = scratch,
-                                       .pads = pads,
+                                       .pads = rank->pads,
                                        .sent = rank->sent,
                                        .seen = rank->seen,
                                        .slot_bytes = sizeof(struct zc_host_slot),
@@ -121,7 +125,7 @@ static zcta_status try_bind(struct rank *rank, const struct zc_plan *plan)
     for (uint32_t i = 0; i < rig->count; i++) {
         recv[i] = rig->ranks[i].recv;
         scratch[i] = rig->ranks[i].scratch;
-        pads[i] = rig->ranks[i].pad;
+        rank->pads[i] = rig->ranks[i].pad;
     }
     zc_program_destroy(rank->program);
     EXPECT(zc_program_make(plan, &binding, &rank->guard, &rank->program) == ZCTA_OK);

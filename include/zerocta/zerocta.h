@@ -49,18 +49,18 @@
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  *
  * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;
- * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective;
- * ZEROCTA_TIMEOUT=seconds is the deadline of every wait for another rank, where the program sets
- * none. Of the rendezvous: ZEROCTA_TOKEN is the job's
+ * ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective (see
+ * zcta_all_gather() for what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of every
+ * wait for another rank, where the program sets none. Of the rendezvous: ZEROCTA_TOKEN is the job's
  * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
  * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
  * reach this rank, if that is not the one by which it reaches rank 0. Host names are resolved by
- * the deadline of zcta_init(). ZEROCTA_NODE is a number
- * from 1 on; ranks that say different ones count as on different machines. Of GPUs: every signal
- * between two is a 4-byte copy; ZEROCTA_SIGNALS=write makes those that follow no data stream
- * writes, where the driver has them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the
- * library to load, or is "none"; ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL
- * sets NCCL_NVLS_ENABLE=0 unless it is set; see docs/nccl.md.
+ * the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say different ones
+ * count as on different machines. Of GPUs: every signal between two is a 4-byte copy;
+ * ZEROCTA_SIGNALS=write makes those that follow no data stream writes, where the driver has them
+ * (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none";
+ * ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless
+ * it is set; see docs/nccl.md.
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
@@ -336,9 +336,15 @@ typedef struct zcta_call_params {
  * bytes * rank_count and lies in a window whose team contains this one, at the same offset on all
  * ranks. `send` is any memory of this rank that the device can read; send == recv + rank * bytes
  * means in place; any other overlap is an error. All ranks call in place, or none does: the way
- * that is taken may depend on it. Ranks that mix the two are told so under check; without it they
- * may wait for each other until the deadline. Memory is the caller's; it must stay valid and, but
- * for reading `send`, untouched until the collective has finished.
+ * that is taken may depend on it. Memory is the caller's; it must stay valid and, but for reading
+ * `send`, untouched until the collective has finished.
+ *
+ * Ranks that do not make the same call (another `bytes`, window, offset, place or collective) are
+ * told so under check (ZEROCTA_CHECK=1) before anything runs, and can go on. Without it the host
+ * device notices while the call runs, and the team fails with ERR_MISMATCH on all ranks. GPUs do
+ * not notice: if both calls take the same path, they return ZCTA_OK and leave wrong contents; if
+ * not, the ranks wait for each other until the deadline. So develop with the check.
+ *
  * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
  * be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
@@ -346,8 +352,8 @@ typedef struct zcta_call_params {
  * calls that are not captured. Replays run where the program launches them: it orders those of one
  * team among themselves and behind its other calls, and lets them end before it frees what they
  * use. Collectives of one team are ordered among themselves, also across streams. `params` may be
- * NULL. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH
- * (under check), ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
+ * NULL. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH,
+ * ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
 ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
                                      zcta_stream stream, const zcta_call_params *params);
 
@@ -365,8 +371,7 @@ ZCTA_API zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, voi
                                           size_t bytes, const zcta_call_params *params,
                                           zcta_plan **plan);
 
-/* Collective. Errors: ERR_INVALID, ERR_MISMATCH (under check), ERR_TIMEOUT, ERR_PEER, ERR_DEVICE.
- */
+/* Collective. Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_DEVICE. */
 ZCTA_API zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream);
 
 /* Tells the peers that this rank has, in `stream`, finished with the plan's output: the next

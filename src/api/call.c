@@ -1,4 +1,4 @@
-/* From a call's arguments to a run: checks, choice, addresses, agreement, evidence. */
+/* From a call's arguments to a run: checks, choice, addresses, evidence. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -38,19 +38,13 @@ static zcta_status check_sizes(zcta_team *team, const struct zc_call_key *key)
     return ZCTA_OK;
 }
 
-static bool is_in_place(const zcta_team *team, const struct zc_call_key *key)
-{
-    return key->bytes > 0 &&
-           (uintptr_t)key->send == (uintptr_t)key->recv + team->group.self * key->bytes;
-}
-
 static zcta_status check_place(zcta_team *team, const struct zc_call_key *key,
                                struct buffers *buffers)
 {
     const uintptr_t send = (uintptr_t)key->send, recv = (uintptr_t)key->recv;
     const uint64_t total = key->bytes * team->group.count;
 
-    buffers->in_place = is_in_place(team, key);
+    buffers->in_place = zc_is_in_place(team, key);
     if (!buffers->in_place && send < recv + total && recv < send + key->bytes)
         return fail_call(team, key, ZCTA_ERR_INVALID,
                          "send and recv overlap; in place means send == recv + rank * bytes");
@@ -141,9 +135,8 @@ static const struct zc_nccl_facts *nccl_facts_of(const zcta_team *team,
     return zc_know_nccl(team->context);
 }
 
-/* `window` is recv's; NULL where it does not matter. */
-static struct zc_facts facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
-                                const zcta_window *window)
+struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
+                            const zcta_window *window)
 {
     return (struct zc_facts){.collective = key->collective,
                              .caps = &team->context->caps,
@@ -226,7 +219,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
                                       struct zc_settled *settled)
 {
     const struct zc_facts facts =
-        facts_of(team, &settled->key, buffers->in_place, buffers->recv_window);
+        zc_facts_of(team, &settled->key, buffers->in_place, buffers->recv_window);
     struct zc_call call = {.send = settled->key.send,
                            .recv = outputs,
                            .window = {.base = zcta_window_base(buffers->recv_window),
@@ -245,6 +238,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     settled->fallback = settled->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
     call.no_sm = choice.path == ZC_PATH_NCCL_NO_SM;
     call.request = zc_select_request(&facts, choice.path, team->group.self);
+    call.numbers = zc_numbers_of(team, settled);
     status = take_engine(team, settled, &call);
     return status == ZCTA_OK ? settled->ops->prepare(settled->engine, &call, &settled->prepared)
                              : status;
@@ -269,11 +263,11 @@ zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool relea
         return fail_call(team, key, ZCTA_ERR_NO_MEMORY, "out of memory");
     if (has_buffers)
         status = check_buffers(team, key, &buffers, outputs);
-    if (status == ZCTA_OK)
-        status = choose_and_prepare(team, &buffers, outputs, releasable, &made);
     made.recv_window = buffers.recv_window;
     made.send_window = buffers.send_window;
     made.offset = buffers.recv_offset;
+    if (status == ZCTA_OK)
+        status = choose_and_prepare(team, &buffers, outputs, releasable, &made);
 done:
     if (status == ZCTA_OK)
         *settled = made;
@@ -289,152 +283,7 @@ void zc_unsettle(zcta_team *team, struct zc_settled *settled)
     memset(settled, 0, sizeof *settled);
 }
 
-/* ---- Agreement ---- */
-
-/* What the ranks compare before they start, each as one number. */
-enum {
-    AGREE_STATUS, /* how the rank's own check of its arguments went */
-    AGREE_COLLECTIVE,
-    AGREE_BYTES,
-    AGREE_IN_PLACE,
-    AGREE_POLICY,
-    AGREE_ENGINE,
-    AGREE_ARGUMENTS, /* those before are known of a refused call too */
-    AGREE_PATH =
-        AGREE_ARGUMENTS, /* follows from those before, unless the ranks' libraries differ */
-    AGREE_WINDOW,
-    AGREE_OFFSET,
-    AGREE_CAPTURED,
-    AGREE_FIELDS
-};
-
-static const char *const agree_names[AGREE_FIELDS] = {"outcome",
-                                                      "collective",
-                                                      "bytes a rank",
-                                                      "place of send (1: in place)",
-                                                      "policy",
-                                                      "engine",
-                                                      "path",
-                                                      "number of recv's window",
-                                                      "offset of recv in its window",
-                                                      "capture into a graph"};
-
-struct agreement {
-    uint64_t fields[AGREE_FIELDS];
-};
-
-static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
-                                     bool captured, zcta_status own)
-{
-    const bool in_place = is_in_place(team, &settled->key);
-    const struct zc_facts facts = facts_of(team, &settled->key, in_place, settled->recv_window);
-
-    return (struct agreement){
-        .fields = {[AGREE_STATUS] = (uint64_t)own,
-                   [AGREE_COLLECTIVE] = (uint64_t)settled->key.collective,
-                   [AGREE_BYTES] = settled->key.bytes,
-                   [AGREE_IN_PLACE] = in_place,
-                   [AGREE_POLICY] = (uint64_t)facts.policy,
-                   [AGREE_ENGINE] = (uint64_t)facts.engine,
-                   [AGREE_PATH] = (uint64_t)settled->path,
-                   [AGREE_WINDOW] = settled->recv_window == NULL ? 0 : settled->recv_window->number,
-                   [AGREE_OFFSET] = settled->offset,
-                   [AGREE_CAPTURED] = captured}};
-}
-
-/* A field's value as the ranks' messages have it. */
-static const char *field_text(uint32_t field, uint64_t value, char text[24])
-{
-    if (field == AGREE_COLLECTIVE && value < ZC_COLLECTIVES)
-        return zc_collective_name((enum zc_collective)value);
-    if (field == AGREE_PATH && value < ZC_PATHS)
-        return zc_path_name((enum zc_path)value);
-    snprintf(text, 24, "%" PRIu64, value);
-    return text;
-}
-
-static zcta_status compare_field(zcta_team *team, const char *call, const struct agreement *all,
-                                 uint32_t field)
-{
-    char odd_text[24], common_text[24];
-    uint32_t common;
-    const uint32_t odd =
-        zc_group_odd_one(&all[0].fields[field], AGREE_FIELDS, team->group.count, &common);
-
-    if (all[odd].fields[field] == all[common].fields[field])
-        return ZCTA_OK;
-    return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[odd], call, 0,
-                        "the ranks of team %s do not agree on the %s: rank %" PRIu32
-                        " says %s, rank %" PRIu32 " says %s",
-                        zc_team_title(team), agree_names[field], team->ranks[odd],
-                        field_text(field, all[odd].fields[field], odd_text), team->ranks[common],
-                        field_text(field, all[common].fields[field], common_text));
-}
-
-/* The arguments were fine, but no path could run. That follows from what the ranks compare, so that
- * a difference there is the better reason. */
-static bool found_no_path(zcta_status outcome)
-{
-    return outcome == ZCTA_ERR_POLICY || outcome == ZCTA_ERR_UNSUPPORTED;
-}
-
-/* A rank that refused its call runs nothing, so nobody can. */
-static zcta_status compare_outcomes(zcta_team *team, const char *call, const struct agreement *all,
-                                    bool no_path)
-{
-    for (uint32_t i = 0; i < team->group.count; i++) {
-        const zcta_status outcome = (zcta_status)all[i].fields[AGREE_STATUS];
-
-        if (outcome != ZCTA_OK && found_no_path(outcome) == no_path)
-            return zc_fail_rank(
-                team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[i], call, 0,
-                "rank %" PRIu32 " refused %s: %s (its own message says why)", team->ranks[i],
-                no_path ? "this call" : "its arguments of this call", zcta_status_text(outcome));
-    }
-    return ZCTA_OK;
-}
-
-/* A rank that has refused its own arguments has said what is wrong with them. */
-static zcta_status compare(zcta_team *team, const char *call, const struct agreement *all,
-                           zcta_status own)
-{
-    zcta_status status = compare_outcomes(team, call, all, false);
-    uint32_t field = AGREE_STATUS + 1;
-
-    for (; field < AGREE_ARGUMENTS && status == ZCTA_OK; field++)
-        status = compare_field(team, call, all, field);
-    if (status == ZCTA_OK && own != ZCTA_OK)
-        return own;
-    if (status == ZCTA_OK)
-        status = compare_outcomes(team, call, all, true);
-    for (; field < AGREE_FIELDS && status == ZCTA_OK; field++)
-        status = compare_field(team, call, all, field);
-    return status;
-}
-
-static zcta_status agree(zcta_team *team, const struct zc_settled *settled, const char *call,
-                         bool captured, zcta_status own)
-{
-    const struct agreement mine = agreement_of(team, settled, captured, own);
-    struct agreement *all = calloc(team->group.count, sizeof *all);
-    zcta_error said;
-    zcta_status status;
-
-    zc_diag_last(team->group.diag, &said);
-    if (all == NULL) {
-        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
-        return zc_group_give_up(&team->group, status);
-    }
-    status = zc_group_exchange(&team->group, call, "made no call to compare", ZC_TOPIC_CHECK, &mine,
-                               all, sizeof mine);
-    if (own != ZCTA_OK && !found_no_path(own)) {
-        status = own;
-        zc_diag_repeat(team->group.diag, &said);
-    } else if (status == ZCTA_OK)
-        status = compare(team, call, all, own);
-    free(all);
-    return status;
-}
+/* ---- Refusal ---- */
 
 /* A collective that breaks off on one rank, for no fault of its arguments, never ends on the
  * others; and what was enqueued of it cannot be taken back. */
@@ -453,7 +302,7 @@ static zcta_status refuse(zcta_team *team, const struct zc_call_key *key, zcta_s
     fail_if_broken(team, status);
     if (!team->context->check || zc_team_failed(team))
         return status;
-    return agree(team, &refused, key->call, false, status);
+    return zc_agree(team, &refused, key->call, false, status);
 }
 
 /* ---- Running ---- */
@@ -518,7 +367,7 @@ static zcta_status begin(zcta_team *team, const struct zc_settled *settled, cons
     if (status != ZCTA_OK || !team->context->check)
         return status;
     status = group->ops->is_capturing(group->device, stream, &captured);
-    return agree(team, settled, call, captured, status);
+    return zc_agree(team, settled, call, captured, status);
 }
 
 static zcta_status end(zcta_team *team, struct zc_settled *settled, const char *call,
@@ -787,7 +636,8 @@ zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *rec
     if (bytes > 0)
         status = check_buffers(team, &key, &buffers, outputs);
     if (status == ZCTA_OK) {
-        const struct zc_facts facts = facts_of(team, &key, buffers.in_place, buffers.recv_window);
+        const struct zc_facts facts =
+            zc_facts_of(team, &key, buffers.in_place, buffers.recv_window);
 
         zc_select(&facts, &made);
         *report = made;

@@ -253,7 +253,29 @@ void zc_window_free_local(zcta_window *window);
 /* Ends the context's host streams, once everything enqueued on them has run. */
 void zc_streams_end(zcta_context *context);
 
+/* ---- agreement.c ---- */
+
+/* What all ranks of the team give alike in a call that was checked and chosen. */
+struct zc_call_numbers zc_numbers_of(const zcta_team *team, const struct zc_settled *settled);
+/* Under check, before a run: compares the call among the ranks, in a round. `own` is how this
+ * rank's own check went, which the others hear; it is returned if it says more than a difference
+ * does. Errors: ERR_MISMATCH, ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY. */
+zcta_status zc_agree(zcta_team *team, const struct zc_settled *settled, const char *call,
+                     bool captured, zcta_status own);
+/* The guard's: fails the team, whose ranks are in different calls. */
+void zc_on_mismatch(void *team, uint32_t peer, const struct zc_call_numbers *const *calls);
+
 /* ---- call.c ---- */
+
+static inline bool zc_is_in_place(const zcta_team *team, const struct zc_call_key *key)
+{
+    return key->bytes > 0 &&
+           (uintptr_t)key->send == (uintptr_t)key->recv + team->group.self * key->bytes;
+}
+
+/* What the path is chosen from. `window` is recv's; NULL where it does not matter. */
+struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
+                            const zcta_window *window);
 
 /* Checks, chooses and resolves a call, which may be `releasable`. On success the caller owns what
  * is in *settled. */

@@ -109,7 +109,13 @@ static zcta_error agreed_cause(const zcta_team *team, const zcta_error *seen)
     const uint64_t proposal = seen_status << 32 | seen->rank;
     const uint64_t decided = zc_mesh_decide(team->group.mesh, team->group.tag, proposal);
     const uint32_t rank = (uint32_t)decided;
+    zcta_error cause = *seen;
 
+    /* Who differs from whom is told by the sentence; ranks may have met different pairs. */
+    if (seen->status == ZCTA_ERR_MISMATCH && decided >> 32 == ZCTA_ERR_MISMATCH) {
+        cause.rank = rank;
+        return cause;
+    }
     return rank == seen->rank ? *seen : cause_of(team, (zcta_status)(decided >> 32), rank);
 }
 

@@ -143,6 +143,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
     team->guard.timeout_ns = team->group.timeout_ns;
     team->guard.on_missing = zc_team_on_missing;
     team->guard.on_late = zc_team_on_late;
+    team->guard.on_mismatch = zc_on_mismatch;
     team->guard.on_broken = zc_team_on_broken;
     team->guard.data = team;
     team->guard.failure = &team->failure;

@@ -73,6 +73,26 @@ static inline uint32_t zc_op_number(const struct zc_op *op)
     return number;
 }
 
+/* What all ranks of a team give alike in a call, as numbers that mean nothing to a device, which
+ * only sees whether they differ. */
+enum { ZC_CALL_NUMBERS = 6 };
+
+struct zc_call_numbers {
+    uint64_t at[ZC_CALL_NUMBERS];
+};
+
+/* One number for all of them. */
+static inline uint64_t zc_call_digest(const struct zc_call_numbers *numbers)
+{
+    uint64_t digest = UINT64_C(0x9e3779b97f4a7c15);
+
+    for (uint32_t i = 0; i < ZC_CALL_NUMBERS; i++) {
+        digest = (digest ^ numbers->at[i]) * UINT64_C(0xbf58476d1ce4e5b9);
+        digest ^= digest >> 29;
+    }
+    return digest;
+}
+
 /* What a team's programs obey. The device reads it; the team owns it. */
 struct zc_guard {
     /* A zcta_status; not OK: stop at once, leave the rest undone. Set once, by the team; whoever
@@ -104,6 +124,11 @@ struct zc_guard {
      * says for whom it waits, and changes nothing. `call` is the program's; NULL: not known. From
      * any thread, without a lock. ZCTA_NO_RANK: as for on_missing(). */
     void (*on_late)(void *data, uint32_t peer, const char *call, uint64_t waited_ns);
+    /* `peer` makes another call than this rank, as far as the device can see that. It sets
+     * `failed`. What each rank gives, if it is in a call of the same number: calls[rank], NULL if
+     * not known.
+     */
+    void (*on_mismatch)(void *data, uint32_t peer, const struct zc_call_numbers *const *calls);
     /* Another library's work has broken off: `why` is a sentence. From any thread. */
     void (*on_broken)(void *data, const char *why);
     void *data;
@@ -119,7 +144,9 @@ static inline uint32_t zc_guard_submitted(const struct zc_guard *guard)
 struct zc_program {
     struct zc_guard *guard;
     const char *call; /* for messages: "all_gather"; static */
-    bool eager_only;  /* capturing it into a graph is refused */
+    struct zc_call_numbers numbers;
+    uint64_t digest; /* of them */
+    bool eager_only; /* capturing it into a graph is refused */
     uint32_t lane_count;
     uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
     struct zc_op *ops;

@@ -153,6 +153,7 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
                                        .released = released,
                                        .exchange = call->exchange,
                                        .exchange_data = call->exchange_data,
+                                       .numbers = call->numbers,
                                        .slot_bytes = engine->caps.slot_bytes,
                                        .pad_head_bytes = engine->caps.pad_head_bytes,
                                        .stream_bytes = engine->caps.stream_bytes};

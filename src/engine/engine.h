@@ -19,6 +19,7 @@ struct zc_call {
     const void *send;
     void *const *recv;       /* every rank's output, as mapped here; only read while preparing */
     struct zc_region window; /* that the output lies in */
+    struct zc_call_numbers numbers;
     /* How a plan over several nodes exchanges; NULL: the plan stays on one. */
     zcta_status (*exchange)(const struct zc_op_exchange *exchange, zcta_stream stream);
     void *exchange_data;

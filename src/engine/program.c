@@ -185,6 +185,8 @@ zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding 
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
     made->guard = guard;
+    made->numbers = binding->numbers;
+    made->digest = zc_call_digest(&binding->numbers);
     made->call = zc_collective_name(plan->request.collective);
     made->lane_count = plan->lane_count;
     made->lane_begin = calloc(plan->lane_count + 1, sizeof *made->lane_begin);

@@ -18,6 +18,7 @@ struct zc_binding {
     /* How an exchange is enqueued; NULL where the device does it itself, or the plan has none. */
     zcta_status (*exchange)(const struct zc_op_exchange *exchange, zcta_stream stream);
     void *exchange_data;
+    struct zc_call_numbers numbers;
     size_t slot_bytes, pad_head_bytes, stream_bytes;
 };
 

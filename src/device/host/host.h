@@ -18,15 +18,27 @@ struct zc_device {
     zcta_host_stream *streams; /* all that live; closing the device ends them */
 };
 
+enum { ZC_HOST_DIGESTS = 4 };
+
 /* One word of a pad, alone in its cache line. */
 struct zc_host_slot {
     _Alignas(64) _Atomic uint32_t value; /* signals received so far */
     _Atomic uint32_t armed;              /* 1: the owner sleeps for this slot; ring its bell */
+    /* Of the calls that the latest signals belong to: that of signal n at n % ZC_HOST_DIGESTS. */
+    _Atomic uint64_t digests[ZC_HOST_DIGESTS];
+};
+
+/* The call that the pad's owner is in, for others to look at. `check` tells whether what was read
+ * belongs together. */
+struct zc_host_call {
+    _Alignas(64) _Atomic uint64_t check, ticket;
+    _Atomic uint64_t numbers[ZC_CALL_NUMBERS];
 };
 
 /* What stands before the slots. */
 struct zc_host_pad {
     _Alignas(64) _Atomic uint32_t bell; /* futex on which the pad's owner sleeps */
+    struct zc_host_call call;
 };
 
 /* Memory: see device.h. */

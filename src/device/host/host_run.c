@@ -4,7 +4,24 @@
  * by the peer's SIGNAL. A thread that goes to sleep first arms every slot it is blocked on, then
  * looks at the values once more; a signaller stores the value, then looks whether the slot is
  * armed. All four accesses are sequentially consistent, so one of the two sees the other, and the
- * bell, read before arming, keeps the wake-up from being missed. */
+ * bell, read before arming, keeps the wake-up from being missed.
+ *
+ * Whether two ranks make the same call is seen in two ways, both beside what is read anyway.
+ *
+ * A signal leaves its call's digest in the slot, before the value that counts it; the waiter
+ * compares after it has seen the value. It looks for signal n, and the sender may have run ahead
+ * and sent later ones: nobody ends a collective before every other rank has begun it, so that a
+ * sender is in the awaited call or in the one after it, and has sent as many signals more as these
+ * two have on that slot, mostly one. (Releases run ahead by as many as there are plans.) So a slot
+ * holds the digests of the last four. That of n is overwritten by signal n + 4, whose digest is
+ * stored with release after the value n + 3: a waiter that reads it, with acquire, and then finds a
+ * value below n + 3 has read its own. Otherwise it compares nothing; the call's other signals tell.
+ *
+ * Ranks whose calls differ so much that they await each other's signals on different slots compare
+ * none. So a rank that begins a program writes into the head of its own pad which one it is, and
+ * what it gives; and one that is about to sleep looks there at the rank it waits for. Two that fall
+ * asleep at the same moment may miss each other's; they look again when they are due to speak up.
+ */
 #include "device/host/host.h"
 
 #include <assert.h>
@@ -12,6 +29,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +41,7 @@ enum { MAX_LANES = 16, SPINS_PER_CLOCK = 64 };
 struct run {
     struct zc_device *device;
     const struct zc_program *program;
+    uint32_t ticket;
     uint32_t next[MAX_LANES];
     bool running[MAX_LANES];
     bool said; /* that it waits */
@@ -61,12 +80,16 @@ static void ring(struct zc_host_pad *pad)
     zc_host_futex_wake(&pad->bell, true);
 }
 
-static void raise_signal(const struct zc_op *op)
+static void raise_signal(const struct zc_program *program, const struct zc_op *op)
 {
     struct zc_host_slot *slot = op->flag.word;
+    const uint32_t number = zc_op_number(op);
 
+    /* Pairs with is_same_call(). */
+    atomic_store_explicit(&slot->digests[number % ZC_HOST_DIGESTS], program->digest,
+                          memory_order_release);
     /* Also the release that publishes this thread's copies; pairs with reached(). */
-    atomic_store_explicit(&slot->value, zc_op_number(op), memory_order_seq_cst);
+    atomic_store_explicit(&slot->value, number, memory_order_seq_cst);
     if (atomic_load_explicit(&slot->armed, memory_order_seq_cst) != 0 &&
         atomic_exchange_explicit(&slot->armed, 0, memory_order_seq_cst) != 0)
         ring(op->flag.pad);
@@ -83,9 +106,71 @@ static bool reached(const struct zc_op *op)
     return (int32_t)(value - (seen + 1)) >= 0;
 }
 
+/* Whether signal `number`, which has come, belongs to a call like this one, as far as that can be
+ * seen. Pairs with the release in raise_signal(). */
+static bool is_same_call(const struct zc_program *program, const struct zc_op *op, uint32_t number)
+{
+    struct zc_host_slot *slot = op->flag.word;
+    const uint64_t digest =
+        atomic_load_explicit(&slot->digests[number % ZC_HOST_DIGESTS], memory_order_acquire);
+    const uint32_t value = atomic_load_explicit(&slot->value, memory_order_relaxed);
+
+    return digest == program->digest || value - number >= ZC_HOST_DIGESTS - 1;
+}
+
 static bool failed(const struct zc_guard *guard)
 {
     return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
+}
+
+/* ---- What the others are in ---- */
+
+static uint64_t check_of(uint64_t digest, uint64_t ticket)
+{
+    return digest + (ticket + 1) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* Tells the others which call this rank is in. */
+static void tell_call(const struct zc_program *program, uint32_t ticket)
+{
+    struct zc_host_call *call = &((struct zc_host_pad *)program->guard->pad)->call;
+
+    for (uint32_t i = 0; i < ZC_CALL_NUMBERS; i++)
+        atomic_store_explicit(&call->numbers[i], program->numbers.at[i], memory_order_relaxed);
+    atomic_store_explicit(&call->ticket, ticket, memory_order_relaxed);
+    atomic_store_explicit(&call->check, check_of(program->digest, ticket), memory_order_relaxed);
+}
+
+/* What rank `index` gives in the call of that ticket; false if it is in another one, or just writes
+ * what it is in. */
+static bool read_call(const struct zc_guard *guard, uint32_t index, uint32_t ticket,
+                      struct zc_call_numbers *numbers)
+{
+    struct zc_host_pad *pad = guard->pads[index];
+    struct zc_host_call *call = &pad->call;
+
+    for (uint32_t i = 0; i < ZC_CALL_NUMBERS; i++)
+        numbers->at[i] = atomic_load_explicit(&call->numbers[i], memory_order_relaxed);
+    return atomic_load_explicit(&call->ticket, memory_order_relaxed) == ticket &&
+           atomic_load_explicit(&call->check, memory_order_relaxed) ==
+               check_of(zc_call_digest(numbers), ticket);
+}
+
+/* Fails the team, with what all ranks give that can be seen to be in this call. Once a team, so it
+ * may allocate. */
+static void report_mismatch(const struct run *run, uint32_t peer)
+{
+    const struct zc_guard *guard = run->program->guard;
+    const uint32_t count = guard->rank_count;
+    struct zc_call_numbers *numbers = calloc(count, sizeof *numbers);
+    const struct zc_call_numbers **calls = calloc(count, sizeof *calls);
+
+    for (uint32_t i = 0; i < count && numbers != NULL && calls != NULL; i++)
+        if (read_call(guard, i, run->ticket, &numbers[i]))
+            calls[i] = &numbers[i];
+    guard->on_mismatch(guard->data, peer, numbers != NULL ? calls : NULL);
+    free(calls);
+    free(numbers);
 }
 
 /* ---- Lanes ---- */
@@ -104,6 +189,7 @@ static const struct zc_op *lane_op(const struct run *run, uint32_t lane)
 static bool step(struct run *run, uint32_t lane)
 {
     const struct zc_op *op = lane_op(run, lane);
+    bool same = true;
 
     switch (op->kind) {
     case ZC_OP_COPY:
@@ -113,12 +199,12 @@ static bool step(struct run *run, uint32_t lane)
                          op->copy.streamed);
         break;
     case ZC_OP_SIGNAL:
-        raise_signal(op);
+        raise_signal(run->program, op);
         break;
     case ZC_OP_WAIT:
         if (!reached(op))
             return false;
-        zc_op_number(op);
+        same = is_same_call(run->program, op, zc_op_number(op));
         break;
     case ZC_OP_FORK:
         run->running[op->peer] = true;
@@ -132,6 +218,8 @@ static bool step(struct run *run, uint32_t lane)
         return false;
     }
     run->next[lane]++;
+    if (!same)
+        report_mismatch(run, op->peer);
     return true;
 }
 
@@ -214,17 +302,23 @@ static uint32_t awaited(const struct run *run)
     return op->peer;
 }
 
-/* Speaks up when it is time for that, and gives up at the deadline. Returns until when to sleep. */
+/* Looks what the awaited rank is in, speaks up when it is time for that, and gives up at the
+ * deadline. Returns until when to sleep. */
 static uint64_t be_patient(struct run *run, uint64_t start)
 {
     struct zc_guard *guard = run->program->guard;
     const uint64_t waited = zc_now_ns() - start, first_word = zc_first_word_ns(guard->timeout_ns);
+    const uint32_t peer = awaited(run);
+    struct zc_call_numbers numbers;
 
-    if (waited >= guard->timeout_ns)
-        guard->on_missing(guard->data, awaited(run));
+    if (read_call(guard, peer, run->ticket, &numbers) &&
+        zc_call_digest(&numbers) != run->program->digest)
+        report_mismatch(run, peer);
+    else if (waited >= guard->timeout_ns)
+        guard->on_missing(guard->data, peer);
     else if (waited >= first_word && !run->said) {
         run->said = true;
-        guard->on_late(guard->data, awaited(run), run->program->call, waited);
+        guard->on_late(guard->data, peer, run->program->call, waited);
     }
     return zc_after_ns(start, run->said ? guard->timeout_ns : first_word);
 }
@@ -280,12 +374,14 @@ void zc_host_finish(struct zc_guard *guard, uint32_t ticket)
 zcta_status zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket)
 {
     struct zc_guard *guard = program->guard;
-    struct run run = {.device = device, .program = program, .running = {[0] = true}};
+    struct run run = {
+        .device = device, .program = program, .ticket = ticket, .running = {[0] = true}};
 
     assert(program->lane_count <= MAX_LANES);
     for (uint32_t lane = 0; lane < program->lane_count; lane++)
         run.next[lane] = program->lane_begin[lane];
     await_turn(guard, ticket - 1);
+    tell_call(program, ticket);
     while (!lane_ended(&run, 0) && !failed(guard))
         if (!advance(&run) && !failed(guard))
             block(&run);
