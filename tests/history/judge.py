@@ -224,10 +224,12 @@ def right_statuses(story, incident):
     if incident["kind"] in DEATHS:
         slow = story.schedule.job["deadline_ms"] <= schedules.SLOW_DEADLINE_MS
         return {PEER, TIMEOUT} if slow else {PEER}
-    if incident["kind"] in ("stop_long", "absent"):
+    if incident["kind"] == "stop_long":
         return {TIMEOUT}
+    if incident["kind"] == "absent":
+        return {TIMEOUT, MISMATCH}
     if incident["kind"] == "leave":
-        return {PEER, TIMEOUT}
+        return {PEER, TIMEOUT, MISMATCH}
     return set(range(1, len(STATUSES)))
 
 
@@ -250,8 +252,9 @@ def judge_error(story, step, rank, call):
         story.say("culprit", f"{told}: not what that is called")
     if call.team[0] != OK and call.team[1] != named:
         story.say("agreed", f"{told}, but the team says rank {call.team[1]}")
-    struck = any(incident["k"] == step["k"] for incident in guilty)
-    if call.team[0] == OK and not struck and step["op"] not in MAKING and step["k"] != FINALIZE:
+    struck = any(incident["k"] == step["k"] or call.begin <= time <= call.end
+                 for time, incident in story.happened if incident in guilty)
+    if call.team[0] == OK and not struck and call.status != MISMATCH and step["op"] not in MAKING and step["k"] != FINALIZE:
         story.say("cause", f"{told}, though the team is well and the fault is over")
 
 
@@ -425,7 +428,8 @@ def judge_team(story, team):
 
 def judge_whole(story, step):
     """A collective that only some ranks finished."""
-    if step["op"] not in COLLECTIVE or story.incident_at(step["k"], "refuse_checked", "differ"):
+    if step["op"] not in COLLECTIVE or step.get("bytes") == 0 or \
+            story.incident_at(step["k"], "refuse_checked", "differ"):
         return
     calls = {rank: story.call(rank, step["k"]) for rank in step["ranks"] if story.lives(rank)}
     done = [rank for rank, call in calls.items() if call.status == OK]

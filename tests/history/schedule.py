@@ -373,6 +373,8 @@ class Maker:
         return None
 
     def fence(self):
+        """All meet outside the library. Who waits a deadline in one team is not late in another,
+        because nobody goes on meanwhile."""
         self.step("fence", [rank for rank in range(self.made.job["rank_count"])
                             if rank not in self.dead and rank not in self.outcasts])
         self.unfenced = []
@@ -502,6 +504,7 @@ class Maker:
                       until=self.k, team=team)
         self.outcasts |= set(guilty)
         self.drop(guilty)
+        self.fence()
         self.recover()
         return True
 
@@ -517,6 +520,7 @@ class Maker:
         self.dead.add(rank)
         self.doomed_steps(team)
         self.drop([rank])
+        self.fence()
         self.recover()
         return True
 
@@ -612,7 +616,7 @@ class Maker:
         rank = self.random.choice(ranks)
         guilty = self.process_of(rank)
         function, error, hard = self.random.choice(FAULTS[name])
-        lasting = self.chance(0.3)
+        lasting = self.chance(0.3) and error != "EINTR"  # whoever is interrupted tries again
         self.fence()
         struck = self.struck_step(team, {"map": ["window", "window", "team"],
                                          "thread": ["stream"]}.get(name))
