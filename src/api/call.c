@@ -600,6 +600,8 @@ zcta_status zcta_plan_free(zcta_plan **handle)
     if (plan == NULL)
         return zc_fail_null(NULL, "zcta_plan_free", "plan, or what it points to,");
     team = plan->team;
+    if (!zc_diag_is_here(team->group.diag))
+        return zc_check_process(team->group.diag, "zcta_plan_free");
     *handle = NULL;
     team->group.ops->drain(team->group.device, &team->guard);
     for (zcta_plan **at = &team->plans; *at != NULL; at = &(*at)->next)

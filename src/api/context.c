@@ -292,6 +292,10 @@ zcta_status zcta_finalize(zcta_context **handle)
     if (context == NULL)
         return zc_fail_null(NULL, "zcta_finalize", "context, or what it points to,");
     *handle = NULL;
+    /* What a child has of its parent's context is the parent's: it does not leave the job for it.
+     */
+    if (!zc_diag_is_here(&context->diag))
+        return zc_check_process(&context->diag, "zcta_finalize");
     /* Callbacks among the queued work may use windows, and call collectives: all of it runs first.
      */
     zc_streams_end(context);

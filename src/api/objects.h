@@ -154,6 +154,8 @@ struct zcta_plan {
  * Errors: ERR_INVALID (size too small, or a non-zero tail this library does not know). */
 zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
                            size_t known_bytes);
+/* OK, or ERR_INVALID in a child that fork() has made of the process that joined the job. */
+zcta_status zc_check_process(const struct zc_diag *diag, const char *call);
 /* Says that `what` is NULL, and returns ERR_INVALID. `diag`: as for zc_fail(). */
 zcta_status zc_fail_null(struct zc_diag *diag, const char *call, const char *what);
 

@@ -9,6 +9,18 @@ zcta_status zc_fail_null(struct zc_diag *diag, const char *call, const char *wha
     return zc_fail(diag, ZCTA_ERR_INVALID, call, 0, "%s is NULL", what);
 }
 
+zcta_status zc_check_process(const struct zc_diag *diag, const char *call)
+{
+    if (zc_diag_is_here(diag))
+        return ZCTA_OK;
+    /* Nothing of the context is touched: another thread may have held its locks when fork() came.
+     */
+    return zc_fail(
+        NULL, ZCTA_ERR_INVALID, call, 0,
+        "this process is a child, made by fork(), of the one that joined the job: only that "
+        "one uses the context; the child may call exec() or _exit()");
+}
+
 zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
                            size_t known_bytes)
 {

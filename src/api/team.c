@@ -96,7 +96,9 @@ zcta_status zcta_team_get(zcta_context *context, const uint32_t *ranks, uint32_t
     if (context == NULL || team == NULL)
         return zc_fail_null(context != NULL ? &context->diag : NULL, "zcta_team_get",
                             context == NULL ? "context" : "team");
-    status = read_params(context, "zcta_team_get", given, &params);
+    status = zc_check_process(&context->diag, "zcta_team_get");
+    if (status == ZCTA_OK)
+        status = read_params(context, "zcta_team_get", given, &params);
     if (status == ZCTA_OK)
         status = check_ranks(context, ranks, rank_count);
     if (status != ZCTA_OK)
@@ -194,6 +196,9 @@ zcta_status zcta_team_destroy(zcta_team **handle)
 
     if (team == NULL)
         return zc_fail_null(NULL, "zcta_team_destroy", "team, or what it points to,");
+    status = zc_check_process(team->group.diag, "zcta_team_destroy");
+    if (status != ZCTA_OK)
+        return status;
     if (team == team->context->world)
         return zc_fail(team->group.diag, ZCTA_ERR_INVALID, "zcta_team_destroy", 0,
                        "the world ends with zcta_finalize()");

@@ -177,8 +177,8 @@ zcta_status zc_team_check(zcta_team *team, const char *call)
 {
     zcta_error failure;
 
-    if (!zc_team_failed(team))
-        return ZCTA_OK;
+    if (!zc_team_failed(team) || !zc_diag_is_here(team->group.diag))
+        return zc_check_process(team->group.diag, call);
     pthread_mutex_lock(&team->failure_lock);
     failure = team->failure;
     pthread_mutex_unlock(&team->failure_lock);

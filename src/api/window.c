@@ -102,6 +102,9 @@ zcta_status zcta_window_free(zcta_window **handle)
     if (window == NULL)
         return zc_fail_null(NULL, "zcta_window_free", "window, or what it points to,");
     team = window->team;
+    status = zc_check_process(team->group.diag, "zcta_window_free");
+    if (status != ZCTA_OK)
+        return status;
     if (atomic_load_explicit(&window->plan_count, memory_order_acquire) > 0)
         return zc_fail(team->group.diag, ZCTA_ERR_BUSY, "zcta_window_free", 0,
                        "window %p is used by a prepared plan; free the plan first",

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -26,6 +28,22 @@ static enum zc_log_level level_from_environment(void)
     return ZC_LOG_WARN;
 }
 
+/* A page that the kernel empties in children. */
+static _Atomic uint32_t *mark_process(void)
+{
+    const size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, bytes, MADV_WIPEONFORK) != 0) {
+        munmap(page, bytes);
+        return NULL;
+    }
+    atomic_init((_Atomic uint32_t *)page, 1);
+    return page;
+}
+
 void zc_diag_init(struct zc_diag *diag)
 {
     memset(diag, 0, sizeof *diag);
@@ -36,10 +54,13 @@ void zc_diag_init(struct zc_diag *diag)
     diag->rank = ZCTA_NO_RANK;
     diag->last.rank = ZCTA_NO_RANK;
     diag->level = level_from_environment();
+    diag->here = mark_process();
 }
 
 void zc_diag_destroy(struct zc_diag *diag)
 {
+    if (diag->here != NULL)
+        munmap(diag->here, (size_t)sysconf(_SC_PAGESIZE));
     pthread_mutex_destroy(&diag->lock);
 }
 

@@ -8,6 +8,7 @@
 #define ZC_DIAG_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,7 +22,15 @@ struct zc_diag {
     zcta_error last; /* of any thread; guarded by the lock */
     uint32_t rank;   /* the caller's world rank; ZCTA_NO_RANK until it is known */
     enum zc_log_level level;
+    _Atomic uint32_t *here; /* 1, and 0 in a child that fork() has made of this process; NULL where
+                               the kernel cannot tell (before 4.14) */
 };
+
+/* Whether this is the process in which the context lives, and not a child of it. Costs one load. */
+static inline bool zc_diag_is_here(const struct zc_diag *diag)
+{
+    return diag->here == NULL || atomic_load_explicit(diag->here, memory_order_relaxed) != 0;
+}
 
 /* Reads ZEROCTA_LOG. An unknown level reads as the default, warn. */
 void zc_diag_init(struct zc_diag *diag);

@@ -72,6 +72,7 @@ zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *pr
 
 /* Streams: the host's own API, reached through zcta_host_stream_*(). */
 zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **stream);
+const struct zc_diag *zc_host_stream_diag(const zcta_host_stream *stream);
 void zc_host_stream_enqueue(zcta_host_stream *stream, const struct zc_program *program,
                             uint32_t ticket);
 void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data), void *data);

@@ -106,6 +106,11 @@ zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **s
     return ZCTA_OK;
 }
 
+const struct zc_diag *zc_host_stream_diag(const zcta_host_stream *stream)
+{
+    return stream->device->diag;
+}
+
 static void enqueue(zcta_host_stream *stream, struct item item)
 {
     pthread_mutex_lock(&stream->lock);
