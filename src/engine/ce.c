@@ -13,9 +13,14 @@ struct zc_engine {
     struct zc_symmetric *memory; /* each part: a pad, then the two halves of a scratch window */
     void **pads, **scratch;      /* every rank's, into `memory` */
     _Atomic uint32_t *sent, *seen;
-    bool attached; /* the guard, to the device */
-    uint32_t half; /* of the scratch window, for the next call that uses it */
+    bool attached;     /* the guard, to the device */
+    uint32_t half;     /* of the scratch window, for the next call that uses it */
+    uint32_t releases; /* so far; the same on all ranks */
 };
+
+/* Of the 2^15 numbers that a device may tell apart as older and newer, half are for peers that are
+ * ahead of this rank. */
+enum { RELEASES_MOST = 1 << 14 };
 
 struct zc_prepared {
     struct zc_program *programs[2]; /* one for each half of the scratch window, or the same twice */
@@ -25,6 +30,7 @@ struct zc_prepared {
     struct zc_program *early_ready, *released_run;
     _Atomic uint32_t *released; /* by rank: see zc_binding */
     bool is_released;
+    uint32_t release; /* the engine's count then */
 };
 
 static void ce_close(struct zc_engine *engine)
@@ -33,6 +39,8 @@ static void ce_close(struct zc_engine *engine)
         return;
     if (engine->attached)
         engine->group.ops->detach(engine->group.device, engine->guard);
+    if (engine->guard->kept)
+        return;
     zc_symmetric_release(engine->memory);
     free(engine->pads);
     free(engine->scratch);
@@ -240,12 +248,19 @@ fail:
     return status;
 }
 
+/* A release that lies too far back for its number to be compared is as good as none: the run says
+ * ready and awaits it. All ranks release and run in one order, so they count alike. */
+static bool counts(const struct zc_engine *engine, const struct zc_prepared *prepared)
+{
+    return prepared->is_released && engine->releases - prepared->release < RELEASES_MOST;
+}
+
 static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared,
                           zcta_stream stream)
 {
     const struct zc_device_ops *ops = engine->group.ops;
     const struct zc_program *program =
-        prepared->is_released ? prepared->released_run : prepared->programs[engine->half];
+        counts(engine, prepared) ? prepared->released_run : prepared->programs[engine->half];
     zcta_status status = ZCTA_OK;
     bool capturing = false;
 
@@ -274,6 +289,7 @@ static zcta_status ce_say_ready(struct zc_engine *engine, struct zc_prepared *pr
                        "after each run");
     status = engine->group.ops->submit(engine->group.device, prepared->early_ready, stream);
     prepared->is_released = status == ZCTA_OK;
+    prepared->release = ++engine->releases;
     return status;
 }
 
