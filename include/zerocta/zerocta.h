@@ -46,6 +46,13 @@
  *   library does not know are zero.
  * - No call waits for ever: see zcta_init_params.timeout_ns. Whoever has waited for 5 s, or for a
  *   quarter of the deadline if that is less, says in the log for whom, once a wait.
+ * - On a GPU a wait's time counts while the stream stands at it, so copies may take as long as they
+ *   take. If the program's own work holds up even a look at the GPU, a deadline is told up to a
+ *   quarter late, and for that look a second CUDA context is made for a while (0.5 GiB). A call that
+ *   has to wait for a stream (zcta_window_free(), zcta_plan_free(), zcta_team_destroy(),
+ *   zcta_finalize(), a collective behind 1024 others) gives up when nothing has ended for about two
+ *   deadlines, because other work ahead in the stream does not end: then the team fails, and the
+ *   memory stays mapped until the process ends.
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  *
  * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;

@@ -350,6 +350,8 @@ void zc_team_free(zcta_team *team)
         for (uint32_t i = 0; i < team->group.count; i++)
             zc_mesh_drop(team->group.mesh, team->ranks[i], team->group.tag, UINT32_MAX);
     }
+    if (team->guard.kept)
+        return;
     pthread_cond_destroy(&team->left);
     pthread_mutex_destroy(&team->failure_lock);
     free(team->over);

@@ -117,6 +117,9 @@ struct zc_guard {
     uint32_t slot_count, rank_count;
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
+    /* Set by detach(): something in the device does not end, and may look at the guard as long as
+     * the process lives. Its owner frees neither it nor what it points to, and does not call on. */
+    bool kept;
     /* Called once a wait has lasted timeout_ns, from the thread that waits. It sets `failed`.
      * ZCTA_NO_RANK: the work of another library is late, though all ranks have begun it. */
     void (*on_missing)(void *data, uint32_t peer);
@@ -255,7 +258,8 @@ struct zc_device_ops {
                             uint32_t count, struct zc_view *view);
     void (*view_unmap)(struct zc_device *device, const struct zc_view *view);
 
-    /* A guard whose pad is set begins and ends to be used. detach() comes when nothing runs. */
+    /* A guard whose pad is set begins and ends to be used. detach() comes when nothing runs, or
+     * after a drain() that gave up; see zc_guard.kept. */
     zcta_status (*attach)(struct zc_device *device, struct zc_guard *guard);
     void (*detach)(struct zc_device *device, struct zc_guard *guard);
     /* Makes a program ready to be submitted, once: whatever must be asked or allocated, now. */
@@ -274,8 +278,9 @@ struct zc_device_ops {
     zcta_status (*is_capturing)(struct zc_device *device, zcta_stream stream, bool *capturing);
     /* The guard has failed: every wait under it ends soon. From any thread. */
     void (*wake)(struct zc_device *device, struct zc_guard *guard);
-    /* Waits until every submitted program under the guard has finished. Bounded by the guard's
-     * timeout for each program that is under way. */
+    /* Waits until every submitted program under the guard has finished. Bounded: if for about twice
+     * the guard's timeout none has, the guard fails, and what they use stays until the process
+     * ends, though it be freed. */
     void (*drain)(struct zc_device *device, struct zc_guard *guard);
 };
 

@@ -97,6 +97,49 @@ static void replays_of_barriers_end(void **state)
     run_as_threads_with(4, &on_gpus, replay_barriers, NULL);
 }
 
+/* ---- Beside a capture ---- */
+
+/* The same team gathers on another stream while it is being captured, out of place both times, so
+ * that both use lanes. */
+static void gather_amid_capture(zcta_context *context, void *data)
+{
+    struct seat s = take_seat(context, SHARE);
+    const zc_cu_stream captured = s.stream;
+    zc_cu_stream beside = NULL;
+    zc_cu_graph_exec exec;
+
+    (void)data;
+    EXPECT(driver.cuStreamCreate(&beside, ZC_CU_STREAM_NON_BLOCKING) == 0);
+    begin_capture(&s);
+    EXPECT_OK(context, gather(&s, ZCTA_POLICY_DEFAULT));
+    s.stream = beside;
+    fill_share(&s, 1);
+    EXPECT_OK(context, gather(&s, ZCTA_POLICY_DEFAULT));
+    synchronize(&s);
+    expect_shares(&s, 1);
+    EXPECT_OK(context, zcta_barrier(s.world, s.stream));
+    synchronize(&s);
+    s.stream = captured;
+    EXPECT_OK(context, gather(&s, ZCTA_POLICY_DEFAULT));
+    exec = end_capture(&s);
+    for (uint32_t call = 2; call < 5; call++) {
+        fill_share(&s, call);
+        replay(&s, exec);
+        synchronize(&s);
+        expect_shares(&s, call);
+    }
+    EXPECT_OK(context, zcta_team_status(s.world));
+    driver.cuGraphExecDestroy(exec);
+    driver.cuStreamDestroy(beside);
+    leave_seat(&s);
+}
+
+static void a_call_may_run_while_another_one_is_captured(void **state)
+{
+    (void)state;
+    run_as_threads_with(3, &on_gpus, gather_amid_capture, NULL);
+}
+
 /* ---- Deadlines ---- */
 
 static const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
@@ -217,6 +260,7 @@ int main(void)
         cmocka_unit_test(replays_of_gathers_are_right),
         cmocka_unit_test(replays_that_push_back_are_right),
         cmocka_unit_test(replays_of_barriers_end),
+        cmocka_unit_test(a_call_may_run_while_another_one_is_captured),
         cmocka_unit_test(who_stops_replaying_is_named),
         cmocka_unit_test(who_is_slow_is_not_named),
     };

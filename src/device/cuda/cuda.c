@@ -128,14 +128,12 @@ static zcta_status choose_signals(struct zc_device *device)
     return ZCTA_OK;
 }
 
-static void find_wide_writes(struct zc_device *device)
+static bool has_attribute(const struct zc_device *device, int attribute)
 {
     int has = 0;
 
-    device->wide_writes =
-        device->driver->cuDeviceGetAttribute(&has, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS,
-                                             device->gpu) == ZC_CU_SUCCESS &&
-        has != 0;
+    return device->driver->cuDeviceGetAttribute(&has, attribute, device->gpu) == ZC_CU_SUCCESS &&
+           has != 0;
 }
 
 static zcta_status start(struct zc_device *device)
@@ -154,14 +152,20 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
-    find_wide_writes(device);
+    device->wide_writes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS);
+    device->flushes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_FLUSH_REMOTE_WRITES);
     zc_cuda_leave(device);
     return status == ZCTA_OK ? zc_cuda_watchdog_start(device) : status;
 }
 
+/* What is lost is left to the process, its watchers too: whatever would be destroyed here may be in
+ * use, and the driver might wait for that. */
 static void cuda_close(struct zc_device *device)
 {
-    zc_cuda_watchdog_stop(device);
+    if (!atomic_load_explicit(&device->lost, memory_order_acquire))
+        zc_cuda_watchdog_stop(device);
+    if (atomic_load_explicit(&device->lost, memory_order_acquire))
+        return;
     if (device->context != NULL) {
         zc_cuda_memory_release(device, device->epoch_memory);
         if (device->stream != NULL)

@@ -28,6 +28,7 @@ enum {
 
     ZC_CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT = 40,
     ZC_CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
+    ZC_CU_DEVICE_ATTRIBUTE_FLUSH_REMOTE_WRITES = 98,
     ZC_CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY = 102,
     ZC_CU_DEVICE_ATTRIBUTE_POSIX_FD = 103,
     ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS = 122,
@@ -54,6 +55,7 @@ enum {
     ZC_CU_MEM_OP_WRITE_VALUE_32 = 2,
     ZC_CU_MEM_OP_WRITE_VALUE_64 = 5,
     ZC_CU_WAIT_VALUE_GEQ = 0,
+    ZC_CU_WAIT_VALUE_FLUSH = 1 << 30,
     ZC_CU_WRITE_VALUE_DEFAULT = 0,
 };
 
@@ -122,6 +124,8 @@ union zc_cu_mem_op {
     X(cuDeviceCanAccessPeer, (int *can, zc_cu_device device, zc_cu_device peer), 4000)             \
     X(cuDevicePrimaryCtxRetain, (zc_cu_context * context, zc_cu_device device), 7000)              \
     X(cuDevicePrimaryCtxRelease, (zc_cu_device device), 11000)                                     \
+    X(cuCtxCreate, (zc_cu_context * context, unsigned flags, zc_cu_device device), 3020)           \
+    X(cuCtxDestroy, (zc_cu_context context), 4000)                                                 \
     X(cuCtxGetCurrent, (zc_cu_context * context), 4000)                                            \
     X(cuCtxGetDevice, (zc_cu_device * device), 2000)                                               \
     X(cuCtxPushCurrent, (zc_cu_context context), 4000)                                             \

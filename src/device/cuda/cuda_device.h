@@ -29,6 +29,22 @@ enum { ZC_CUDA_TRACE_OFFSET = 4 };
 
 struct zc_cuda_team; /* what the device keeps for a guard */
 
+/* The near watcher works in the program's context, the far one in a context of its own, which it
+ * makes when the near one is held up; see cuda_watch.c. */
+enum { ZC_CUDA_NEAR, ZC_CUDA_FAR, ZC_CUDA_WATCHERS };
+
+struct zc_cuda_watcher {
+    struct zc_device *device;
+    uint32_t index;
+    pthread_t thread;
+    zc_cu_context context; /* where it works; NULL: nowhere yet */
+    zc_cu_stream stream;
+    bool started; /* has a thread */
+    /* Guarded by the device's lock. */
+    uint64_t since; /* when it went to look after a team; 0: it is not in the driver */
+    bool running;
+};
+
 struct zc_device {
     struct zc_diag *diag;
     const struct zc_cuda_driver *driver;
@@ -43,14 +59,16 @@ struct zc_device {
     size_t granularity;
     bool remote_writes;   /* stream writes reach another GPU's memory */
     bool wide_writes;     /* stream writes can be of 64 bits */
+    bool flushes;         /* a wait can have remote writes flushed */
     bool fabric;          /* memory made now can leave for other hosts */
-    pthread_mutex_t lock; /* guards what follows */
+    _Atomic bool lost;    /* something in the driver does not end: nothing is unmapped any more */
+    pthread_mutex_t lock; /* guards what follows; nobody is in the driver with it */
     pthread_cond_t changed;
     struct zc_cuda_team *teams;
-    struct zc_cuda_team *reported; /* the watchdog is failing it, without the lock */
-    pthread_t watchdog;
-    zc_cu_result began; /* the watchdog; ZC_CU_ERROR_NOT_READY: has not yet */
-    bool watching, closing;
+    struct zc_cuda_watcher watchers[ZC_CUDA_WATCHERS];
+    uint32_t askers;    /* threads that wait for what a watcher finds out */
+    zc_cu_result began; /* the near watcher; ZC_CU_ERROR_NOT_READY: has not yet */
+    bool closing;
 };
 
 /* Makes the device's context current for the calling thread, and undoes it. */
@@ -90,6 +108,9 @@ void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard);
 void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard);
 
 zcta_status zc_cuda_watchdog_start(struct zc_device *device);
+/* Marks the device lost if a watcher does not come back from the driver. */
 void zc_cuda_watchdog_stop(struct zc_device *device);
+/* Begins and ends to have the watchers look without a pause. */
+void zc_cuda_ask(struct zc_device *device, bool begin);
 
 #endif

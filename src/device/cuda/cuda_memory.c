@@ -116,11 +116,14 @@ static zcta_status place(struct zc_device *device, struct cuda_memory *memory, s
     return status;
 }
 
-/* Whatever there is of it: mappings, reservation, handles, descriptor. */
+/* Whatever there is of it: mappings, reservation, handles, descriptor. What a stuck stream may
+ * still touch stays until the process ends. */
 static void destroy(struct zc_device *device, struct cuda_memory *memory)
 {
     const struct zc_cuda_driver *driver = device->driver;
 
+    if (atomic_load_explicit(&device->lost, memory_order_acquire))
+        return;
     for (uint32_t i = 0; i < memory->piece_count; i++) {
         if (memory->mapped != 0)
             driver->cuMemUnmap(memory->mapped + piece_offset(memory, i), memory->pieces[i].bytes);
@@ -640,6 +643,8 @@ void zc_cuda_view_unmap(struct zc_device *device, const struct zc_view *view)
 {
     const zc_cu_pointer at = (uintptr_t)view->base;
 
+    if (atomic_load_explicit(&device->lost, memory_order_acquire))
+        return;
     for (size_t done = 0; done < view->bytes; done += view->stride)
         device->driver->cuMemUnmap(at + done, view->stride);
     device->driver->cuMemAddressFree(at, view->bytes);

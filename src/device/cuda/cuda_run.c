@@ -16,11 +16,28 @@
  * program reaches it. zc_verify() proves that of every plan that can be captured. */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "device/cuda/cuda_team.h"
+
+#define NAP_NS              20000
+#define LEAVE_PATIENCE_NS   UINT64_C(2000000000)
+#define DRAIN_PATIENCE_NS   UINT64_C(10000000000) /* once a team has failed */
+#define TROUBLE_PATIENCE_NS UINT64_C(1000000000)
+#define SLOWEST_BYTE_NS     10 /* 100 MB/s */
+
+static bool is_lost(const struct zc_device *device)
+{
+    return atomic_load_explicit(&device->lost, memory_order_acquire);
+}
+
+static void lose(struct zc_device *device)
+{
+    atomic_store_explicit(&device->lost, true, memory_order_release);
+}
 
 zcta_status zc_cuda_enter(struct zc_device *device)
 {
@@ -42,25 +59,50 @@ static void destroy_handles(struct zc_cuda_team *team)
 {
     const struct zc_cuda_driver *driver = team->device->driver;
 
-    for (uint32_t i = 0; i < ZC_CUDA_LANES; i++) {
-        if (team->lanes[i] != NULL)
-            driver->cuStreamDestroy(team->lanes[i]);
-        if (team->joins[i] != NULL)
-            driver->cuEventDestroy(team->joins[i]);
+    for (int set = 0; set < 2; set++) {
+        for (uint32_t i = 0; i < ZC_CUDA_LANES; i++) {
+            if (team->lanes[set][i] != NULL)
+                driver->cuStreamDestroy(team->lanes[set][i]);
+            if (team->joins[set][i] != NULL)
+                driver->cuEventDestroy(team->joins[set][i]);
+        }
+        if (team->fork[set] != NULL)
+            driver->cuEventDestroy(team->fork[set]);
     }
-    if (team->fork != NULL)
-        driver->cuEventDestroy(team->fork);
 }
 
 static void free_team(struct zc_cuda_team *team)
 {
     destroy_handles(team);
-    free(team->words);
+    for (int i = 0; i < ZC_CUDA_WATCHERS; i++) {
+        free(team->views[i].words);
+        free(team->views[i].oldest);
+        free(team->views[i].pending);
+        free(team->views[i].awaited);
+        free(team->views[i].came);
+    }
     free(team->runs);
     free(team->waits);
-    free(team->awaited);
-    free(team->came);
     free(team);
+}
+
+static bool allocate_view(const struct zc_guard *guard, struct zc_cuda_view *view)
+{
+    view->words = calloc(1, guard->pad_bytes);
+    view->oldest = calloc(guard->slot_count, sizeof *view->oldest);
+    view->pending = calloc(guard->slot_count, sizeof *view->pending);
+    view->awaited = calloc(guard->rank_count, sizeof *view->awaited);
+    view->came = calloc(guard->rank_count, sizeof *view->came);
+    return view->words != NULL && view->oldest != NULL && view->pending != NULL &&
+           view->awaited != NULL && view->came != NULL;
+}
+
+static bool allocate(const struct zc_guard *guard, struct zc_cuda_team *team)
+{
+    team->runs = calloc(ZC_CUDA_RUNS, sizeof *team->runs);
+    team->waits = calloc((size_t)ZC_CUDA_RUNS * guard->slot_count, sizeof *team->waits);
+    return team->runs != NULL && team->waits != NULL && allocate_view(guard, &team->views[0]) &&
+           allocate_view(guard, &team->views[1]);
 }
 
 static zcta_status create_event(struct zc_device *device, zc_cu_event *event)
@@ -89,20 +131,16 @@ zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
     made->device = device;
     made->guard = guard;
-    made->words = calloc(1, guard->pad_bytes);
-    made->runs = calloc(ZC_CUDA_RUNS, sizeof *made->runs);
-    made->waits = calloc((size_t)ZC_CUDA_RUNS * guard->slot_count, sizeof *made->waits);
-    made->awaited = calloc(guard->rank_count, sizeof *made->awaited);
-    made->came = calloc(guard->rank_count, sizeof *made->came);
-    if (made->words == NULL || made->runs == NULL || made->waits == NULL || made->awaited == NULL ||
-        made->came == NULL) {
+    if (!allocate(guard, made)) {
         status = zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "calloc", ENOMEM, "out of memory");
         goto fail;
     }
     status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
         goto fail;
-    status = create_event(device, &made->fork);
+    status = create_event(device, &made->fork[0]);
+    if (status == ZCTA_OK)
+        status = create_event(device, &made->fork[1]);
     zc_cuda_leave(device);
     if (status != ZCTA_OK)
         goto fail;
@@ -114,40 +152,76 @@ fail:
     return status;
 }
 
+/* Waits for watchers that look after the team, unless one is held in the driver with it. The lock
+ * is held. */
+static void await_visitors(struct zc_cuda_team *team)
+{
+    struct zc_device *device = team->device;
+    const uint64_t until_ns =
+        zc_deadline_in(zc_after_ns(LEAVE_PATIENCE_NS, team->guard->timeout_ns));
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                                   .tv_nsec = (long)(until_ns % 1000000000u)};
+
+    while (team->visitors > 0 && !is_lost(device) &&
+           pthread_cond_timedwait(&device->changed, &device->lock, &until) == 0)
+        continue;
+    if (team->visitors > 0)
+        lose(device);
+}
+
+static void unlist_team(struct zc_cuda_team *team)
+{
+    struct zc_cuda_team **at = &team->device->teams;
+
+    while (*at != team)
+        at = &(*at)->next;
+    *at = team->next;
+}
+
+/* What is lost stays listed, as failed: the watchers go on letting go what a stuck stream may come
+ * to one day. */
+static void keep(struct zc_cuda_team *team)
+{
+    uint32_t well = ZCTA_OK;
+
+    team->guard->kept = true;
+    atomic_compare_exchange_strong_explicit(&team->guard->failed, &well, ZCTA_ERR_PEER,
+                                            memory_order_release, memory_order_relaxed);
+}
+
 void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard)
 {
     struct zc_cuda_team *team = guard->device_data;
 
     if (team == NULL)
         return;
-    pthread_mutex_lock(&device->lock);
-    for (struct zc_cuda_team **at = &device->teams; *at != NULL; at = &(*at)->next)
-        if (*at == team) {
-            *at = team->next;
-            break;
-        }
-    /* The watchdog may still be telling the team's owner, who must not go before that. */
-    while (device->reported == team)
-        pthread_cond_wait(&device->changed, &device->lock);
-    pthread_mutex_unlock(&device->lock);
     guard->device_data = NULL;
-    free_team(team);
+    pthread_mutex_lock(&device->lock);
+    team->leaving = true;
+    await_visitors(team);
+    if (is_lost(device))
+        keep(team);
+    else
+        unlist_team(team);
+    pthread_mutex_unlock(&device->lock);
+    if (!guard->kept)
+        free_team(team);
 }
 
 /* ---- Binding ---- */
 
-static zcta_status create_lane(struct zc_cuda_team *team, uint32_t lane)
+static zcta_status create_lane(struct zc_cuda_team *team, int set, uint32_t lane)
 {
     struct zc_device *device = team->device;
+    zc_cu_stream *stream = &team->lanes[set][lane];
     zcta_status status = ZCTA_OK;
 
-    if (team->lanes[lane] == NULL)
-        status = zc_cuda_status(
-            device->driver, device->diag,
-            device->driver->cuStreamCreate(&team->lanes[lane], ZC_CU_STREAM_NON_BLOCKING),
-            "cuStreamCreate", "preparing a lane");
-    if (status == ZCTA_OK && team->joins[lane] == NULL)
-        status = create_event(device, &team->joins[lane]);
+    if (*stream == NULL)
+        status = zc_cuda_status(device->driver, device->diag,
+                                device->driver->cuStreamCreate(stream, ZC_CU_STREAM_NON_BLOCKING),
+                                "cuStreamCreate", "preparing a lane");
+    if (status == ZCTA_OK && team->joins[set][lane] == NULL)
+        status = create_event(device, &team->joins[set][lane]);
     return status;
 }
 
@@ -192,7 +266,9 @@ zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program)
         return status;
     for (uint32_t lane = 0; lane < program->lane_count && status == ZCTA_OK; lane++) {
         if (lane > 0)
-            status = create_lane(team, lane);
+            status = create_lane(team, 0, lane);
+        if (lane > 0 && status == ZCTA_OK)
+            status = create_lane(team, 1, lane);
         if (status == ZCTA_OK)
             status = bind_lane(device, program, lane);
     }
@@ -212,6 +288,7 @@ struct emission {
     bool marked;   /* by a mark */
     uint32_t open; /* bit i: lane i has been forked and not joined */
     uint32_t ticket;
+    uint32_t sent[ZC_CUDA_LANES]; /* the lane's latest signal, see struct zc_cuda_wait */
     uint32_t op_count;
     union zc_cu_mem_op ops[ZC_CUDA_BATCH];
 };
@@ -247,13 +324,23 @@ static zcta_status add_mem_op(struct emission *e, uint32_t lane, int operation, 
     return status;
 }
 
+/* The index of a word among its pad's slots. */
+static uint32_t slot_of(const struct zc_guard *guard, const struct zc_op *op)
+{
+    const size_t place = (uintptr_t)op->flag.word - (uintptr_t)op->flag.pad - guard->pad_head_bytes;
+    const uint32_t slot = (uint32_t)(place / guard->slot_bytes);
+
+    assert(slot < guard->slot_count && slot < ZC_CUDA_NO_SIGNAL);
+    return slot;
+}
+
 /* The word an op uses: eager calls count on, captured ones use a set of words of their own. */
 static zc_cu_pointer word_of(const struct emission *e, const struct zc_op *op)
 {
     return (uintptr_t)op->flag.word + (e->captured ? e->program->guard->graph_offset : 0);
 }
 
-/* For the watchdogs. */
+/* For the watchers. */
 static zcta_status mark_begun(struct emission *e, uint32_t lane)
 {
     zcta_status status = ZCTA_OK;
@@ -266,19 +353,18 @@ static zcta_status mark_begun(struct emission *e, uint32_t lane)
     return status;
 }
 
-/* For the watchdog, which has to say for whom the program waits. */
-static void note_wait(const struct emission *e, const struct zc_op *op, uint32_t value)
+/* For the watchers, which have to see that the stream stands there, and to say for whom. */
+static void note_wait(const struct emission *e, uint32_t lane, uint32_t slot, uint32_t value)
 {
     const struct zc_guard *guard = e->team->guard;
     struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
     const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
-    const size_t place = (uintptr_t)op->flag.word - (uintptr_t)guard->pad - guard->pad_head_bytes;
-    const uint32_t slot = (uint32_t)(place / guard->slot_bytes);
+    struct zc_cuda_wait *wait =
+        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * guard->slot_count + at];
 
-    assert(at < guard->slot_count && slot < guard->slot_count && slot <= UINT16_MAX);
-    atomic_store_explicit(
-        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * guard->slot_count + at], value | slot,
-        memory_order_release);
+    assert(at < guard->slot_count);
+    atomic_store_explicit(&wait->awaited, value | slot, memory_order_release);
+    atomic_store_explicit(&wait->before, e->sent[lane], memory_order_release);
     atomic_store_explicit(&run->wait_count, at + 1, memory_order_release);
 }
 
@@ -291,39 +377,33 @@ static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer wor
 
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
+    const struct zc_guard *guard = e->team->guard;
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
+    const uint32_t slot = slot_of(guard, op);
     /* Needed only where no signal tells that the program has begun. */
     zcta_status status = e->begun ? ZCTA_OK : mark_begun(e, lane);
 
     if (!e->captured)
-        note_wait(e, op, zc_cuda_epoch(count));
+        note_wait(e, lane, slot, zc_cuda_epoch(count));
     if (status == ZCTA_OK)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WAIT_VALUE_32, word_of(e, op), zc_cuda_epoch(count));
+    if (status == ZCTA_OK && e->team->device->flushes && slot >= guard->rank_count)
+        e->ops[e->op_count - 1].value.flags |= ZC_CU_WAIT_VALUE_FLUSH;
     if (e->captured && op->flag.last && status == ZCTA_OK)
         status = put_back(e, lane, word_of(e, op));
     return status;
 }
 
-/* Whose first signal tells that the program has begun; 0: a mark does. */
-static void note_begin(struct emission *e, zc_cu_pointer word, uint32_t value)
-{
-    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
-
-    atomic_store_explicit(&run->value, value, memory_order_release);
-    atomic_store_explicit(&run->word, word, memory_order_release);
-}
-
 static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
+    const struct zc_guard *guard = e->team->guard;
     const struct zc_device *device = e->team->device;
     zcta_status status;
 
-    if (!e->captured && !e->begun)
-        note_begin(e, word_of(e, op), zc_cuda_epoch(count));
     e->begun = true;
-
+    e->sent[lane] = zc_cuda_epoch(count) | (slot_of(guard, op) - guard->self + op->peer);
     if (op->flag.by_write)
         return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op),
                           zc_cuda_epoch(count));
@@ -359,11 +439,15 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
 /* The mark is for the other ranks: what they wait for in there no signal tells them. */
 static zcta_status emit_exchange(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
+    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
     zcta_status status = mark_begun(e, lane);
 
-    if (!e->captured)
-        atomic_store_explicit(&e->team->runs[e->ticket % ZC_CUDA_RUNS].calls, true,
-                              memory_order_release);
+    if (!e->captured) {
+        atomic_fetch_add_explicit(&run->copying_ns,
+                                  op->exchange.bytes * op->exchange.rows * SLOWEST_BYTE_NS,
+                                  memory_order_release);
+        atomic_store_explicit(&run->calls, true, memory_order_release);
+    }
     if (status == ZCTA_OK)
         status = flush(e, lane);
     return status == ZCTA_OK ? op->exchange.enqueue(&op->exchange, e->streams[lane]) : status;
@@ -392,8 +476,9 @@ static zcta_status emit_copy(struct emission *e, uint32_t lane, const struct zc_
 
 static zcta_status emit_fork(struct emission *e, uint32_t lane)
 {
-    const zcta_status status = order(e, e->team->fork, 0, lane);
+    const zcta_status status = order(e, e->team->fork[e->captured], 0, lane);
 
+    e->sent[lane] = e->sent[0];
     if (status == ZCTA_OK)
         e->open |= 1u << lane;
     return status;
@@ -401,7 +486,7 @@ static zcta_status emit_fork(struct emission *e, uint32_t lane)
 
 static zcta_status emit_join(struct emission *e, uint32_t lane)
 {
-    const zcta_status status = order(e, e->team->joins[lane], lane, 0);
+    const zcta_status status = order(e, e->team->joins[e->captured][lane], lane, 0);
 
     if (status == ZCTA_OK)
         e->open &= ~(1u << lane);
@@ -462,58 +547,97 @@ static zcta_status emit(struct emission *e)
     return status;
 }
 
-zcta_status zc_cuda_look(struct zc_cuda_team *team, struct zc_cuda_marks *marks)
-{
-    struct zc_device *device = team->device;
-    const struct zc_cuda_driver *driver = device->driver;
-    uint32_t told = atomic_load_explicit(&team->guard->finished, memory_order_relaxed);
-    zcta_status status;
-
-    status = zc_cuda_status(
-        driver, device->diag,
-        driver->cuMemcpyDtoHAsync(marks, zc_cuda_mark(team, 0), sizeof *marks, device->stream),
-        "cuMemcpyDtoHAsync", "looking how far collectives have got");
-    if (status == ZCTA_OK)
-        status = zc_cuda_status(driver, device->diag, driver->cuStreamSynchronize(device->stream),
-                                "cuStreamSynchronize", "looking how far collectives have got");
-    while (status == ZCTA_OK && (int32_t)(marks->finished - told) > 0 &&
-           !atomic_compare_exchange_weak_explicit(&team->guard->finished, &told, marks->finished,
-                                                  memory_order_release, memory_order_relaxed))
-        continue;
-    return status;
-}
-
 static bool failed(const struct zc_guard *guard)
 {
     return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
 }
 
-/* Waits until at most `left` programs are under way. What is stuck is let go by the watchdog; a GPU
- * that is broken itself says so when asked; what another library does not let go once the team has
- * failed is waited for as long as a wait may last. */
+static uint32_t under_way(const struct zc_guard *guard)
+{
+    return zc_guard_submitted(guard) - atomic_load_explicit(&guard->finished, memory_order_acquire);
+}
+
+/* For how long nothing may end. Waits of ours end by their deadline, and a little later the team
+ * has failed; then what is stuck is let go, and what another library has enqueued is aborted. */
+static uint64_t drain_patience_ns(const struct zc_guard *guard)
+{
+    if (failed(guard))
+        return guard->timeout_ns < DRAIN_PATIENCE_NS ? guard->timeout_ns : DRAIN_PATIENCE_NS;
+    return zc_after_ns(LEAVE_PATIENCE_NS, zc_after_ns(guard->timeout_ns, guard->timeout_ns));
+}
+
+/* The program's own work is in the way, or another library's. A team that goes on would be out of
+ * step with the others. */
+static zcta_status give_up(struct zc_cuda_team *team)
+{
+    struct zc_guard *guard = team->guard;
+    char why[240];
+
+    if (failed(guard))
+        return zc_fail(team->device->diag, ZCTA_ERR_TIMEOUT, "drain", 0,
+                       "work that was enqueued before its team failed does not end; its stream "
+                       "is lost, end the process");
+    snprintf(why, sizeof why,
+             "a stream has not come to the end of a collective within %.3g s, though no rank is "
+             "missing: other work ahead of it in the stream, or beside it, does not end",
+             (double)drain_patience_ns(guard) / 1e9);
+    guard->on_broken(guard->data, why);
+    return zc_fail(team->device->diag, ZCTA_ERR_TIMEOUT, "drain", 0, "%s", why);
+}
+
+/* A look that fails once may be followed by one that does not. */
+static zcta_status check_trouble(struct zc_cuda_team *team, uint64_t *since)
+{
+    const int trouble = atomic_load_explicit(&team->trouble, memory_order_acquire);
+
+    if (trouble == ZC_CU_SUCCESS || *since == 0)
+        *since = zc_now_ns();
+    if (zc_time_left_ns(zc_after_ns(*since, TROUBLE_PATIENCE_NS)) > 0)
+        return ZCTA_OK;
+    return zc_cuda_status(team->device->driver, team->device->diag, trouble, "cuMemcpyDtoHAsync",
+                          "looking how far collectives have got");
+}
+
+/* Waits until at most `left` programs are under way, as the watchers see it: the driver might not
+ * let this thread go again. */
 static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
 {
+    const struct timespec nap = {.tv_nsec = NAP_NS};
     const struct zc_guard *guard = team->guard;
-    const struct timespec nap = {.tv_nsec = 20000};
-    uint64_t deadline = 0;
-    struct zc_cuda_marks marks;
+    uint32_t before = under_way(guard);
+    uint64_t since = zc_now_ns(), troubled = 0;
+    bool had_failed = failed(guard);
     zcta_status status = ZCTA_OK;
 
-    while (status == ZCTA_OK &&
-           zc_guard_submitted(guard) -
-                   atomic_load_explicit(&guard->finished, memory_order_acquire) >
-               left) {
-        if (deadline == 0 && failed(guard))
-            deadline = zc_deadline_in(guard->timeout_ns);
-        else if (deadline != 0 && zc_time_left_ns(deadline) == 0)
-            return zc_fail(team->device->diag, ZCTA_ERR_TIMEOUT, "drain", 0,
-                           "work that was enqueued before its team failed does not end; its stream "
-                           "is lost, end the process");
-        status = zc_cuda_look(team, &marks);
-        if (status == ZCTA_OK && zc_guard_submitted(guard) - marks.finished > left)
+    if (before <= left)
+        return ZCTA_OK;
+    zc_cuda_ask(team->device, true);
+    while (under_way(guard) > left && status == ZCTA_OK) {
+        if (under_way(guard) != before || failed(guard) != had_failed)
+            since = zc_now_ns();
+        before = under_way(guard);
+        had_failed = failed(guard);
+        if (is_lost(team->device) ||
+            zc_time_left_ns(zc_after_ns(since, drain_patience_ns(guard))) == 0)
+            status = give_up(team);
+        else
+            status = check_trouble(team, &troubled);
+        if (status == ZCTA_OK)
             nanosleep(&nap, NULL);
     }
+    zc_cuda_ask(team->device, false);
     return status;
+}
+
+static void enter_run(struct emission *e)
+{
+    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+
+    atomic_store_explicit(&run->call, e->program->call, memory_order_release);
+    atomic_store_explicit(&run->wait_count, 0, memory_order_release);
+    atomic_store_explicit(&run->calls, false, memory_order_release);
+    atomic_store_explicit(&run->copying_ns, 0, memory_order_release);
+    atomic_store_explicit(&e->team->entered, e->ticket, memory_order_release);
 }
 
 /* Orders this program behind the team's last one if that may be on another stream. */
@@ -528,15 +652,14 @@ static zcta_status begin_run(struct emission *e)
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
                                "cuStreamGetId");
-    if (status == ZCTA_OK && id != team->last_stream)
+    if (status != ZCTA_OK)
+        return status;
+    e->ticket = before + 1;
+    enter_run(e);
+    if (id != team->last_stream)
         status = add_mem_op(e, 0, ZC_CU_MEM_OP_WAIT_VALUE_32,
                             zc_cuda_mark(team, offsetof(struct zc_cuda_marks, finished)), before);
     team->last_stream = id;
-    e->ticket = before + 1;
-    note_begin(e, 0, 0);
-    atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].wait_count, 0,
-                          memory_order_release);
-    atomic_store_explicit(&team->runs[e->ticket % ZC_CUDA_RUNS].calls, false, memory_order_release);
     return status;
 }
 
@@ -559,8 +682,9 @@ static zcta_status end_run(struct emission *e)
 {
     const zcta_status status = mark_finished(e);
 
-    if (status != ZCTA_OK)
-        mark_finished(e);
+    if (status != ZCTA_OK && mark_finished(e) != ZCTA_OK)
+        atomic_store_explicit(&e->team->entered, zc_guard_submitted(e->team->guard),
+                              memory_order_release);
     return status;
 }
 
@@ -614,13 +738,14 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.begun = e.marked = false;
     e.open = 0;
     e.streams[0] = stream;
-    for (uint32_t lane = 1; lane < program->lane_count; lane++)
-        e.streams[lane] = team->lanes[lane];
+    e.sent[0] = ZC_CUDA_NO_SIGNAL;
     status = driver_status(&e, team->device->driver->cuStreamIsCapturing(stream, &capturing),
                            "cuStreamIsCapturing");
     if (status != ZCTA_OK)
         return status;
     e.captured = capturing != ZC_CU_STREAM_CAPTURE_NONE;
+    for (uint32_t lane = 1; lane < program->lane_count; lane++)
+        e.streams[lane] = team->lanes[e.captured][lane];
     return e.captured ? run_captured(&e) : run_eager(&e);
 }
 
@@ -672,29 +797,9 @@ void zc_cuda_wake(struct zc_device *device, struct zc_guard *guard)
     pthread_mutex_unlock(&device->lock);
 }
 
-/* Where this thread cannot ask the GPU, the watchdog may still, for as long as a wait may take. */
-static void await_watchdog(const struct zc_guard *guard)
-{
-    const struct timespec nap = {.tv_nsec = 1000000};
-    const uint64_t deadline = zc_deadline_in(guard->timeout_ns);
-
-    while (atomic_load_explicit(&guard->finished, memory_order_acquire) !=
-               zc_guard_submitted(guard) &&
-           zc_time_left_ns(deadline) > 0)
-        nanosleep(&nap, NULL);
-}
-
+/* What is still under way after that may go on one day, so that nothing it uses may go. */
 void zc_cuda_drain(struct zc_device *device, struct zc_guard *guard)
 {
-    zcta_status status;
-
-    if (guard->device_data == NULL)
-        return;
-    status = zc_cuda_enter(device);
-    if (status == ZCTA_OK) {
-        status = wait_until(guard->device_data, 0);
-        zc_cuda_leave(device);
-    }
-    if (status != ZCTA_OK)
-        await_watchdog(guard);
+    if (guard->device_data != NULL && wait_until(guard->device_data, 0) != ZCTA_OK)
+        lose(device);
 }

@@ -1,5 +1,5 @@
-/* What the CUDA device keeps for a guard. The thread that submits and the watchdog share it without
- * a lock, because a submit may block in the driver until the watchdog lets a stuck stream go: what
+/* What the CUDA device keeps for a guard. The thread that submits and the watchers share it without
+ * a lock, because a submit may block in the driver until a watcher lets a stuck stream go: what
  * both look at is atomic. */
 #ifndef ZC_CUDA_TEAM_H
 #define ZC_CUDA_TEAM_H
@@ -18,47 +18,69 @@ struct zc_cuda_marks {
 
 enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for the oldest */
 
-/* What the watchdog has to know of a submitted program. It sees that it has begun when its first
- * signal has arrived, or, where a wait comes first, when `begun` has been marked.
+/* One wait of a program, as a watcher has to know it: the awaited value with the slot's index in
+ * its low 16 bits, and the same of the last signal that the program sends before it, whose index
+ * counts channels and peers as a pad's slots do. ZC_CUDA_NO_SIGNAL: there is none, and the mark
+ * tells that the program has begun. */
+struct zc_cuda_wait {
+    _Atomic uint32_t awaited, before;
+};
+#define ZC_CUDA_NO_SIGNAL UINT16_MAX
+
+/* What a watcher has to know of a submitted program besides its waits.
  *
  * Who submits never overwrites a program that is under way: with the new one at most ZC_CUDA_RUNS
- * are, so the slot's last program has finished. The watchdog may be reading that one nevertheless,
+ * are, so the slot's last program has finished. A watcher may be reading that one nevertheless,
  * since it looked a moment earlier. Then it sees `finished` move and drops what it has read: stores
  * are releases, which come after `finished` was found to have moved, and loads are acquires. */
 struct zc_cuda_run {
-    _Atomic zc_cu_pointer word; /* in a peer's pad; 0: look at the mark */
-    _Atomic uint32_t value;
+    const char *_Atomic call;
     _Atomic uint32_t wait_count;
-    _Atomic bool calls; /* another library does its waiting */
+    _Atomic bool calls;          /* another library does its waiting */
+    _Atomic uint64_t copying_ns; /* what that library may take for the bytes, whatever it waits */
+};
+
+/* What one watcher has seen of a team; nobody else touches it. */
+struct zc_cuda_view {
+    uint32_t *words; /* a copy of the pad, or what is written over it */
+    /* The wait at which the stream stands, since when, and whether that has been said. */
+    uint32_t ticket, wait;
+    uint64_t since;
+    bool said;
+    uint32_t *oldest;                    /* by slot: what the oldest pending wait awaits */
+    bool *pending;                       /* by slot: there is one */
+    uint64_t graph_look, graph_deadline; /* when replays are looked at next; and of those */
+    bool *awaited;                       /* by rank: this rank's first signal lies in its pad */
+    bool *came;                          /* by rank: a first signal of it lies in some pad */
 };
 
 struct zc_cuda_team {
     struct zc_device *device;
     struct zc_guard *guard;
     struct zc_cuda_team *next;
-    zc_cu_stream lanes[ZC_CUDA_LANES]; /* [0] is never used: lane 0 is the caller's stream */
-    zc_cu_event fork, joins[ZC_CUDA_LANES];
+    /* Captured programs have lanes and events of their own, so that an eager one can be submitted
+     * while a capture is under way. Lane 0 is the caller's stream: [..][0] is never used. */
+    zc_cu_stream lanes[2][ZC_CUDA_LANES];
+    zc_cu_event fork[2], joins[2][ZC_CUDA_LANES];
+    /* The latest program that may be in a stream, as a whole or in part; the guard's `submitted`
+     * follows when all of it is. */
+    _Atomic uint32_t entered;
     struct zc_cuda_run *runs; /* ticket t is in runs[t % ZC_CUDA_RUNS] */
     /* What ticket t waits for, in order: slot_count entries from waits[t % ZC_CUDA_RUNS *
-     * slot_count] on, each the awaited value with the slot's index in its low 16 bits. */
-    _Atomic uint32_t *waits;
+     * slot_count] on. */
+    struct zc_cuda_wait *waits;
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
     _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the words tell */
-    /* The watchdog's own. */
-    uint32_t watched;                    /* the ticket whose begin has been seen */
-    uint64_t deadline;                   /* of that ticket */
-    uint32_t *words;                     /* room for a copy of the pad */
-    uint64_t graph_look, graph_deadline; /* when replays are looked at next; and of those */
-    bool *awaited;                       /* by rank: this rank's first signal lies in its pad */
-    bool *came;                          /* by rank: a first signal of it lies in some pad */
+    _Atomic int trouble;            /* why the latest look failed; 0: it did not */
+    struct zc_cuda_view views[ZC_CUDA_WATCHERS];
+    /* Guarded by the device's lock. */
+    uint32_t visitors; /* watchers that look after it */
+    bool leaving;
 };
 
 static inline zc_cu_pointer zc_cuda_mark(const struct zc_cuda_team *team, size_t offset)
 {
     return (uintptr_t)team->guard->pad + offset;
 }
-
-/* Asks how far the GPU has got, and tells the guard. The context is current. */
-zcta_status zc_cuda_look(struct zc_cuda_team *team, struct zc_cuda_marks *marks);
 
 #endif
