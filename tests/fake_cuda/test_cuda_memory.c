@@ -13,10 +13,12 @@ enum { SHARE = 4096, RANKS = 3 };
 
 static const struct ranks_options on_gpus = {.device = ZCTA_DEVICE_CUDA};
 
+static fake_cuda_fail_fn *break_at;
+
 static int load_fake(void **state)
 {
     (void)state;
-    open_fake();
+    find_fake(open_fake(), "fake_cuda_fail", &break_at);
     return 0;
 }
 
@@ -154,6 +156,66 @@ static void too_much_memory_is_told_in_bytes(void **state)
     run_as_threads_with(RANKS, &on_gpus, ask_for_too_much, NULL);
 }
 
+static struct zc_device *open_gpu(struct zc_diag *diag, uint32_t gpu)
+{
+    const struct zc_device_params params = {.diag = diag, .local_rank_count = 1, .gpu = 1 + gpu};
+    struct zc_device *device = NULL;
+
+    assert_int_equal(zc_device_cuda.open(&params, &device), ZCTA_OK);
+    return device;
+}
+
+static bool may_reach(const struct zc_memory *memory, int gpu)
+{
+    const struct zc_cu_location location = {ZC_CU_MEM_LOCATION_DEVICE, gpu};
+    unsigned long long flags = 0;
+
+    return driver.cuMemGetAccess(&flags, &location, (uintptr_t)memory->base) == 0 &&
+           flags == ZC_CU_MEM_ACCESS_READWRITE;
+}
+
+/* A rank that could not be let in has not been let in; the next try, of whoever on its GPU, lets it
+ * in. Whatever call of the driver failed before. */
+static bool try_twice(struct zc_device *owner, struct zc_device *other, uint64_t fails)
+{
+    struct zc_memory *memory = NULL, *first = NULL, *second = NULL;
+    struct zc_memory_handle handle;
+    bool failed;
+    int fd = -1;
+
+    assert_int_equal(zc_device_cuda.memory_alloc(owner, SHARE, 1, &memory), ZCTA_OK);
+    assert_int_equal(zc_device_cuda.memory_export(owner, memory, &handle, &fd), ZCTA_OK);
+    break_at(fails, 719);
+    failed = zc_device_cuda.memory_import(other, &handle, -1, true, &first) != ZCTA_OK;
+    break_at(0, 0);
+    assert_int_equal(zc_device_cuda.memory_import(other, &handle, -1, true, &second), ZCTA_OK);
+    assert_true(may_reach(memory, 1));
+    zc_device_cuda.memory_release(other, first);
+    zc_device_cuda.memory_release(other, second);
+    zc_device_cuda.memory_release(owner, memory);
+    return failed;
+}
+
+static void who_could_not_be_let_in_may_try_again(void **state)
+{
+    enum { CALLS = 6 }; /* more than an import makes */
+    struct zc_diag diag;
+    struct zc_device *owner, *other;
+    uint32_t failures = 0;
+
+    (void)state;
+    zc_diag_init(&diag);
+    diag.level = ZC_LOG_OFF;
+    owner = open_gpu(&diag, 0);
+    other = open_gpu(&diag, 1);
+    for (uint64_t fails = 1; fails <= CALLS; fails++)
+        failures += try_twice(owner, other, fails);
+    assert_in_range(failures, 2, CALLS - 1);
+    zc_device_cuda.close(other);
+    zc_device_cuda.close(owner);
+    zc_diag_destroy(&diag);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +223,7 @@ int main(void)
         cmocka_unit_test(an_exported_descriptor_is_no_standard_one),
         cmocka_unit_test(too_much_memory_is_told_in_bytes),
         cmocka_unit_test(memory_that_is_open_to_peers_already_is_taken),
+        cmocka_unit_test(who_could_not_be_let_in_may_try_again),
     };
 
     return cmocka_run_group_tests(tests, load_fake, NULL);

@@ -457,6 +457,7 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
          gpu_bit(device)) == 0)
         status = allow_pieces(device, shared);
     if (status != ZCTA_OK) {
+        atomic_fetch_and_explicit(&shared->allowed, ~gpu_bit(device), memory_order_relaxed);
         zc_cuda_memory_release(device, &shared->head);
         return status;
     }
