@@ -5,6 +5,7 @@
 #include "api/objects.h"
 #include "collective.h"
 #include "commands.h"
+#include "option_rows.h"
 #include "options.h"
 #include "rendezvous/rendezvous.h"
 #include "select/select.h"
@@ -16,43 +17,14 @@ struct settings {
 };
 
 static const struct zc_option options[] = {
-    {.name = "ranks",
-     .letter = 'n',
-     .argument = "RANKS",
-     .help = "how many ranks take part; 8 if not given",
-     .kind = ZC_OPTION_NUMBER,
-     .offset = offsetof(struct settings, rank_count),
-     .min = 1,
-     .max = ZC_MAX_RANKS},
-    {.name = "bytes",
-     .argument = "SIZE",
-     .help = "the whole output, all ranks' shares together; 1M if not given",
-     .kind = ZC_OPTION_SIZE,
-     .offset = offsetof(struct settings, bytes),
-     .min = 1,
-     .max = ZC_OUTPUT_BYTES_MAX},
-    {.name = "in-place",
-     .help = "each rank's share lies in its output already",
-     .kind = ZC_OPTION_FLAG,
-     .offset = offsetof(struct settings, in_place)},
-    {.name = "policy",
-     .argument = "POLICY",
-     .help = "the CTA policy of the call",
-     .kind = ZC_OPTION_CHOICE,
-     .offset = offsetof(struct settings, policy),
-     .choices = zc_policy_choices},
-    {.name = "engine",
-     .argument = "ENGINE",
-     .help = "who may perform the call",
-     .kind = ZC_OPTION_CHOICE,
-     .offset = offsetof(struct settings, engine),
-     .choices = zc_engine_choices},
-    {.name = "device",
-     .argument = "DEVICE",
-     .help = "where the memory is",
-     .kind = ZC_OPTION_CHOICE,
-     .offset = offsetof(struct settings, device),
-     .choices = zc_device_choices},
+    ZC_ROW_RANKS(offsetof(struct settings, rank_count), "how many ranks take part; 8 if not given",
+                 1, ZC_MAX_RANKS),
+    ZC_ROW_SIZE("bytes", 0, offsetof(struct settings, bytes),
+                "the whole output, all ranks' shares together; 1M if not given", 1),
+    ZC_ROW_IN_PLACE(offsetof(struct settings, in_place)),
+    ZC_ROW_POLICY(offsetof(struct settings, policy)),
+    ZC_ROW_ENGINE(offsetof(struct settings, engine), "who may perform the call"),
+    ZC_ROW_DEVICE(offsetof(struct settings, device), "where the memory is"),
 };
 
 static const struct zc_command_line line = {

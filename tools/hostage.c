@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "gpu.h"
 #include "launch.h"
+#include "option_rows.h"
 #include "options.h"
 
 /* Every thread spins until the flag is raised or its time is up; the first says that it has begun.
@@ -73,29 +74,12 @@ struct ward {
 };
 
 static const struct zc_option options[] = {
-    {.name = "ranks",
-     .letter = 'n',
-     .argument = "RANKS",
-     .help = "how many ranks to start, one a GPU; 2 if not given",
-     .kind = ZC_OPTION_NUMBER,
-     .offset = offsetof(struct hostage, rank_count),
-     .min = 2,
-     .max = ZC_MAX_RANKS},
-    {.name = "max",
-     .letter = 'e',
-     .argument = "SIZE",
-     .help = "the largest output; 256M if not given",
-     .kind = ZC_OPTION_SIZE,
-     .offset = offsetof(struct hostage, bytes_max),
-     .min = 1024,
-     .max = ZC_OUTPUT_BYTES_MAX},
-    {.name = "engine",
-     .argument = "ENGINE",
-     .help =
-         "auto, ce or nccl; auto if not given. What NCCL's kernels do is shown, but is no failure",
-     .kind = ZC_OPTION_CHOICE,
-     .offset = offsetof(struct hostage, engine),
-     .choices = zc_engine_choices},
+    ZC_ROW_RANKS(offsetof(struct hostage, rank_count),
+                 "how many ranks to start, one a GPU; 2 if not given", 2, ZC_MAX_RANKS),
+    ZC_ROW_MAX(offsetof(struct hostage, bytes_max), "256M", 1024),
+    ZC_ROW_ENGINE(
+        offsetof(struct hostage, engine),
+        "auto, ce or nccl; auto if not given. What NCCL's kernels do is shown, but is no failure"),
 };
 
 static const struct zc_command_line line = {

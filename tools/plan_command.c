@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "device/cuda/cuda_device.h"
 #include "engine/predict.h"
+#include "option_rows.h"
 #include "options.h"
 #include "plan/verify.h"
 #include "select/select.h"
@@ -31,30 +32,17 @@ static const char *const algorithm_choices[] = {"auto", ZC_ALGORITHM_LIST(CHOICE
 #undef CHOICE
 
 static const struct zc_option options[] = {
-    {.name = "ranks",
-     .letter = 'n',
-     .argument = "RANKS",
-     .help = "how many ranks take part; 8 if not given",
-     .kind = ZC_OPTION_NUMBER,
-     .offset = offsetof(struct settings, rank_count),
-     .min = 1,
-     .max = RANKS_MOST},
-    {.name = "bytes",
-     .argument = "SIZE",
-     .help = "the whole output, all ranks' shares together; 1M if not given",
-     .kind = ZC_OPTION_SIZE,
-     .offset = offsetof(struct settings, bytes),
-     .max = ZC_OUTPUT_BYTES_MAX},
+    ZC_ROW_RANKS(offsetof(struct settings, rank_count), "how many ranks take part; 8 if not given",
+                 1, RANKS_MOST),
+    ZC_ROW_SIZE("bytes", 0, offsetof(struct settings, bytes),
+                "the whole output, all ranks' shares together; 1M if not given", 0),
     {.name = "rank",
      .argument = "RANK",
      .help = "print the plan of this rank only",
      .kind = ZC_OPTION_NUMBER,
      .offset = offsetof(struct settings, rank),
      .max = RANKS_MOST - 1},
-    {.name = "in-place",
-     .help = "each rank's share lies in its output already",
-     .kind = ZC_OPTION_FLAG,
-     .offset = offsetof(struct settings, in_place)},
+    ZC_ROW_IN_PLACE(offsetof(struct settings, in_place)),
     {.name = "algorithm",
      .argument = "NAME",
      .help = "the algorithm; auto takes what a call would take on the host, and direct-push with "

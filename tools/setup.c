@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "gpu.h"
 #include "launch.h"
+#include "option_rows.h"
 #include "options.h"
 #include "peer_nccl.h"
 #include "rendezvous/rendezvous.h"
@@ -47,14 +48,8 @@ struct setup {
 };
 
 static const struct zc_option options[] = {
-    {.name = "ranks",
-     .letter = 'n',
-     .argument = "RANKS",
-     .help = "how many ranks to start; 2 if not given",
-     .kind = ZC_OPTION_NUMBER,
-     .offset = offsetof(struct settings, rank_count),
-     .min = 1,
-     .max = 64},
+    ZC_ROW_RANKS(offsetof(struct settings, rank_count), "how many ranks to start; 2 if not given",
+                 1, 64),
     {.name = "grow",
      .argument = "RANKS",
      .help =
@@ -79,12 +74,8 @@ static const struct zc_option options[] = {
      .offset = offsetof(struct settings, rounds),
      .min = 1,
      .max = ROUNDS_MOST},
-    {.name = "device",
-     .argument = "DEVICE",
-     .help = "where the memory is; with --grow the host's if not given",
-     .kind = ZC_OPTION_CHOICE,
-     .offset = offsetof(struct settings, device),
-     .choices = zc_device_choices},
+    ZC_ROW_DEVICE(offsetof(struct settings, device),
+                  "where the memory is; with --grow the host's if not given"),
     {.name = "nccl",
      .help = "NCCL's set-up as well, in turns: a communicator with CTA policy ZERO, and two "
              "buffers of its own in symmetric windows",
