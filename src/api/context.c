@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "api/objects.h"
+#include "base/environment.h"
 #include "base/fd.h"
+#include "base/number.h"
 
 /* A rank that writes a checkpoint is late for minutes, and not lost; one that has died is seen at
  * once. A rank that never starts is mostly a mistake in the command line. */
@@ -18,14 +20,14 @@ enum { DEFAULT_TIMEOUT_S = 600, DEFAULT_JOIN_TIMEOUT_S = 120, MAX_TIMEOUT_S = 86
 /* What the environment says; 0 if it says nothing. */
 static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *timeout_ns)
 {
-    const char *text = getenv("ZEROCTA_TIMEOUT");
+    const char *text = zc_environment("ZEROCTA_TIMEOUT");
     char *end = NULL;
     double seconds;
 
     *timeout_ns = 0;
     if (text == NULL)
         return ZCTA_OK;
-    seconds = strtod(text, &end);
+    seconds = zc_number_read(text, &end);
     if (end == text || *end != '\0' || !(seconds > 0.0) || seconds > MAX_TIMEOUT_S)
         return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                        "ZEROCTA_TIMEOUT is '%s'; give seconds, above 0 and at most %d", text,
@@ -48,16 +50,18 @@ static zcta_status settle_timeouts(zcta_context *context, uint64_t given_ns)
 
 static zcta_status settle_parameters(zcta_context *context, zcta_init_params *params)
 {
-    const char *check = getenv("ZEROCTA_CHECK");
-    zcta_status status;
+    zcta_status status = zc_environment_check(&context->diag);
 
-    context->check = params->check != 0 || (check != NULL && strcmp(check, "1") == 0);
-    status = settle_timeouts(context, params->timeout_ns);
+    context->check = params->check != 0 || zc_environment_choice("ZEROCTA_CHECK") == 1;
+    if (status == ZCTA_OK)
+        status = settle_timeouts(context, params->timeout_ns);
     if (status == ZCTA_OK)
         status = zc_job_resolve(params, &context->diag, &context->job);
     if (status != ZCTA_OK)
         return status;
     context->diag.rank = context->job.rank;
+    if (context->job.local_rank == 0) /* once for all ranks of the machine */
+        zc_environment_warn(&context->diag);
     context->gone = calloc(context->job.rank_count, sizeof *context->gone);
     if (context->gone == NULL)
         return zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");

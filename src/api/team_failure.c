@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "api/objects.h"
+#include "base/number.h"
 #include "base/patience.h"
 
 /* A peer's word on its part in a team. Sent under the team's identity, numbered by the sender's
@@ -198,18 +199,18 @@ void zc_team_on_missing(void *data, uint32_t peer)
     zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
 
     if (rank == ZCTA_NO_RANK)
-        snprintf(
+        zc_format(
             failure.message, sizeof failure.message,
             "a collective of team %s that NCCL performs has not finished within %.3g s, though "
             "all ranks%s have begun it",
             zc_team_title(team), seconds, team->node_ranks == 0 ? "" : " of this node");
     else
-        snprintf(failure.message, sizeof failure.message,
-                 "rank %" PRIu32 " (pid %" PRId64
-                 ") did not take part in a collective of team %s within "
-                 "%.3g s; it is stopped, busy elsewhere, or made another call or one with other "
-                 "arguments (ZEROCTA_CHECK=1 compares them)",
-                 rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
+        zc_format(failure.message, sizeof failure.message,
+                  "rank %" PRIu32 " (pid %" PRId64
+                  ") did not take part in a collective of team %s within "
+                  "%.3g s; it is stopped, busy elsewhere, or made another call or one with other "
+                  "arguments (ZEROCTA_CHECK=1 compares them)",
+                  rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
     zc_team_fail(team, &failure);
 }
 

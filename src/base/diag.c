@@ -3,12 +3,13 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/environment.h"
+#include "base/number.h"
 
 /* The calling thread's last error and the diag that it belongs to (0: none). The one thing besides
  * errno that belongs to a thread and to no object. */
@@ -17,15 +18,12 @@ static _Thread_local struct {
     zcta_error error;
 } own = {.error = {.rank = ZCTA_NO_RANK}};
 
+/* In the order of the table of variables. */
 static enum zc_log_level level_from_environment(void)
 {
-    static const char *const names[] = {"off", "error", "warn", "info", "debug"};
-    const char *text = getenv("ZEROCTA_LOG");
+    const int level = zc_environment_choice("ZEROCTA_LOG");
 
-    for (int level = ZC_LOG_OFF; text != NULL && level <= ZC_LOG_DEBUG; level++)
-        if (strcmp(text, names[level]) == 0)
-            return (enum zc_log_level)level;
-    return ZC_LOG_WARN;
+    return level < 0 ? ZC_LOG_WARN : (enum zc_log_level)level;
 }
 
 /* A page that the kernel empties in children. */
@@ -72,7 +70,7 @@ __attribute__((format(printf, 6, 0))) static zcta_status record(struct zc_diag *
     zcta_error error = {.status = status, .rank = rank, .native = native};
 
     snprintf(error.call, sizeof error.call, "%s", call);
-    vsnprintf(error.message, sizeof error.message, format, args);
+    zc_format_list(error.message, sizeof error.message, format, args);
     zc_diag_repeat(diag, &error);
     if (diag != NULL)
         zc_log(diag, ZC_LOG_INFO, "%s: %s (%s)", error.call, error.message,
@@ -135,7 +133,7 @@ void zc_log(struct zc_diag *diag, enum zc_log_level level, const char *format, .
     if (level > diag->level)
         return;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    zc_format_list(line, sizeof line, format, args);
     va_end(args);
     if (diag->rank == ZCTA_NO_RANK)
         fprintf(stderr, "zerocta: %s\n", line);

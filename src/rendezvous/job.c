@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "rendezvous/launchers.h"
 #include "rendezvous/net.h"
 #include "rendezvous/rendezvous.h"
@@ -174,7 +175,7 @@ static zcta_status read_master(struct resolver *resolver, uint32_t other_port)
  * context of this process finds it again. */
 static zcta_status take_listener(struct resolver *resolver)
 {
-    const char *text = getenv("ZEROCTA_LISTEN_FD");
+    const char *text = zc_environment("ZEROCTA_LISTEN_FD");
     struct zc_job *job = resolver->job;
     struct sockaddr_storage bound = {0};
     struct sockaddr_in six_or_four;
@@ -213,7 +214,7 @@ static zcta_status take_listener(struct resolver *resolver)
 static zcta_status read_token(struct resolver *resolver)
 {
     const char *given = resolver->params->token;
-    const char *token = given != NULL ? given : getenv("ZEROCTA_TOKEN");
+    const char *token = given != NULL ? given : zc_environment("ZEROCTA_TOKEN");
     struct zc_job *job = resolver->job;
 
     job->has_token = token != NULL;
@@ -231,7 +232,7 @@ static zcta_status read_token(struct resolver *resolver)
 /* ZEROCTA_JOB, a name that the user gives this launch and no other. */
 static zcta_status read_name(struct resolver *resolver)
 {
-    resolver->name = getenv("ZEROCTA_JOB");
+    resolver->name = zc_environment("ZEROCTA_JOB");
     if (resolver->name == NULL || (resolver->name[0] != '\0' && strlen(resolver->name) <= JOB_NAME))
         return ZCTA_OK;
     return zc_fail(
@@ -331,7 +332,7 @@ static zcta_status resolve_params(struct resolver *resolver)
 
 static zcta_status read_node(struct resolver *resolver)
 {
-    const char *text = getenv("ZEROCTA_NODE");
+    const char *text = zc_environment("ZEROCTA_NODE");
     char *end = NULL;
 
     resolver->job->node = resolver->params->node;
@@ -350,7 +351,7 @@ static zcta_status read_node(struct resolver *resolver)
 /* An address beyond the loopback needs what the root's needs: a permission, and a secret. */
 static zcta_status read_address(struct resolver *resolver)
 {
-    const char *text = getenv("ZEROCTA_ADDRESS");
+    const char *text = zc_environment("ZEROCTA_ADDRESS");
     struct zc_job *job = resolver->job;
     struct zc_endpoint endpoint;
 
@@ -382,7 +383,6 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
     struct zc_job found = {
         .rank_count = 1, .local_rank_count = 1, .listen_fd = -1, .source = "alone"};
     struct resolver resolver = {.params = params, .diag = diag, .job = &found};
-    const char *remote = getenv("ZEROCTA_REMOTE");
     zcta_status status;
 
     if (sodium_init() < 0)
@@ -393,7 +393,7 @@ zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
         return zc_fail(diag, ZCTA_ERR_INVALID, "zcta_init", 0,
                        "rank, root or exchange is given but rank_count is 0: set rank_count, or "
                        "none of them to take all from the environment");
-    found.remote = remote != NULL && strcmp(remote, "1") == 0;
+    found.remote = zc_environment_choice("ZEROCTA_REMOTE") == 1;
     status = read_token(&resolver);
     if (status == ZCTA_OK)
         status = read_name(&resolver);

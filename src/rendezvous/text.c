@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/number.h"
+
 void zc_text_ranks(char text[120], const uint32_t *ranks, uint32_t count)
 {
     const uint32_t named = count <= 8 ? count : 8;
@@ -25,5 +27,5 @@ void zc_text_seconds(char text[24], uint64_t ns)
     else if (ms % 1000 < 50)
         snprintf(text, 24, "%" PRIu64 " s", ms / 1000);
     else
-        snprintf(text, 24, "%.1f s", (double)ms / 1e3);
+        zc_format(text, 24, "%.1f s", (double)ms / 1e3);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/number.h"
+
 /* Up to which share a call goes through the scratch window, by device and number of ranks: the
  * first row that fits counts. Measured, see docs/performance.md. */
 static const struct {
@@ -44,7 +46,7 @@ __attribute__((format(printf, 2, 3))) static void because(struct verdict *verdic
     va_list args;
 
     va_start(args, format);
-    vsnprintf(verdict->reason, sizeof verdict->reason, format, args);
+    zc_format_list(verdict->reason, sizeof verdict->reason, format, args);
     va_end(args);
 }
 

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/environment.h"
+#include "base/number.h"
+
 static const char first_line[] = "zerocta tune 1";
 
 /* ---- Built in ---- */
@@ -38,7 +41,7 @@ const struct zc_tuned *zc_tuned_built_in(const char *gpu)
 
 bool zc_tuned_path(const char *gpu, char *path, size_t bytes)
 {
-    const char *told = getenv("ZEROCTA_TUNE_FILE");
+    const char *told = zc_environment("ZEROCTA_TUNE_FILE");
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int length;
 
@@ -83,7 +86,7 @@ static bool read_time(const char **at, double *us)
 {
     char *end = NULL;
 
-    *us = strtod(*at, &end);
+    *us = zc_number_read(*at, &end);
     if (end == *at || !(*us > 0 && *us < 1e12))
         return false;
     *at = end + strspn(end, " \n");
@@ -176,8 +179,11 @@ bool zc_tuned_write(FILE *out, const struct zc_tuned *tuned)
     for (uint32_t i = 0; i < tuned->row_count; i++) {
         const struct zc_tuned_row *row = &tuned->rows[i];
 
-        fprintf(out, "%" PRIu32 " %d %d %" PRIu64 " %.3f %.3f\n", row->rank_count, (int)row->policy,
-                row->in_place, row->bytes, row->ce_us, row->nccl_us);
+        char times[64];
+
+        zc_format(times, sizeof times, "%.3f %.3f", row->ce_us, row->nccl_us);
+        fprintf(out, "%" PRIu32 " %d %d %" PRIu64 " %s\n", row->rank_count, (int)row->policy,
+                row->in_place, row->bytes, times);
     }
     return fflush(out) == 0 && ferror(out) == 0;
 }

@@ -19,6 +19,17 @@ forbid() {
     done < <(grep -rlE --include='*.[ch]' "\b($calls)\(" | grep -vxE "$except" | sort)
 }
 
+# forbid_text "the rule" FILES-TO-LEAVE-OUT REGEX: nothing that matches.
+forbid_text() {
+    local rule=$1 except=$2 found
+    found=$(grep -rnE --include='*.[ch]' "$3" | grep -vE "^($except):")
+    if [ -n "$found" ]; then
+        failures=$((failures + 1))
+        echo "FAILED: $rule"
+        sed "s|^|  src/|" <<<"$found"
+    fi
+}
+
 makers='socket|socketpair|accept|accept4|memfd_create|memfd_secret|epoll_create|epoll_create1'
 makers+='|eventfd|signalfd|timerfd_create|inotify_init1?|open|openat|open64|creat|pidfd_open|pidfd_getfd'
 makers+='|dup|dup2|dup3|mkstemp|mkostemp|shm_open|userfaultfd|syscall\(SYS_(pidfd|memfd|open)[a-z_0-9]*'
@@ -27,9 +38,12 @@ streams='fopen|fopen64|fdopen|opendir|fdopendir|tmpfile|popen|pipe|pipe2'
 forbid "files are opened by zc_fd_read_file(), pipes and folders are not used" 'base/fd\.[ch]' none "$streams"
 forbid "descriptors are received in net.c alone, and copied above the standard ones" \
     'rendezvous/net\.c' none 'recvmsg|recvmmsg'
-forbid "fcntl(F_DUPFD) has a lower bound above the standard descriptors" none none \
-    'fcntl\([^;]*F_DUPFD(_CLOEXEC)?, [0-2]\)|fcntl\([^;]*F_DUPFD(_CLOEXEC)?, STD[A-Z]*_FILENO\)'
-
+forbid_text "fcntl(F_DUPFD) has a lower bound above the standard descriptors" none \
+    'F_DUPFD(_CLOEXEC)?, *([0-2]|STD[A-Z]*_FILENO)\)'
+forbid_text "our variables are read through the table of base/environment.c" 'base/environment\.c' \
+    'getenv\("ZEROCTA_'
+forbid_text "numbers are read and written as in the C locale" 'base/number\.[ch]' \
+    '\b(strtod|strtof|strtold|atof)\(|[^_]printf\([^"]*"[^"]*%[-+0-9.*]*[aefgAEFG]'
 forbid "shared memory is made by zc_shared_file_make()" 'base/shared_file\.c|engine/nccl/nccl_log\.c' none \
     'memfd_create|shm_open'
 forbid "threads are started by zc_thread_start()" 'base/thread\.c' none 'pthread_create|thrd_create'

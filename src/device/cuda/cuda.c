@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/environment.h"
 #include "device/cuda/cuda_team.h"
 
 /* The GPU of the calling thread's current context, if it has one, as CUDA's own libraries choose;
@@ -92,7 +93,8 @@ static zcta_status make_epochs(struct zc_device *device)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "malloc", ENOMEM, "out of memory");
     for (uint32_t i = 0; i < ZC_CUDA_EPOCHS; i++)
         values[i] = zc_cuda_epoch(i);
-    status = zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, 1, &device->epoch_memory);
+    status =
+        zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, 1, &device->epoch_memory);
     if (status != ZCTA_OK)
         goto out;
     device->epochs = (uintptr_t)device->epoch_memory->base;
@@ -114,17 +116,13 @@ out:
  * measured, and from CUDA 13.1 on it is documented as unsupported (NVIDIA/nccl issue 2052). */
 static zcta_status choose_signals(struct zc_device *device)
 {
-    const char *text = getenv("ZEROCTA_SIGNALS");
     const bool supported = device->driver->version < 13010;
 
-    if (text != NULL && strcmp(text, "copy") != 0 && strcmp(text, "write") != 0)
-        return zc_fail(device->diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
-                       "ZEROCTA_SIGNALS is \"%.20s\"; it may be copy or write, or unset", text);
-    if (text != NULL && strcmp(text, "write") == 0 && !supported)
+    device->remote_writes = zc_environment_choice("ZEROCTA_SIGNALS") == 1;
+    if (device->remote_writes && !supported)
         return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "zcta_init", device->driver->version,
                        "ZEROCTA_SIGNALS is write, but from CUDA 13.1 on a stream cannot write to "
                        "another GPU's memory; unset it");
-    device->remote_writes = text != NULL && strcmp(text, "write") == 0;
     return ZCTA_OK;
 }
 

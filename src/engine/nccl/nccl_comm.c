@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/number.h"
 #include "base/thread.h"
 #include "engine/nccl/nccl_log.h"
 
@@ -166,10 +167,10 @@ static void look_for_delay(struct zc_nccl_comm *comm, uint64_t since)
 
     if (since == 0 || zc_now_ns() - since < comm->timeout_ns)
         return;
-    snprintf(why, sizeof why,
-             "a call of NCCL's has not come back within %.3g s: a rank is missing there, and NCCL "
-             "does not say which",
-             (double)comm->timeout_ns / 1e9);
+    zc_format(why, sizeof why,
+              "a call of NCCL's has not come back within %.3g s: a rank is missing there, and NCCL "
+              "does not say which",
+              (double)comm->timeout_ns / 1e9);
     comm->guard->on_broken(comm->guard->data, why);
 }
 

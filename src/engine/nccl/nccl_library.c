@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/environment.h"
 #include "engine/nccl/nccl_log.h"
 
 /* ---- Versions ---- */
@@ -86,7 +87,7 @@ static const struct {
 
 static const char *library_name(void)
 {
-    const char *name = getenv("ZEROCTA_NCCL_LIBRARY");
+    const char *name = zc_environment("ZEROCTA_NCCL_LIBRARY");
 
     return name == NULL || name[0] == '\0' ? "libnccl.so.2" : name;
 }
@@ -162,7 +163,7 @@ void zc_nccl_unload(struct zc_nccl *nccl)
 
 bool zc_nccl_is_at_hand(void)
 {
-    const char *told = getenv("ZEROCTA_NCCL_LIBRARY");
+    const char *told = zc_environment("ZEROCTA_NCCL_LIBRARY");
     void *loaded;
 
     if (told != NULL && told[0] != '\0')
