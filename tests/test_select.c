@@ -162,8 +162,9 @@ static void measurements_decide(void **state)
     facts.engine = ZCTA_ENGINE_CE;
     assert_string_equal(chosen(&facts), "ce/direct-push");
     facts.engine = ZCTA_ENGINE_AUTO;
+    /* Whatever was measured: nobody can let NCCL's copy engines go. */
     facts.policy = ZCTA_POLICY_EFFICIENCY;
-    assert_string_equal(chosen(&facts), "nccl/copy-engine");
+    assert_string_equal(chosen(&facts), "ce/direct-push");
     facts.in_place = false;
     assert_string_equal(chosen(&facts), "ce/push-back");
     /* Nothing to choose where NCCL is not there. */
@@ -247,8 +248,12 @@ static void nodes_without_sms(void **state)
     newer.version = 23006;
     facts.nccl = &newer;
     assert_string_equal(chosen_over_nodes(&facts), "nccl/copy-engine");
+    /* What cannot be let go is asked for, or the only way. */
     facts.policy = ZCTA_POLICY_EFFICIENCY;
+    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    facts.engine = ZCTA_ENGINE_NCCL;
     assert_string_equal(chosen_over_nodes(&facts), "nccl/copy-engine");
+    facts.engine = ZCTA_ENGINE_AUTO;
     facts.in_place = false;
     assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
 }

@@ -215,6 +215,7 @@ static void print_environment(void)
         {"ZEROCTA_ADDRESS", false},
         {"ZEROCTA_SIGNALS", false},
         {"ZEROCTA_NCCL_LIBRARY", false},
+        {"ZEROCTA_NCCL_SYMMETRIC", false},
         {"ZEROCTA_TUNE_FILE", false},
         {"NCCL_CTA_POLICY", false},
         {"NCCL_NVLS_ENABLE", false},

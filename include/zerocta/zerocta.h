@@ -66,6 +66,8 @@
  * count as on different machines. Of GPUs: every signal between two is a 4-byte copy;
  * ZEROCTA_SIGNALS=write makes those that follow no data stream writes, where the driver has them
  * (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none";
+ * ZEROCTA_NCCL_SYMMETRIC=1, on all ranks, lets its kernels use symmetric windows, which is faster
+ * for small calls, but no abort ends them: if a rank dies, the others' processes have to end;
  * ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless
  * it is set; see docs/nccl.md.
  */
@@ -352,6 +354,8 @@ typedef struct zcta_call_params {
  * not notice: if both calls take the same path, they return ZCTA_OK and leave wrong contents; if
  * not, the ranks wait for each other until the deadline. So develop with the check.
  *
+ * By NCCL's copy engines, which engine nccl with policy EFFICIENCY or ZERO asks for, work that waits
+ * for a rank that has died cannot be let go: all calls return, but this process has to end.
  * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
  * be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.

@@ -237,6 +237,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     settled->sms = report.paths[report.chosen].sms != 0;
     settled->fallback = settled->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
     call.no_sm = choice.path == ZC_PATH_NCCL_NO_SM;
+    call.symmetric = facts.nccl != NULL && facts.nccl->symmetric;
     call.request = zc_select_request(&facts, choice.path, team->group.self);
     call.numbers = zc_numbers_of(team, settled);
     status = take_engine(team, settled, &call);

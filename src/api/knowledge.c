@@ -81,9 +81,11 @@ const struct zc_tuned *zc_know_tuned(zcta_context *context)
     }
     knowledge->knows_tuned = true;
     pthread_mutex_unlock(&context->lock);
-    /* Figures that come with the library are not worth loading NCCL for. */
+    /* Figures that come with the library are not worth loading NCCL for. They are those of its
+     * symmetric kernels. */
     if (knowledge->tuned == NULL)
-        return knowledge->nccl_at_hand && zc_know_nccl(context)->version != 0
+        return knowledge->nccl_at_hand && zc_know_nccl(context)->version != 0 &&
+                       zc_know_nccl(context)->symmetric
                    ? zc_tuned_built_in(context->caps.model)
                    : NULL;
     return zc_know_nccl(context)->version == knowledge->tuned->key.nccl_version ? knowledge->tuned

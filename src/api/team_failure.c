@@ -71,6 +71,19 @@ static void abort_nccl(zcta_team *team)
     pthread_mutex_unlock(&team->failure_lock);
 }
 
+/* Some of NCCL's work heeds no abort. The lock is held. */
+static void add_advice(const zcta_team *team, zcta_error *failure)
+{
+    const size_t at = strlen(failure->message);
+    const bool under_way = atomic_load_explicit(&team->guard.finished, memory_order_acquire) !=
+                           zc_guard_submitted(&team->guard);
+
+    if (team->nccl != NULL && under_way && zc_nccl_is_heedless(team->nccl))
+        snprintf(failure->message + at, sizeof failure->message - at,
+                 "; NCCL's copy engines and symmetric kernels do not end when aborted, so this "
+                 "process has to end if its streams do not drain");
+}
+
 /* How the end of a rank is told. */
 static zcta_error gone_failure(const zcta_context *context, uint32_t rank, bool left)
 {
@@ -135,6 +148,8 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell)
         team->failure = failure;
         if (tell)
             zc_team_tell(team, &failure);
+        add_advice(team, &failure);
+        team->failure = failure;
         /* Who sees the status finds the sentence. */
         zc_diag_post(&context->diag, &failure);
         /* Pairs with the acquire of whoever runs or awaits a program of this team, and comes before

@@ -12,7 +12,7 @@ void zc_team_read_nccl(const zcta_team *team, struct zc_rank_facts *mine)
 
     mine->nccl = (uint64_t)nccl->version;
     mine->nccl_policy = (uint64_t)(uint32_t)nccl->forced_policy;
-    mine->nccl_off = nccl->switch_off != NULL;
+    mine->nccl_off = (nccl->switch_off != NULL) | (uint64_t)nccl->symmetric << 1;
     mine->old_driver = team->context->caps.driver_version < ZC_NCCL_DRIVER_OLDEST;
 }
 
@@ -38,7 +38,7 @@ void zc_team_compare_facts(zcta_team *team, const struct zc_rank_facts *facts)
                      team->ranks[0], team->ranks[i],
                      other->old_driver != first->old_driver
                          ? "CUDA drivers, one older than 12.5 and one not"
-                         : "NCCL_* variables");
+                         : "NCCL_* variables, or ZEROCTA_NCCL_SYMMETRIC");
         else
             continue;
         team->nccl_facts = &team->no_nccl;

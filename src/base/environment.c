@@ -27,6 +27,7 @@ static const struct variable {
     {"ZEROCTA_NODE", {NULL}},
     {"ZEROCTA_SIGNALS", {"copy", "write"}},
     {"ZEROCTA_NCCL_LIBRARY", {NULL}},
+    {"ZEROCTA_NCCL_SYMMETRIC", {"0", "1"}},
     {"ZEROCTA_TUNE_FILE", {NULL}},
     /* These are set by `zerocta run`. */
     {"ZEROCTA_ROOT", {NULL}},
@@ -98,7 +99,7 @@ zcta_status zc_environment_check(struct zc_diag *diag)
 void zc_environment_warn(struct zc_diag *diag)
 {
     static const char tests[] = PREFIX "TEST_"; /* of our own tests */
-    char known[448];
+    char known[512];
     size_t length = 0;
 
     for (size_t i = 0; i < VARIABLES; i++)

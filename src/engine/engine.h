@@ -26,6 +26,7 @@ struct zc_call {
     bool releasable; /* say_ready() may come */
     bool no_sm;      /* an engine that has two ways takes the one without SMs */
     bool strict;     /* or refuses to run: policy ZERO */
+    bool symmetric;  /* NCCL's kernels may use the window, though nobody can let them go */
 };
 
 /* Whether what ran is what was chosen, where the engine cannot know by itself. */

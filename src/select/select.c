@@ -123,6 +123,9 @@ static void judge_scratch_pull(const struct zc_facts *facts, struct verdict *ver
 
 /* ---- NCCL ---- */
 
+/* Why engine auto does not take it unless there is nothing else. */
+#define HEEDLESS "; if a rank dies, nobody can let it go, and this process has to end"
+
 /* What keeps NCCL from moving this team's data at all; false if nothing does. */
 static bool nccl_cannot(const struct zc_facts *facts, struct verdict *verdict)
 {
@@ -183,7 +186,7 @@ static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdi
                 zc_nccl_version_text(nccl->version, version));
     else {
         verdict->possible = verdict->wanted = true;
-        because(verdict, "NCCL %s with CTA policy ZERO%s",
+        because(verdict, "NCCL %s with CTA policy ZERO%s" HEEDLESS,
                 zc_nccl_version_text(nccl->version, version),
                 facts->in_place ? "" : "; SMs copy the own share into its place first");
     }
@@ -203,6 +206,8 @@ static void judge_nccl_kernels(const struct zc_facts *facts, struct verdict *ver
         because(verdict,
                 "NCCL %s; NCCL_CTA_POLICY=%d in the environment overrides CTA policy DEFAULT",
                 version, nccl->forced_policy);
+    else if (nccl->symmetric && nccl->version >= ZC_NCCL_HAS_WINDOWS && !facts->unlike_window)
+        because(verdict, "NCCL %s with CTA policy DEFAULT, on symmetric windows" HEEDLESS, version);
     else
         because(verdict, "NCCL %s with CTA policy DEFAULT", version);
 }
@@ -357,15 +362,15 @@ static size_t best(const struct zc_facts *facts, struct verdict *verdicts)
 
     if (ce == PREFERENCES || nccl == PREFERENCES)
         return ce == PREFERENCES ? nccl : ce;
+    if (preference[nccl] == ZC_PATH_NCCL_NO_SM) {
+        because(&verdicts[nccl],
+                "possible, but if a rank dies nobody can let it go; engine nccl asks for it");
+        return ce;
+    }
     if (facts->policy != ZCTA_POLICY_DEFAULT && verdicts[nccl].sms && !verdicts[ce].sms) {
         because(&verdicts[nccl], "possible, but it needs SMs, and %s/%s does not",
                 zc_path_engine(preference[ce]), zc_path_name(preference[ce]));
         return ce;
-    }
-    if (facts->policy != ZCTA_POLICY_DEFAULT && verdicts[ce].sms && !verdicts[nccl].sms) {
-        because(&verdicts[ce], "possible, but it needs SMs, and %s/%s does not",
-                zc_path_engine(preference[nccl]), zc_path_name(preference[nccl]));
-        return nccl;
     }
     if (facts->node_ranks != 0 && facts->bytes < LEAST_CHUNK) {
         because(&verdicts[ce],

@@ -54,7 +54,7 @@ lacking "a driver that is too old" "the oldest that works" FAKE_CUDA_VERSION=110
 lacking "a GPU without virtual memory management" "virtual memory management" FAKE_CUDA_LACKS=vmm
 lacking "a GPU whose memory has no descriptors" "file descriptors" FAKE_CUDA_LACKS=fd
 lacking "GPUs without peer access" "peer access" FAKE_CUDA_LACKS=peer
-lacking "GPUs without peer access: whose" "the memory of rank 1" FAKE_CUDA_LACKS=peer
+lacking "GPUs without peer access: whose" "the memory of rank " FAKE_CUDA_LACKS=peer
 lacking "signals that do not exist" "ZEROCTA_SIGNALS" ZEROCTA_SIGNALS=smoke
 lacking "signals that this driver does not have" "13.1" ZEROCTA_SIGNALS=write FAKE_CUDA_VERSION=13010
 

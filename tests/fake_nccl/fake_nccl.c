@@ -63,6 +63,7 @@ struct ncclComm {
     int rank, policy, gpu;
     uint64_t gathers;
     bool aborted, copy_engines;
+    int heedless; /* gathers under way that do not look whether it is aborted */
     struct range *windows;
     struct ncclComm *next; /* among those that have ended */
 };
@@ -365,9 +366,17 @@ int ncclCommDestroy(zc_nccl_handle comm)
     return 0;
 }
 
+/* Waits for the streams, as NCCL does, also for what does not heed it. */
 int ncclCommAbort(zc_nccl_handle comm)
 {
+    int since;
+
     end_comm(comm, __func__, "abort");
+    pthread_mutex_lock(&lock);
+    since = begun;
+    while (comm->heedless > 0 && begun == since)
+        pthread_cond_wait(&moved, &lock);
+    pthread_mutex_unlock(&lock);
     return 0;
 }
 
@@ -484,6 +493,7 @@ static bool in_window(const struct ncclComm *comm, const void *at, size_t bytes)
 
 /* One rank's part of a gather, as its stream runs it. */
 struct job {
+    bool heedless; /* by copy engines or symmetric kernels: no abort ends it */
     struct ncclComm *comm;
     uint64_t number;
     const void *send;
@@ -497,11 +507,13 @@ static bool meet(const struct job *job, uint64_t *counter)
     const struct ncclComm *comm = job->comm;
     const uint64_t all = (job->number / OPS + 1) * (uint64_t)comm->room->count;
 
+    const int since = begun;
+
     ++*counter;
     pthread_cond_broadcast(&moved);
-    while (*counter < all && !comm->aborted)
+    while (*counter < all && (job->heedless ? begun == since : !comm->aborted))
         pthread_cond_wait(&moved, &lock);
-    return !comm->aborted;
+    return *counter >= all;
 }
 
 static void run_gather(void *data)
@@ -521,6 +533,8 @@ static void run_gather(void *data)
     pthread_mutex_lock(&lock);
     if (met)
         meet(job, &op->left);
+    job->comm->heedless -= job->heedless;
+    pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
     free(job);
 }
@@ -660,6 +674,13 @@ static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
     return takes;
 }
 
+static bool is_symmetric(const struct ncclComm *comm, const struct job *job)
+{
+    return comm->room->count > 1 && version >= 22700 &&
+           in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
+           in_window(comm, job->send, job->bytes);
+}
+
 /* What a graph replays: the own share into every output, which are those of the gather before. */
 static int push_captured(const struct job *job, void *stream)
 {
@@ -697,12 +718,17 @@ int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_
         goto out;
     *job = (struct job){.comm = comm, .send = send, .recv = recv, .bytes = count};
     takes = takes_copy_engines(comm, job);
+    job->heedless = takes || is_symmetric(comm, job);
     if (takes && stream == NULL && version < 22907) {
         result = INVALID_USAGE;
         goto out;
     }
-    tell(comm->rank, "%s:%s ", captured ? "capture" : "gather", takes ? "ce" : "sm");
+    tell(comm->rank, "%s:%s ", captured ? "capture" : "gather",
+         takes           ? "ce"
+         : job->heedless ? "sym"
+                         : "sm");
     if (!captured) {
+        comm->heedless += job->heedless;
         job->number = comm->gathers++;
         comm->room->recv[comm->rank] = recv;
     } else if (push_captured(job, stream) != 0) {

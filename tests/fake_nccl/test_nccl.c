@@ -69,6 +69,13 @@ static const struct ranks_options hasty = {.device = ZCTA_DEVICE_CUDA,
 static const struct ranks_options hasty_may_fail = {
     .device = ZCTA_DEVICE_CUDA, .timeout_ns = UINT64_C(1500000000), .may_fail_to_finalize = true};
 
+/* What a failure must say; a rank that saw another one's trouble first refers to its words. */
+static bool says(const zcta_error *error, const char *text)
+{
+    return strstr(error->message, text) != NULL ||
+           strstr(error->message, "as another rank saw first; see rank ") != NULL;
+}
+
 static void run(rank_fn *function)
 {
     run_as_threads_with(RANKS, &on_gpus, function, NULL);
@@ -157,7 +164,7 @@ static void a_policy_belongs_to_its_team(void **state)
     for (int rank = 0; rank < RANKS; rank++) {
         const char *story = fake.story(rank);
 
-        assert_non_null(strstr(story, "init:2 register gather:ce init:0 register gather:sm "));
+        assert_non_null(strstr(story, "init:2 register gather:ce init:0 gather:sm "));
         assert_null(strstr(story, "init:1"));
         assert_null(strstr(story, "abort"));
         assert_null(strstr(story, "destroy-with-windows"));
@@ -295,8 +302,7 @@ static void versions_without_copy_engines(void **state)
     static const struct {
         int version;
         const char *story;
-    } cases[] = {{21903, "init:0 gather:sm destroy "},
-                 {22707, "init:0 register gather:sm deregister destroy "}};
+    } cases[] = {{21903, "init:0 gather:sm destroy "}, {22707, "init:0 gather:sm destroy "}};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -385,7 +391,7 @@ static void not_waited_for(zcta_context *context, void *data)
     EXPECT(zcta_all_gather(fast, out + zcta_team_rank(fast) * SHARE, out, SHARE, NULL, NULL) !=
            ZCTA_OK);
     EXPECT(zcta_last_error(context, &error) == ZCTA_OK);
-    EXPECT(strstr(error.message, "NCCL_COMM_BLOCKING=0 in nccl.conf") != NULL);
+    EXPECT(says(&error, "NCCL_COMM_BLOCKING=0 in nccl.conf"));
 }
 
 static void environment_overrides(void **state)
@@ -511,7 +517,7 @@ static void evidence_counts(void **state)
     (void)state;
     setenv("FAKE_NCCL_NO_COPY_ENGINES", "1", 1);
     run(betrayed);
-    assert_non_null(strstr(fake.story(0), "gather:sm"));
+    assert_non_null(strstr(fake.story(0), "gather:sym deregister"));
     run(betrayed_thriftily);
     unsetenv("FAKE_NCCL_NO_COPY_ENGINES");
 }
@@ -653,9 +659,18 @@ static void windows_are_registered_as_long_as_they_live(void **state)
     run(windows_come_and_go);
     for (int rank = 0; rank < RANKS; rank++)
         assert_non_null(strstr(fake.story(rank),
-                               "init:2 register gather:ce init:0 register gather:sm "
-                               "deregister deregister register gather:ce register gather:sm "
-                               "deregister deregister register gather:ce register gather:sm "
+                               "init:2 register gather:ce init:0 gather:sm deregister "
+                               "register gather:ce gather:sm deregister "
+                               "register gather:ce gather:sm deregister destroy destroy "));
+    fake.begin();
+    setenv("ZEROCTA_NCCL_SYMMETRIC", "1", 1);
+    run(windows_come_and_go);
+    unsetenv("ZEROCTA_NCCL_SYMMETRIC");
+    for (int rank = 0; rank < RANKS; rank++)
+        assert_non_null(strstr(fake.story(rank),
+                               "init:2 register gather:ce init:0 register gather:sym "
+                               "deregister deregister register gather:ce register gather:sym "
+                               "deregister deregister register gather:ce register gather:sym "
                                "deregister deregister destroy destroy "));
 }
 
@@ -842,10 +857,16 @@ static void a_later_run_is_captured_and_replays(void **state)
 /* ---- Failure ---- */
 
 /* Rank 1's call fails: all ranks learn of it, in NCCL's words, and go on without that team. */
+/* Windows are made for its copy engines; with others under way there nothing would drain. */
+static zcta_policy policy_for(const char *function)
+{
+    return strcmp(function, "ncclCommWindowRegister") == 0 ? ZCTA_POLICY_ZERO : ZCTA_POLICY_DEFAULT;
+}
+
 static void fails_in(zcta_context *context, void *data)
 {
     const char *function = data;
-    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *zero = team_with(context, policy_for(function), "zero");
     zcta_window *recv = window_of(context, MIB);
     unsigned char *out = zcta_window_base(recv);
     const uint32_t rank = zcta_team_rank(zero);
@@ -865,8 +886,7 @@ static void fails_in(zcta_context *context, void *data)
     EXPECT(status != ZCTA_OK);
     EXPECT(zcta_last_error(context, &error) == ZCTA_OK && error.rank < RANKS);
     EXPECT(strncmp(error.message, "rank ", 5) == 0);
-    EXPECT(strstr(error.message, "NCCL says internal error (error 3): made to fail by a test") !=
-           NULL);
+    EXPECT(says(&error, "NCCL says internal error (error 3): made to fail by a test"));
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     /* The others go on. */
     gather(context, zcta_world(context), recv, NULL, 7, NULL);
@@ -901,7 +921,7 @@ static void broken(zcta_context *context, void *data)
     fake.break_off(3);
     EXPECT(await_failure(zero) != ZCTA_OK);
     EXPECT(zcta_team_status(zero) != ZCTA_OK && zcta_last_error(context, &error) == ZCTA_OK);
-    EXPECT(strstr(error.message, "NCCL reports internal error (error 3)") != NULL);
+    EXPECT(says(&error, "NCCL reports internal error (error 3)"));
     EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     gather(context, zcta_world(context), recv, NULL, 7, NULL);
@@ -918,7 +938,7 @@ static void an_error_found_later_fails_the_team(void **state)
 /* A rank that does not come: the others' gathers, waiting in NCCL, are ended. */
 static void absent(zcta_context *context, void *data)
 {
-    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *zero = team_with(context, ZCTA_POLICY_DEFAULT, "zero");
     zcta_window *recv = window_of(context, MIB);
     unsigned char *out = zcta_window_base(recv);
     const uint32_t rank = zcta_team_rank(zero);
@@ -985,7 +1005,7 @@ static void a_rank_that_does_not_come_at_first(void **state)
 /* A call of NCCL's that hangs, in setting up and in running. */
 static void hangs_in(zcta_context *context, void *data)
 {
-    zcta_team *zero = team_with(context, ZCTA_POLICY_ZERO, "zero");
+    zcta_team *zero = team_with(context, policy_for(data), "zero");
     zcta_window *recv = window_of(context, MIB);
     unsigned char *out = zcta_window_base(recv);
     const uint32_t rank = zcta_team_rank(zero);
@@ -1268,7 +1288,7 @@ static void exchange_fails(zcta_context *context, void *data)
         status = await_failure(world);
     EXPECT(status != ZCTA_OK);
     EXPECT(zcta_last_error(context, &error) == ZCTA_OK);
-    EXPECT(strstr(error.message, "exchange between nodes: NCCL says internal error") != NULL);
+    EXPECT(says(&error, "exchange between nodes: NCCL says internal error"));
     EXPECT(driver.cuStreamSynchronize(NULL) == 0);
     leave_gpu(context);
     pthread_barrier_wait(&all_eight);
@@ -1284,6 +1304,95 @@ static void a_failing_exchange_fails_the_team(void **state)
     run_as_threads_with(EIGHT, &options, exchange_fails, (void *)"ncclRecv");
     pthread_barrier_destroy(&all_eight);
     assert_int_equal(fake.alive(), 0);
+}
+
+/* ---- What NCCL does not let go ---- */
+
+/* Ordinary kernels heed an abort; copy engines and symmetric kernels do not. */
+static void lose_one(zcta_context *context, void *data)
+{
+    const zcta_policy policy = *(const zcta_policy *)data;
+    zcta_team *team = team_with(context, policy, "losing");
+    const bool heedless = policy == ZCTA_POLICY_ZERO || getenv("ZEROCTA_NCCL_SYMMETRIC") != NULL;
+    const uint32_t rank = zcta_team_rank(team);
+    zcta_window *recv = window_of(context, MIB), *other = NULL;
+    unsigned char *out = zcta_window_base(recv);
+    const uint64_t begin = now_ns();
+    zcta_error error;
+
+    EXPECT_OK(context, zcta_window_alloc(team, MIB, &other));
+    enter_gpu(context);
+    gather(context, team, recv, NULL, 1, NULL);
+    if (rank != 1)
+        EXPECT_OK(context, zcta_all_gather(team, out + rank * SHARE, out, SHARE, NULL, NULL));
+    EXPECT(await_failure(team) == ZCTA_ERR_TIMEOUT);
+    EXPECT_OK(context, zcta_team_failure(team, &error));
+    EXPECT(error.rank == 1);
+    EXPECT((strstr(error.message, "this process has to end") != NULL) == (heedless && rank != 1));
+    zcta_window_free(&other);
+    EXPECT(other == NULL && now_ns() - begin < UINT64_C(60000000000));
+    if (!heedless)
+        EXPECT(driver.cuStreamSynchronize(NULL) == 0);
+    leave_gpu(context);
+}
+
+static void ordinary_kernels_are_let_go(void **state)
+{
+    zcta_policy policy = ZCTA_POLICY_DEFAULT;
+
+    (void)state;
+    run_as_threads_with(RANKS, &hasty_may_fail, lose_one, &policy);
+    assert_int_equal(fake.alive(), 0);
+    assert_null(strstr(fake.story(0), "register"));
+}
+
+/* Every call returns all the same, and the sentence says what is left to do. */
+static void what_heeds_no_abort_holds_up_no_call(void **state)
+{
+    zcta_policy policy = ZCTA_POLICY_ZERO;
+
+    (void)state;
+    run_as_threads_with(RANKS, &hasty_may_fail, lose_one, &policy);
+    fake.begin();
+    policy = ZCTA_POLICY_DEFAULT;
+    setenv("ZEROCTA_NCCL_SYMMETRIC", "1", 1);
+    run_as_threads_with(RANKS, &hasty_may_fail, lose_one, &policy);
+    unsetenv("ZEROCTA_NCCL_SYMMETRIC");
+    assert_non_null(strstr(fake.story(0), "register gather:sym"));
+    fake.begin();
+}
+
+static void expect_reason(zcta_context *context, zcta_team *team, zcta_window *recv,
+                          const char *path, bool warns)
+{
+    unsigned char *out = zcta_window_base(recv);
+    zcta_report report;
+
+    EXPECT_OK(context, zcta_explain_all_gather(team, out + zcta_team_rank(team) * SHARE, out, SHARE,
+                                               NULL, &report));
+    EXPECT(report.chosen < report.path_count);
+    EXPECT(strcmp(report.paths[report.chosen].path, path) == 0);
+    EXPECT((strstr(report.paths[report.chosen].reason, "this process has to end") != NULL) ==
+           warns);
+}
+
+static void explain_it(zcta_context *context, void *data)
+{
+    zcta_window *recv = window_of(context, MIB);
+
+    expect_reason(context, team_with(context, ZCTA_POLICY_DEFAULT, "fast"), recv, "nccl/kernels",
+                  data != NULL);
+    expect_reason(context, team_with(context, ZCTA_POLICY_ZERO, "zero"), recv, "nccl/copy-engine",
+                  true);
+}
+
+static void explain_says_what_cannot_be_let_go(void **state)
+{
+    (void)state;
+    run(explain_it);
+    setenv("ZEROCTA_NCCL_SYMMETRIC", "1", 1);
+    run_as_threads_with(RANKS, &on_gpus, explain_it, "asked for");
+    unsetenv("ZEROCTA_NCCL_SYMMETRIC");
 }
 
 int main(void)
@@ -1322,6 +1431,9 @@ int main(void)
         cmocka_unit_test_setup(teams_within_nodes_and_across, begin),
         cmocka_unit_test_setup(zero_over_nodes, begin),
         cmocka_unit_test_setup(a_failing_exchange_fails_the_team, begin),
+        cmocka_unit_test_setup(ordinary_kernels_are_let_go, begin),
+        cmocka_unit_test_setup(explain_says_what_cannot_be_let_go, begin),
+        cmocka_unit_test_setup(what_heeds_no_abort_holds_up_no_call, begin),
     };
 
     return cmocka_run_group_tests(tests, load_fake, NULL);

@@ -113,9 +113,9 @@ static void expect_log(const struct zc_nccl *nccl, size_t mark, uint32_t count, 
         snprintf(line, sizeof line, "Init CE, rank %u ", rank);
         EXPECT(zc_nccl_log_count(mark, line) == no_sm);
     }
-    /* recv's window; under ZERO also the one that NCCL makes for its copy engines' own signals. */
+    /* Under ZERO recv's window, and the one that NCCL makes for its copy engines' own signals. */
     if (nccl->version >= 22902)
-        EXPECT(zc_nccl_log_count(mark, "into address map") >= count);
+        EXPECT((zc_nccl_log_count(mark, "into address map") >= count) == no_sm);
 }
 
 /* One team's first gather: its bytes, its path, and exactly its lines. */
@@ -184,57 +184,148 @@ static void copy_engine_all_gather(void **state)
 
 /* ---- A rank that dies ---- */
 
-static const struct ranks_options bereaved = {.device = ZCTA_DEVICE_CUDA,
-                                              .may_fail_to_finalize = true};
+/* What the ranks say before the parent ends them. */
+struct last_words {
+    _Atomic bool returned[RANKS_MOST]; /* every call that this rank made */
+    zcta_policy policy;
+    bool heedless; /* no abort ends what is under way */
+};
 
-/* Rank 1 dies among gathers by NCCL's kernels; the others learn who it was, their streams drain,
- * and they go on without it. */
-static void outlive(zcta_context *context, void *data)
+static bool has_drained(struct zc_gpu *gpu)
 {
-    zcta_team *team = team_with(context, ZCTA_POLICY_DEFAULT, "mortal"), *alone = NULL;
-    const uint32_t rank = zcta_team_rank(team), count = zcta_team_rank_count(team);
-    zcta_window *window = NULL;
-    struct zc_gpu *gpu = NULL;
-    zcta_status status = ZCTA_OK;
-    zcta_error error;
-    char *out;
+    const uint64_t begin = now_ns();
+    zc_cu_result result = ZC_CU_ERROR_NOT_READY;
 
-    (void)data;
-    EXPECT(zc_gpu_open("test", zcta_context_gpu(context), &gpu));
-    EXPECT_OK(context, zcta_window_alloc(zcta_world(context), (size_t)count * SHARE, &window));
-    out = zcta_window_base(window);
+    while (result == ZC_CU_ERROR_NOT_READY && now_ns() - begin < UINT64_C(10000000000)) {
+        sleep_ms(1);
+        result = gpu->driver.cuStreamQuery(gpu->stream);
+    }
+    return result == ZC_CU_SUCCESS;
+}
+
+/* Gathers until the team fails; rank 1 dies on the way. The stream is asked, never waited for. */
+static zcta_status gather_until_it_fails(zcta_team *team, struct zc_gpu *gpu, char *out)
+{
+    const uint32_t rank = zcta_team_rank(team);
+    zcta_status status = ZCTA_OK;
+
     for (uint32_t call = 0; status == ZCTA_OK && call < 100000; call++) {
         if (rank == 1 && call == 50)
             raise(SIGKILL);
         status = zcta_all_gather(team, out + rank * SHARE, out, SHARE, gpu->stream, NULL);
         if (status == ZCTA_OK && call % 8 == 7)
-            zc_gpu_synchronize(gpu);
+            has_drained(gpu);
         if (status == ZCTA_OK)
             status = zcta_team_status(team);
     }
-    EXPECT(status == ZCTA_ERR_PEER);
-    EXPECT(zcta_last_error(context, &error) == ZCTA_OK && error.rank == 1);
-    EXPECT(zc_gpu_synchronize(gpu));
-    EXPECT_OK(context, zcta_team_get(context, &rank, 1, NULL, &alone));
-    EXPECT_OK(context, zcta_all_gather(alone, out, out, SHARE, gpu->stream, NULL));
-    EXPECT(zc_gpu_synchronize(gpu));
-    zc_gpu_close(gpu);
+    return status;
 }
 
-static void a_rank_killed_among_gathers(void **state)
+static void expect_told(zcta_team *team, const struct last_words *words)
 {
+    zcta_error error;
+
+    EXPECT(zcta_team_failure(team, &error) == ZCTA_OK && error.rank == 1);
+    fprintf(stderr, "survivor: %s\n", error.message);
+    if (words->heedless)
+        EXPECT(strstr(error.message, "this process has to end") != NULL);
+}
+
+/* Ordinary kernels are let go, and the survivor goes on. What heeds no abort holds up no call of
+ * ours; then the process ends without a word to CUDA, which would wait. */
+static void outlive(zcta_context *context, void *data)
+{
+    struct last_words *words = data;
+    zcta_team *team = team_with(context, words->policy, "mortal"), *alone = NULL;
+    const uint32_t rank = zcta_team_rank(team), count = zcta_team_rank_count(team);
+    const uint64_t begin = now_ns();
+    zcta_window *window = NULL, *own = NULL;
+    struct zc_gpu *gpu = NULL;
+    char *out;
+
+    EXPECT(zc_gpu_open("test", zcta_context_gpu(context), &gpu));
+    EXPECT_OK(context, zcta_window_alloc(zcta_world(context), (size_t)count * SHARE, &window));
+    EXPECT_OK(context, zcta_window_alloc(team, SHARE, &own));
+    out = zcta_window_base(window);
+    EXPECT(gather_until_it_fails(team, gpu, out) == ZCTA_ERR_PEER);
+    expect_told(team, words);
+    zcta_window_free(&own);
+    fprintf(stderr, "survivor: its calls took %.2f s\n", (double)(now_ns() - begin) / 1e9);
+    if (words->heedless) {
+        atomic_store(&words->returned[rank], true);
+        _exit(0);
+    }
+    EXPECT(has_drained(gpu));
+    EXPECT_OK(context, zcta_team_get(context, &rank, 1, NULL, &alone));
+    EXPECT_OK(context, zcta_all_gather(alone, out, out, SHARE, gpu->stream, NULL));
+    EXPECT(has_drained(gpu));
+    zc_gpu_close(gpu);
+    atomic_store(&words->returned[rank], true);
+}
+
+/* A process whose GPU is stuck may not come to its end by itself. */
+static void end_process(pid_t pid, double seconds, bool may_be_stuck)
+{
+    const uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    int status = 0;
+
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        if (now_ns() > end) {
+            kill(pid, SIGKILL);
+            assert_int_equal(waitpid(pid, &status, 0), pid);
+            assert_true(may_be_stuck);
+            fprintf(stderr, "survivor: had to be killed\n");
+            return;
+        }
+        sleep_ms(5);
+    }
+    assert_int_equal(status, 0);
+}
+
+static void lose_rank_1(zcta_policy policy, bool heedless)
+{
+    static const struct ranks_options bereaved = {
+        .device = ZCTA_DEVICE_CUDA, .timeout_ns = 5000000000, .may_fail_to_finalize = true};
+    struct last_words *words = shared_zeroed(sizeof *words);
     pid_t pids[RANKS_MOST];
 
-    (void)state;
-    start_processes(rank_count, &bereaved, outlive, NULL, pids);
+    words->policy = policy;
+    words->heedless = heedless;
+    start_processes(rank_count, &bereaved, outlive, words, pids);
+    assert_int_equal(wait_process(pids[1], 60), 256 + SIGKILL);
     for (uint32_t rank = 0; rank < rank_count; rank++)
-        assert_int_equal(wait_process(pids[rank], 60), rank == 1 ? 256 + SIGKILL : 0);
+        if (rank != 1) {
+            end_process(pids[rank], 40, heedless);
+            assert_true(atomic_load(&words->returned[rank]));
+        }
+}
+
+static void a_rank_killed_among_ordinary_kernels(void **state)
+{
+    (void)state;
+    lose_rank_1(ZCTA_POLICY_DEFAULT, false);
+}
+
+static void a_rank_killed_among_symmetric_kernels(void **state)
+{
+    (void)state;
+    setenv("ZEROCTA_NCCL_SYMMETRIC", "1", 1);
+    lose_rank_1(ZCTA_POLICY_DEFAULT, true);
+    unsetenv("ZEROCTA_NCCL_SYMMETRIC");
+}
+
+static void a_rank_killed_among_copy_engines(void **state)
+{
+    (void)state;
+    lose_rank_1(ZCTA_POLICY_ZERO, true);
 }
 
 int main(void)
 {
     /* Processes first: they cannot be forked once this one has used CUDA. */
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_rank_killed_among_gathers),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_rank_killed_among_ordinary_kernels),
+                                       cmocka_unit_test(a_rank_killed_among_symmetric_kernels),
+                                       cmocka_unit_test(a_rank_killed_among_copy_engines),
                                        cmocka_unit_test(copy_engine_all_gather)};
     const struct CMUnitTest in_one_process[] = {cmocka_unit_test(copy_engine_all_gather)};
 

@@ -7,7 +7,13 @@
  * NCCL picks its way from facts that it does not compare between ranks, one of them whether `send`
  * lies in a window, which our callers may do as they like, each rank for itself. So NCCL only sees
  * calls in place: where the caller's is not, the own share is copied into the output first. What
- * remains is the output's window, which all ranks have in common. */
+ * remains is the output's window, which all ranks have in common.
+ *
+ * In symmetric windows NCCL waits in ways that its own abort does not end: its copy engines in
+ * stream memory operations, its symmetric kernels in loops that do not look at the abort flag. A
+ * rank that dies there leaves the others with a stream, and a GPU, that nobody lets go. So NCCL
+ * gets to know a window only where that was asked for: by a call that takes no SM, or by
+ * ZEROCTA_NCCL_SYMMETRIC=1. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +36,7 @@ struct zc_engine {
     bool looked;               /* for evidence of the communicator without SMs */
     enum zc_evidence evidence; /* what was found; SURE until then, and where none is needed */
     int told_unproved;         /* 1: as information; 2: as a warning */
+    _Atomic bool heedless;     /* calls have run that an abort does not end */
 };
 
 struct zc_prepared {
@@ -39,7 +46,7 @@ struct zc_prepared {
     void *recv;
     size_t bytes;
     struct zc_region window;
-    bool no_sm, strict;
+    bool no_sm, strict, symmetric;
     bool ready; /* communicator and window are there */
     /* The call in the caller's stream, and in a lane of its own beside it. */
     struct zc_program *program, *aside;
@@ -148,6 +155,7 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_prepar
     if (made == NULL)
         return status;
     made->guard = engine->guard;
+    made->call = "all_gather";
     made->lane_count = lane + 1;
     made->lane_begin = calloc(made->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(OPS_MOST, sizeof *made->ops);
@@ -190,6 +198,7 @@ static zcta_status nccl_prepare(struct zc_engine *engine, const struct zc_call *
     made->window = call->window;
     made->no_sm = call->no_sm;
     made->strict = call->strict;
+    made->symmetric = call->symmetric;
     status = make_program(engine, made, 0, &made->program);
     if (status == ZCTA_OK && made->no_sm && engine->nccl.version < ZC_NCCL_HAS_NULL_STREAM)
         status = make_program(engine, made, 1, &made->aside);
@@ -229,10 +238,14 @@ static void keep_comm(struct zc_engine *engine, int which, struct zc_nccl_comm *
 }
 
 /* NCCL finds a peer's part of a window by the own part's place in its allocation, so it gets none
- * whose parts lie in different places, and none off a page, which it refuses. */
-static bool has_window(const struct zc_engine *engine, const struct zc_prepared *prepared)
+ * whose parts lie in different places, and none off a page, which it refuses. Nor does it where it
+ * is known to take kernels although it was asked for its copy engines. */
+static bool wants_window(const struct zc_engine *engine, const struct zc_prepared *prepared)
 {
-    return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike;
+    const bool copies = prepared->no_sm && engine->evidence != ZC_EVIDENCE_AGAINST;
+
+    return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike &&
+           (copies || prepared->symmetric);
 }
 
 /* Where NCCL's own settings rule ZERO out, all ranks hear so: who insists is refused, then and
@@ -260,17 +273,17 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
 {
     const int which = prepared->no_sm ? NO_SM : KERNELS;
     struct zc_nccl_comm *comm = engine->comms[which];
-    const bool registers = has_window(engine, prepared);
     zcta_status status = ZCTA_OK;
 
-    if (comm == NULL || (registers && !zc_nccl_comm_has_window(comm, prepared->window.base)))
+    if (comm == NULL ||
+        (wants_window(engine, prepared) && !zc_nccl_comm_has_window(comm, prepared->window.base)))
         status = refuse_capture(engine, stream);
     if (status == ZCTA_OK && comm == NULL) {
         status = open_comm(engine, prepared, &comm);
         if (status == ZCTA_OK)
             keep_comm(engine, which, comm);
     }
-    if (status == ZCTA_OK && registers)
+    if (status == ZCTA_OK && wants_window(engine, prepared))
         status = zc_nccl_comm_register(comm, prepared->window.base, prepared->window.bytes);
     prepared->ready = status == ZCTA_OK;
     return status;
@@ -391,9 +404,10 @@ static const struct zc_program *program_for(const struct zc_prepared *prepared, 
     return is_null && prepared->aside != NULL ? prepared->aside : prepared->program;
 }
 
-/* The communicator's first gather, and what NCCL says of it. */
-static zcta_status run_and_look(struct zc_engine *engine, const struct zc_program *program,
-                                zcta_stream stream)
+/* The communicator's first gather, and what NCCL says of it. Where it took kernels the window that
+ * it got for its copy engines is taken back. */
+static zcta_status run_and_look(struct zc_engine *engine, const struct zc_prepared *prepared,
+                                const struct zc_program *program, zcta_stream stream)
 {
     const struct zc_group *group = &engine->group;
     struct zc_nccl_look look;
@@ -406,7 +420,16 @@ static zcta_status run_and_look(struct zc_engine *engine, const struct zc_progra
     if (status == ZCTA_OK)
         status = weigh_evidence(engine, found);
     engine->looked = status == ZCTA_OK;
+    if (status == ZCTA_OK && !wants_window(engine, prepared)) {
+        group->ops->drain(group->device, engine->guard);
+        nccl_forget(engine, prepared->window.base);
+    }
     return status;
+}
+
+bool zc_nccl_is_heedless(const struct zc_engine *engine)
+{
+    return atomic_load_explicit(&engine->heedless, memory_order_relaxed);
 }
 
 static zcta_status nccl_run(struct zc_engine *engine, struct zc_prepared *prepared,
@@ -418,9 +441,11 @@ static zcta_status nccl_run(struct zc_engine *engine, struct zc_prepared *prepar
 
     if (status == ZCTA_OK && !prepared->ready)
         status = make_ready(engine, prepared, stream);
+    if (status == ZCTA_OK && wants_window(engine, prepared))
+        atomic_store_explicit(&engine->heedless, true, memory_order_relaxed);
     look = prepared->no_sm && !engine->looked && engine->group.count > 1;
     if (status == ZCTA_OK)
-        status = look ? run_and_look(engine, program, stream)
+        status = look ? run_and_look(engine, prepared, program, stream)
                       : engine->group.ops->submit(engine->group.device, program, stream);
     if (status == ZCTA_OK && look)
         status = check_strict(engine, prepared);

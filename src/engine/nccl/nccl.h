@@ -12,4 +12,7 @@ zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zc
 /* What an exchange's `enqueue` is; its `data` is the nccl engine, which has joined the nodes. */
 zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream stream);
 
+/* Whether calls have been enqueued that NCCL's abort does not end. From any thread. */
+bool zc_nccl_is_heedless(const struct zc_engine *engine);
+
 #endif

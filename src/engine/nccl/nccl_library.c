@@ -242,8 +242,11 @@ static const char *switched_off(void)
 
 void zc_nccl_read_facts(const struct zc_nccl *nccl, struct zc_nccl_facts *facts)
 {
-    *facts = (struct zc_nccl_facts){
-        .version = nccl->version, .forced_policy = forced_policy(), .switch_off = switched_off()};
+    *facts =
+        (struct zc_nccl_facts){.version = nccl->version,
+                               .forced_policy = forced_policy(),
+                               .switch_off = switched_off(),
+                               .symmetric = zc_environment_choice("ZEROCTA_NCCL_SYMMETRIC") == 1};
     /* It comes before what a communicator is told, and nothing here expects a call that has not
      * done what it was asked when it returns. */
     if (number_of("NCCL_COMM_BLOCKING", 1) == 0) {

@@ -26,6 +26,7 @@ struct zc_nccl_facts {
     int version;            /* 0: there is no NCCL that could be used */
     int forced_policy;      /* by NCCL_CTA_POLICY in the environment; -1: none */
     const char *switch_off; /* the setting that keeps NCCL from its windows; NULL: none */
+    bool symmetric;         /* its kernels shall have windows too: ZEROCTA_NCCL_SYMMETRIC=1 */
     char why[160];          /* version 0: the reason */
 };
 
