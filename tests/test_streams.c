@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "api/objects.h"
 #include "support_ranks.h"
 
 enum { SHARE = 3000, RANKS = 3 };
@@ -483,6 +484,70 @@ static void a_worker_may_run_where_its_creator_may(void **state)
     run_as_processes(2, run_where_the_creator_may, NULL);
 }
 
+/* ---- A callback that does not return ---- */
+
+struct gate {
+    atomic_uint open, passed;
+};
+
+/* Passes by itself after a time that no test takes. */
+static void wait_at_gate(void *data)
+{
+    struct gate *gate = data;
+
+    for (uint32_t i = 0; i < 60000 && atomic_load(&gate->open) == 0; i++)
+        sleep_ms(1);
+    atomic_store(&gate->passed, 1);
+}
+
+static void fail_behind_a_callback(zcta_context *context, void *data)
+{
+    static const uint32_t ranks[] = {0, 1};
+    struct gate *gate = data;
+    struct fixture f = make_fixture(context);
+    zcta_window *window = NULL;
+    zcta_team *team = NULL;
+    zcta_plan *plan = NULL;
+    unsigned char *recv, *own;
+
+    EXPECT_OK(context, zcta_team_get(context, ranks, 2, NULL, &team));
+    EXPECT_OK(context, zcta_window_alloc(team, 2 * SHARE, &window));
+    recv = zcta_window_base(window);
+    own = recv + f.rank * SHARE;
+    EXPECT_OK(context, zcta_plan_all_gather(team, own, recv, SHARE, NULL, &plan));
+    EXPECT_OK(context, zcta_barrier(f.world, NULL));
+    /* From here on, so that making it depends on nobody's speed. */
+    team->guard.timeout_ns = 100000000;
+    if (f.rank == 1) {
+        expect_error(context, zcta_plan_run(plan, NULL), ZCTA_ERR_TIMEOUT, "rank 0 ");
+    } else {
+        EXPECT_OK(context, zcta_host_stream_call(f.stream, wait_at_gate, gate));
+        EXPECT_OK(context, zcta_plan_run(plan, f.stream));
+        EXPECT_OK(context, zcta_all_gather(team, own, recv, SHARE, f.stream, NULL));
+        /* Waits for its turn behind both. */
+        EXPECT(zcta_barrier(team, NULL) == ZCTA_ERR_TIMEOUT);
+    }
+    EXPECT_OK(context, zcta_plan_free(&plan));
+    EXPECT_OK(context, zcta_window_free(&window));
+    EXPECT_OK(context, zcta_team_destroy(&team));
+    EXPECT(f.rank == 1 || atomic_load(&gate->passed) == 0);
+    if (f.rank == 0) {
+        atomic_store(&gate->open, 1);
+        expect_error(context, zcta_host_stream_synchronize(f.stream), ZCTA_ERR_TIMEOUT, "rank 0 ");
+    }
+    /* The stream and the world are as good as before. */
+    EXPECT_OK(context, zcta_all_gather(f.world, f.own, f.recv, SHARE, f.stream, NULL));
+    EXPECT_OK(context, zcta_host_stream_destroy(&f.stream));
+}
+
+static void a_failed_team_waits_for_no_callback(void **state)
+{
+    struct gate gate = {0};
+
+    (void)state;
+    run_as_threads(2, fail_behind_a_callback, &gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +565,7 @@ int main(void)
         cmocka_unit_test(finalize_waits_for_everything_that_is_queued),
         cmocka_unit_test(a_failure_is_told_at_the_next_synchronize),
         cmocka_unit_test(a_worker_may_run_where_its_creator_may),
+        cmocka_unit_test(a_failed_team_waits_for_no_callback),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

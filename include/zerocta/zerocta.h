@@ -44,12 +44,14 @@
  * - Parameter structs begin with their own size: zero the struct, set `size`, set what you need.
  *   Zero means default. A struct from a newer header is accepted as long as the fields this
  *   library does not know are zero.
- * - No call waits for ever: see zcta_init_params.timeout_ns. Whoever has waited for 5 s, or for a
- *   quarter of the deadline if that is less, says in the log for whom, once a wait.
+ * - No call waits for ever: see zcta_init_params.timeout_ns. The exception is the caller's own: a
+ *   host stream's callback that does not return holds up whoever waits for that stream. Whoever has
+ *   waited for 5 s, or for a quarter of the deadline if that is less, says in the log for whom,
+ * once a wait.
  * - On a GPU a wait's time counts while the stream stands at it, so copies may take as long as they
  *   take. If the program's own work holds up even a look at the GPU, a deadline is told up to a
- *   quarter late, and for that look a second CUDA context is made for a while (0.5 GiB). A call that
- *   has to wait for a stream (zcta_window_free(), zcta_plan_free(), zcta_team_destroy(),
+ *   quarter late, and for that look a second CUDA context is made for a while (0.5 GiB). A call
+ * that has to wait for a stream (zcta_window_free(), zcta_plan_free(), zcta_team_destroy(),
  *   zcta_finalize(), a collective behind 1024 others) gives up when nothing has ended for about two
  *   deadlines, because other work ahead in the stream does not end: then the team fails, and the
  *   memory stays mapped until the process ends.
@@ -315,8 +317,9 @@ ZCTA_API zcta_status zcta_window_register(zcta_team *team, void *base, size_t by
  * Waits for work of the window's own team; that of other teams that use it has finished before, and
  * no other thread calls for a team that has gathered into it by NCCL until this call returns,
  * because there NCCL forgets it, in the same order on all ranks. A window of a failed team is freed
- * without waiting. Errors: ERR_INVALID, ERR_TIMEOUT, ERR_PEER (freed all the same), ERR_BUSY (a
- * prepared plan uses it: nothing changed). */
+ * without waiting for anyone, or for what its streams have not begun. Errors: ERR_INVALID,
+ * ERR_TIMEOUT, ERR_PEER (freed all the same), ERR_BUSY (a prepared plan uses it: nothing changed).
+ */
 ZCTA_API zcta_status zcta_window_free(zcta_window **window);
 
 ZCTA_API void *zcta_window_base(const zcta_window *window);   /* this rank's part; NULL for NULL */
@@ -430,7 +433,9 @@ typedef struct zcta_host_stream zcta_host_stream;
 ZCTA_API zcta_status zcta_host_stream_create(zcta_context *context, zcta_host_stream **stream);
 
 /* Runs function(data) on the worker, after what was enqueued before. It must not enqueue on or wait
- * for its own stream. Errors: ERR_INVALID. */
+ * for its own stream. While it has not returned, nothing behind it runs, and other ranks wait for
+ * collectives of this rank behind it, until their deadline. With 1024 entries enqueued that have
+ * not run, the next call that enqueues waits for room. Errors: ERR_INVALID. */
 ZCTA_API zcta_status zcta_host_stream_call(zcta_host_stream *stream, void (*function)(void *data),
                                            void *data);
 

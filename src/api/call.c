@@ -421,9 +421,7 @@ static bool same_key(const struct zc_call_key *a, const struct zc_call_key *b)
 
 static bool has_finished(const zcta_team *team, const struct zc_settled *entry)
 {
-    const uint32_t finished = atomic_load_explicit(&team->guard.finished, memory_order_acquire);
-
-    return entry->prepared == NULL || (int32_t)(finished - entry->ticket) >= 0;
+    return entry->prepared == NULL || zc_guard_has_finished(&team->guard, entry->ticket);
 }
 
 /* The entry that holds this call, or else the one that it shall replace: preferably none whose run

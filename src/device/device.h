@@ -100,12 +100,13 @@ struct zc_guard {
     _Atomic uint32_t failed;
     const zcta_error *failure; /* why, from then on; NULL: nobody says */
     /* Order among a team's programs, whatever their streams: a program takes the next ticket when
-     * it is submitted and runs when `finished` has counted all earlier ones. Only the device writes
-     * `finished` (release), after the program's last access; a waiter reads it with acquire. */
+     * it is submitted and runs when `finished` has counted all earlier ones; under a failed guard
+     * they may end in any order. Only the device writes `finished` (release), after the program's
+     * last access; a waiter reads it with acquire. */
     _Atomic uint32_t submitted;
     _Atomic uint32_t finished;
-    _Atomic uint32_t turn_sleepers; /* the device's: threads asleep until `finished` moves */
-    uint64_t timeout_ns;            /* longest single wait */
+    _Atomic uint32_t turn_sleepers, turn_bell; /* the device's: threads asleep until it rings */
+    uint64_t timeout_ns;                       /* longest single wait */
     /* This rank's own pad: its slots, what has been awaited on each, and, `graph_offset` bytes
      * behind, the same slots once more for captured programs (0: no such slots). */
     void *pad;
@@ -140,6 +141,21 @@ struct zc_guard {
 static inline uint32_t zc_guard_submitted(const struct zc_guard *guard)
 {
     return atomic_load_explicit(&guard->submitted, memory_order_acquire);
+}
+
+/* Whether that many programs have finished. */
+static inline bool zc_guard_counted(const struct zc_guard *guard, uint32_t count)
+{
+    return (int32_t)(atomic_load_explicit(&guard->finished, memory_order_seq_cst) - count) >= 0;
+}
+
+/* Whether the program of that ticket has finished, so that it may be freed. Those that ended before
+ * others ended under a failed guard, which can be seen by whoever sees the count. */
+static inline bool zc_guard_has_finished(const struct zc_guard *guard, uint32_t ticket)
+{
+    return zc_guard_counted(guard, ticket) &&
+           (atomic_load_explicit(&guard->failed, memory_order_acquire) == ZCTA_OK ||
+            zc_guard_counted(guard, zc_guard_submitted(guard)));
 }
 
 /* The ops of a lane stand together, in their order. Lane 0 begins; FORK starts another lane, JOIN
@@ -278,9 +294,11 @@ struct zc_device_ops {
     zcta_status (*is_capturing)(struct zc_device *device, zcta_stream stream, bool *capturing);
     /* The guard has failed: every wait under it ends soon. From any thread. */
     void (*wake)(struct zc_device *device, struct zc_guard *guard);
-    /* Waits until every submitted program under the guard has finished. Bounded: if for about twice
-     * the guard's timeout none has, the guard fails, and what they use stays until the process
-     * ends, though it be freed. */
+    /* Waits until every submitted program under the guard has finished: as long as the streams take
+     * to reach them, and each wait in them no longer than the timeout. A host stream is held up by
+     * callbacks only, which are the user's; once the guard has failed, what it has not begun is
+     * taken back. On a GPU, if for about twice the timeout nothing has finished, the guard fails,
+     * and what the programs use stays until the process ends, though it be freed. */
     void (*drain)(struct zc_device *device, struct zc_guard *guard);
 };
 

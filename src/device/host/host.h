@@ -64,7 +64,7 @@ zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program);
  * finishes it: from there on the program and its team may be freed. */
 zcta_status zc_host_run(struct zc_device *device, const struct zc_program *program,
                         uint32_t ticket);
-void zc_host_finish(struct zc_guard *guard, uint32_t ticket);
+void zc_host_finish(struct zc_guard *guard, uint32_t count); /* of programs that have ended */
 void zc_host_wake(struct zc_device *device, struct zc_guard *guard);
 void zc_host_drain(struct zc_device *device, struct zc_guard *guard);
 zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
@@ -80,6 +80,9 @@ void zc_host_stream_call(zcta_host_stream *stream, void (*function)(void *data),
 zcta_status zc_host_stream_synchronize(zcta_host_stream *stream, const char *call);
 void zc_host_stream_destroy(zcta_host_stream *stream);
 void zc_host_streams_end(struct zc_device *device); /* destroys all that live */
+/* Takes back, and counts as finished, the programs under a failed guard that no stream has begun.
+ */
+void zc_host_streams_drop(struct zc_device *device, struct zc_guard *guard);
 
 /* Copies; `streamed`: with stores that go past the caches. */
 void zc_host_copy(void *to, const void *from, size_t bytes, bool streamed);

@@ -347,28 +347,47 @@ static void block(struct run *run)
 
 /* ---- Turns ---- */
 
-/* Waits until the team's programs up to `ticket` have finished. Pairs with finish(). */
-static void await_turn(struct zc_guard *guard, uint32_t ticket)
-{
-    uint32_t finished = atomic_load_explicit(&guard->finished, memory_order_acquire);
+/* A program waits for those before it, and drain() for all of them. While the team is well they end
+ * once their streams have reached them, as the user's callbacks let them, and no wait in them is
+ * longer than the timeout. Once the team has failed nobody waits for a turn any more, and drain()
+ * takes back what no stream has reached. So this waits for the bell alone: finish() rings it, and
+ * wake(), which comes after the failure can be seen. */
 
-    if ((int32_t)(finished - ticket) >= 0)
+static bool turn_came(struct zc_guard *guard, uint32_t count, bool though_failed)
+{
+    return zc_guard_counted(guard, count) || (!though_failed && failed(guard));
+}
+
+/* Waits until `count` programs have finished, and, unless that does not matter, no longer than the
+ * team is well. Whether a sleeper is there and whether it can go on are looked at in an order that
+ * is the same for all, so one of the two sides sees the other. */
+static void await_turn(struct zc_guard *guard, uint32_t count, bool though_failed)
+{
+    if (turn_came(guard, count, though_failed))
         return;
     atomic_fetch_add_explicit(&guard->turn_sleepers, 1, memory_order_seq_cst);
     for (;;) {
-        finished = atomic_load_explicit(&guard->finished, memory_order_seq_cst);
-        if ((int32_t)(finished - ticket) >= 0)
+        const uint32_t bell = atomic_load_explicit(&guard->turn_bell, memory_order_seq_cst);
+
+        if (turn_came(guard, count, though_failed))
             break;
-        zc_host_futex_wait(&guard->finished, finished, UINT64_MAX, false);
+        zc_host_futex_wait(&guard->turn_bell, bell, UINT64_MAX, false);
     }
     atomic_fetch_sub_explicit(&guard->turn_sleepers, 1, memory_order_seq_cst);
 }
 
-void zc_host_finish(struct zc_guard *guard, uint32_t ticket)
+static void ring_turn(struct zc_guard *guard)
 {
-    atomic_store_explicit(&guard->finished, ticket, memory_order_seq_cst);
-    if (atomic_load_explicit(&guard->turn_sleepers, memory_order_seq_cst) != 0)
-        zc_host_futex_wake(&guard->finished, false);
+    if (atomic_load_explicit(&guard->turn_sleepers, memory_order_seq_cst) == 0)
+        return;
+    atomic_fetch_add_explicit(&guard->turn_bell, 1, memory_order_seq_cst);
+    zc_host_futex_wake(&guard->turn_bell, false);
+}
+
+void zc_host_finish(struct zc_guard *guard, uint32_t count)
+{
+    atomic_fetch_add_explicit(&guard->finished, count, memory_order_seq_cst);
+    ring_turn(guard);
 }
 
 zcta_status zc_host_run(struct zc_device *device, const struct zc_program *program, uint32_t ticket)
@@ -380,8 +399,9 @@ zcta_status zc_host_run(struct zc_device *device, const struct zc_program *progr
     assert(program->lane_count <= MAX_LANES);
     for (uint32_t lane = 0; lane < program->lane_count; lane++)
         run.next[lane] = program->lane_begin[lane];
-    await_turn(guard, ticket - 1);
-    tell_call(program, ticket);
+    await_turn(guard, ticket - 1, false);
+    if (!failed(guard))
+        tell_call(program, ticket);
     while (!lane_ended(&run, 0) && !failed(guard))
         if (!advance(&run) && !failed(guard))
             block(&run);
@@ -392,11 +412,17 @@ void zc_host_wake(struct zc_device *device, struct zc_guard *guard)
 {
     (void)device;
     ring(guard->pad);
+    ring_turn(guard);
 }
 
 void zc_host_drain(struct zc_device *device, struct zc_guard *guard)
 {
-    await_turn(guard, zc_guard_submitted(guard));
+    const uint32_t submitted = zc_guard_submitted(guard);
+
+    await_turn(guard, submitted, false);
+    if (failed(guard))
+        zc_host_streams_drop(device, guard);
+    await_turn(guard, submitted, true);
     /* A worker that has just finished the last program may still look at the guard, which the
      * caller may be about to free; see run_item(). */
     pthread_mutex_lock(&device->lock);
@@ -435,7 +461,7 @@ zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *pr
 
     if (stream == NULL) {
         zc_host_run(device, program, ticket);
-        zc_host_finish(program->guard, ticket);
+        zc_host_finish(program->guard, 1);
     } else {
         zc_host_stream_enqueue(stream, program, ticket);
     }

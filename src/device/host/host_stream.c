@@ -12,6 +12,7 @@
 
 enum { QUEUE_ITEMS = 1024 };
 
+/* Neither: a program that was taken back. */
 struct item {
     const struct zc_program *program; /* or */
     void (*function)(void *data);
@@ -26,31 +27,45 @@ struct zcta_host_stream {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct item items[QUEUE_ITEMS]; /* a ring: nothing is allocated when work is enqueued */
-    uint64_t enqueued, finished;
+    uint64_t enqueued, begun, finished;
     zcta_error failure; /* the first since the last synchronize; status OK: none */
     bool closing;
 };
 
-/* *failure gets why a program failed; its status is OK otherwise. */
-static void run_item(struct zc_device *device, const struct item *item, zcta_error *failure)
+/* Why programs under this guard fail; status OK if they do not. */
+static zcta_error failure_of(const struct zc_guard *guard)
 {
-    const struct zc_guard *guard;
-    zcta_status status;
+    const zcta_status status =
+        (zcta_status)atomic_load_explicit(&guard->failed, memory_order_acquire);
 
-    failure->status = ZCTA_OK;
-    if (item->program == NULL) {
+    return status != ZCTA_OK && guard->failure != NULL ? *guard->failure
+                                                       : (zcta_error){.status = status};
+}
+
+/* With the stream's lock held. */
+static void keep_failure(zcta_host_stream *stream, const zcta_error *failure)
+{
+    if (stream->failure.status == ZCTA_OK)
+        stream->failure = *failure;
+}
+
+/* Returns why a program failed. */
+static zcta_error run_item(struct zc_device *device, const struct item *item)
+{
+    zcta_error failure = {.status = ZCTA_OK};
+
+    if (item->function != NULL)
         item->function(item->data);
-        return;
-    }
-    guard = item->program->guard;
-    status = zc_host_run(device, item->program, item->ticket);
-    if (status != ZCTA_OK)
-        *failure = guard->failure != NULL ? *guard->failure : (zcta_error){.status = status};
+    if (item->program == NULL)
+        return failure;
+    if (zc_host_run(device, item->program, item->ticket) != ZCTA_OK)
+        failure = failure_of(item->program->guard);
     /* Another thread may wait for just this program, to free it and its team: not before this one
      * has let go of the guard. */
     pthread_mutex_lock(&device->lock);
-    zc_host_finish(item->program->guard, item->ticket);
+    zc_host_finish(item->program->guard, 1);
     pthread_mutex_unlock(&device->lock);
+    return failure;
 }
 
 static void *work(void *data)
@@ -66,12 +81,11 @@ static void *work(void *data)
             pthread_cond_wait(&stream->changed, &stream->lock);
         if (stream->finished == stream->enqueued)
             break;
-        item = stream->items[stream->finished % QUEUE_ITEMS];
+        item = stream->items[stream->begun++ % QUEUE_ITEMS];
         pthread_mutex_unlock(&stream->lock);
-        run_item(stream->device, &item, &failure);
+        failure = run_item(stream->device, &item);
         pthread_mutex_lock(&stream->lock);
-        if (stream->failure.status == ZCTA_OK && failure.status != ZCTA_OK)
-            stream->failure = failure;
+        keep_failure(stream, &failure);
         stream->finished++;
         pthread_cond_broadcast(&stream->changed);
     }
@@ -167,15 +181,47 @@ static void unlist(zcta_host_stream *stream)
 
 void zc_host_stream_destroy(zcta_host_stream *stream)
 {
-    unlist(stream);
     pthread_mutex_lock(&stream->lock);
     stream->closing = true;
     pthread_cond_broadcast(&stream->changed);
     pthread_mutex_unlock(&stream->lock);
     pthread_join(stream->worker, NULL);
+    unlist(stream); /* until then programs on it can be taken back */
     pthread_cond_destroy(&stream->changed);
     pthread_mutex_destroy(&stream->lock);
     free(stream);
+}
+
+/* How many there were. */
+static uint32_t drop(zcta_host_stream *stream, const struct zc_guard *guard)
+{
+    const zcta_error failure = failure_of(guard);
+    uint32_t dropped = 0;
+
+    pthread_mutex_lock(&stream->lock);
+    for (uint64_t i = stream->begun; i < stream->enqueued; i++) {
+        struct item *item = &stream->items[i % QUEUE_ITEMS];
+
+        if (item->program == NULL || item->program->guard != guard)
+            continue;
+        *item = (struct item){.program = NULL};
+        keep_failure(stream, &failure);
+        dropped++;
+    }
+    pthread_mutex_unlock(&stream->lock);
+    return dropped;
+}
+
+void zc_host_streams_drop(struct zc_device *device, struct zc_guard *guard)
+{
+    uint32_t dropped = 0;
+
+    pthread_mutex_lock(&device->lock);
+    for (zcta_host_stream *stream = device->streams; stream != NULL; stream = stream->next)
+        dropped += drop(stream, guard);
+    if (dropped > 0)
+        zc_host_finish(guard, dropped);
+    pthread_mutex_unlock(&device->lock);
 }
 
 void zc_host_streams_end(struct zc_device *device)
