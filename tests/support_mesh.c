@@ -60,6 +60,7 @@ static void on_event(void *data, const struct zc_mesh_event *event)
         rank->left[event->rank]++;
         break;
     case ZC_MESH_TOLD:
+    case ZC_MESH_UNABLE:
         break;
     case ZC_MESH_NOTICE:
         for (size_t i = 0; i < event->bytes; i++)

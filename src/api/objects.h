@@ -100,7 +100,8 @@ struct zcta_team {
     /* By team rank: the attempt with which it joined, and the last one that it has said is over.
      * Guarded by the context's lock. */
     uint32_t *attempts, *over;
-    bool joined;  /* attempts[] holds; guarded likewise */
+    zcta_error given_up; /* why a rank gave up while this one waits to join; guarded likewise */
+    bool joined;         /* attempts[] holds; guarded likewise */
     bool made;    /* may be found and used; guarded by both locks: either to read, both to write */
     bool leaving; /* is being given back: its ranks may go as soon as they have said so. Guarded by
                      the context's lock */

@@ -333,6 +333,24 @@ static void on_told(zcta_context *context, uint32_t teller, uint32_t rank)
     pthread_mutex_unlock(&context->lock);
 }
 
+/* This rank could not take a message: what it has together with the sender cannot go on, and it is
+ * this rank's own affair. */
+static void on_unable(zcta_context *context, uint32_t sender)
+{
+    zcta_error failure = {
+        .status = ZCTA_ERR_SYSTEM, .rank = context->job.rank, .call = "collective"};
+
+    snprintf(failure.message, sizeof failure.message,
+             "rank %" PRIu32 " could not take a message of rank %" PRIu32 ", for want of memory or "
+             "because the system refused it",
+             context->job.rank, sender);
+    pthread_mutex_lock(&context->lock);
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if (has_rank(team, sender))
+            fail(team, &failure, true);
+    pthread_mutex_unlock(&context->lock);
+}
+
 void zc_team_notice_losses(zcta_team *team)
 {
     const zcta_context *context = team->context;
@@ -346,15 +364,17 @@ void zc_team_notice_losses(zcta_team *team)
     }
 }
 
-/* Whether this team was made, or is being made, with that attempt of the rank's or an older one. A
- * rank that could not begin (number 0) is not waited for. */
-static bool is_about(zcta_team *team, uint64_t identity, uint32_t index, uint32_t number)
+/* A rank's attempt at a team has failed. What was made, or is being made, with that attempt or an
+ * older one fails, too. A rank that could not even begin (number 0) is not waited for. Who waits
+ * for others to join goes on, and knows whom to name if nobody comes. */
+static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure)
 {
-    if (team->identity != identity || index == team->group.count)
-        return false;
     if (number > team->over[index])
         team->over[index] = number;
-    return team->joined ? team->attempts[index] <= number : number == 0;
+    if (team->joined ? team->attempts[index] <= number : number == 0)
+        fail(team, failure, true);
+    else if (!team->joined && team->given_up.status == ZCTA_OK)
+        team->given_up = *failure;
 }
 
 static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
@@ -376,8 +396,8 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     memcpy(failure.message, notice.message, sizeof failure.message);
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
-        if (is_about(team, event->tag, index_of(team, event->rank), event->number))
-            fail(team, &failure, true);
+        if (team->identity == event->tag && has_rank(team, event->rank))
+            end_attempt(team, index_of(team, event->rank), event->number, &failure);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -389,6 +409,9 @@ void zc_team_event(void *data, const struct zc_mesh_event *event)
     case ZC_MESH_LOST:
     case ZC_MESH_LEFT:
         on_gone(context, event->rank, event->kind == ZC_MESH_LEFT);
+        break;
+    case ZC_MESH_UNABLE:
+        on_unable(context, event->rank);
         break;
     case ZC_MESH_TOLD:
         on_told(context, event->rank, event->gone);

@@ -75,6 +75,19 @@ static zcta_status settle_attempts(zcta_team *team, const uint32_t *attempts)
                                       : zc_team_broken(team, &failure);
 }
 
+/* Nobody came in time. Who gave up before knows better for whom it had waited than who waits last,
+ * and finds those gone, too. */
+static void name_absent(zcta_team *team)
+{
+    zcta_error given_up;
+
+    pthread_mutex_lock(&team->context->lock);
+    given_up = team->given_up;
+    pthread_mutex_unlock(&team->context->lock);
+    if (given_up.status != ZCTA_OK)
+        zc_diag_repeat(team->group.diag, &given_up);
+}
+
 static zcta_status join(zcta_team *team)
 {
     uint32_t *attempts = calloc(team->group.count, sizeof *attempts);
@@ -97,6 +110,8 @@ static zcta_status join(zcta_team *team)
             zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM, "out of memory");
     else
         status = zc_mesh_join(team->group.mesh, &exchange);
+    if (status == ZCTA_ERR_TIMEOUT)
+        name_absent(team);
     if (status != ZCTA_OK)
         status = zc_group_give_up(&team->group, status);
     else

@@ -67,7 +67,9 @@ static void end_peer(struct zc_mesh *mesh, uint32_t rank, enum zc_peer_state sta
     report(mesh, &event);
 }
 
-/* Returns NULL, or why the peer cannot be kept. */
+/* Returns NULL, or why the peer cannot be kept. That there is no memory here is no fault of the
+ * peer's.
+ */
 static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                                const uint8_t *data, int fd)
 {
@@ -77,7 +79,8 @@ static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct
     if (letter == NULL) {
         if (fd >= 0)
             close(fd);
-        return "sent a message for which there is no memory";
+        report(mesh, &(struct zc_mesh_event){.kind = ZC_MESH_UNABLE, .rank = rank});
+        return NULL;
     }
     letter->fd = fd;
     letter->fd_lost = frame->has_fd && fd < 0;
@@ -177,6 +180,10 @@ static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
             return;
         case ZC_PACKET_END:
             end_peer(mesh, rank, ZC_PEER_LOST, "ended");
+            return;
+        case ZC_PACKET_UNABLE:
+            report(mesh, &(struct zc_mesh_event){.kind = ZC_MESH_UNABLE, .rank = rank});
+            end_peer(mesh, rank, ZC_PEER_LOST, "cannot be heard here");
             return;
         case ZC_PACKET_BROKEN:
             end_peer(mesh, rank, ZC_PEER_LOST, "sent a message that is not one");

@@ -401,7 +401,7 @@ long zc_net_receive(int fd, void *data, size_t bytes)
             return got;
         if (got == 0)
             return -1;
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS)
             return 0;
         if (errno != EINTR)
             return -1;
@@ -509,6 +509,13 @@ static size_t take_fds(struct msghdr *message, struct zc_packet *packet)
     return count;
 }
 
+/* What says that the other end has gone, and not that something is wrong with this one. */
+static bool is_end(int error)
+{
+    return error == ECONNRESET || error == EPIPE || error == ENOTCONN || error == ETIMEDOUT ||
+           error == EHOSTUNREACH || error == ENETUNREACH || error == ECONNREFUSED;
+}
+
 enum zc_packet_result zc_net_receive_packet(int fd, struct zc_packet *packet)
 {
     union {
@@ -537,8 +544,12 @@ enum zc_packet_result zc_net_receive_packet(int fd, struct zc_packet *packet)
             packet->fd = -1;
             return ZC_PACKET_BROKEN;
         }
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        /* Where there is no memory just now the packet stays where it is. */
+        if (got < 0 &&
+            (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS))
             return ZC_PACKET_NONE;
+        if (got < 0 && errno != EINTR && !is_end(errno))
+            return ZC_PACKET_UNABLE;
         /* A peer that closes with unread packets of ours shows up as one ECONNRESET before the
          * packets that it had sent: those are still there to be read. */
         if (got == 0 || (errno != EINTR && (errno != ECONNRESET || reset)))

