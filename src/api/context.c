@@ -227,6 +227,7 @@ static void free_context(zcta_context *context)
         context->ops->close(context->device);
     zc_forget_all(context);
     zc_map_destroy(&context->map);
+    pthread_mutex_destroy(&context->knowledge.lock);
     pthread_mutex_destroy(&context->lock);
     free(context->gone);
     free(context->losses);
@@ -270,6 +271,7 @@ zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
     zc_fd_hold_standard();
     zc_diag_init(&made->diag);
     pthread_mutex_init(&made->lock, NULL);
+    pthread_mutex_init(&made->knowledge.lock, NULL);
     status = zc_map_init(&made->map, &made->diag);
     if (status == ZCTA_OK)
         status = zc_params_read(&made->diag, "zcta_init", given, &params, sizeof params);

@@ -22,11 +22,11 @@ static void learn_nccl(zcta_context *context)
 
 const struct zc_nccl_facts *zc_know_nccl(zcta_context *context)
 {
-    pthread_mutex_lock(&context->lock);
+    pthread_mutex_lock(&context->knowledge.lock);
     if (!context->knowledge.knows_nccl)
         learn_nccl(context);
     context->knowledge.knows_nccl = true;
-    pthread_mutex_unlock(&context->lock);
+    pthread_mutex_unlock(&context->knowledge.lock);
     return &context->knowledge.facts;
 }
 
@@ -74,13 +74,13 @@ const struct zc_tuned *zc_know_tuned(zcta_context *context)
 {
     struct zc_knowledge *knowledge = &context->knowledge;
 
-    pthread_mutex_lock(&context->lock);
+    pthread_mutex_lock(&context->knowledge.lock);
     if (!knowledge->knows_tuned) {
         knowledge->tuned = learn_tuned(context);
         knowledge->nccl_at_hand = context->ops->kind == ZCTA_DEVICE_CUDA && zc_nccl_is_at_hand();
     }
     knowledge->knows_tuned = true;
-    pthread_mutex_unlock(&context->lock);
+    pthread_mutex_unlock(&context->knowledge.lock);
     /* Figures that come with the library are not worth loading NCCL for. They are those of its
      * symmetric kernels. */
     if (knowledge->tuned == NULL)

@@ -27,6 +27,7 @@ struct zc_loss {
 
 /* What a context finds out when it is first asked. */
 struct zc_knowledge {
+    pthread_mutex_t lock; /* guards it; loading takes its time, and nobody else waits for that */
     bool knows_nccl, knows_tuned;
     bool nccl_at_hand;   /* before anybody asked */
     struct zc_nccl nccl; /* loaded from then on */

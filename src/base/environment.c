@@ -2,6 +2,7 @@
 #include "base/environment.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,4 +115,91 @@ void zc_environment_warn(struct zc_diag *diag)
             zc_log(diag, ZC_LOG_WARN, "%.*s is set, but there is no such variable; there are %s",
                    (int)(name < 60 ? name : 60), *at, known);
     }
+}
+
+/* ---- Variables for others ---- */
+
+/* A list that was the process's environment, or is. Somebody may still walk it, or use what it
+ * found there, so it stays. */
+struct list {
+    struct list *next;
+    char *entries[];
+};
+
+static struct list *_Atomic lists;
+
+static bool is_one_of(const char *entry, const char *const *entries, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(entry, entries[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool is_set(char *const *list, const char *entry)
+{
+    const size_t name = strcspn(entry, "=") + 1;
+
+    for (; list != NULL && *list != NULL; list++)
+        if (strncmp(*list, entry, name) == 0)
+            return true;
+    return false;
+}
+
+/* Room for what there is and `more`; NULL without memory. */
+static struct list *new_list(char *const *now, size_t more)
+{
+    size_t count = 0;
+    struct list *made;
+
+    while (now != NULL && now[count] != NULL)
+        count++;
+    made = calloc(1, sizeof *made + (count + more + 1) * sizeof *made->entries);
+    if (made == NULL)
+        return NULL;
+    made->next = atomic_load_explicit(&lists, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&lists, &made->next, made, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        continue;
+    return made;
+}
+
+static void publish(struct list *list)
+{
+    __atomic_store_n(&environ, list->entries, __ATOMIC_RELEASE);
+}
+
+void zc_environment_add(const char *const *entries, size_t count)
+{
+    char **now = __atomic_load_n(&environ, __ATOMIC_ACQUIRE);
+    struct list *list = new_list(now, count);
+    size_t at = 0;
+
+    if (list == NULL)
+        return;
+    while (now != NULL && now[at] != NULL) {
+        list->entries[at] = now[at];
+        at++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        char *entry = is_set(now, entries[i]) ? NULL : strdup(entries[i]);
+
+        if (entry != NULL)
+            list->entries[at++] = entry;
+    }
+    publish(list);
+}
+
+void zc_environment_remove(const char *const *entries, size_t count)
+{
+    char **now = __atomic_load_n(&environ, __ATOMIC_ACQUIRE);
+    struct list *list = new_list(now, 0);
+    size_t at = 0;
+
+    if (list == NULL)
+        return;
+    for (; now != NULL && *now != NULL; now++)
+        if (!is_one_of(*now, entries, count))
+            list->entries[at++] = *now;
+    publish(list);
 }

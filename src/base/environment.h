@@ -3,6 +3,8 @@
 #ifndef ZC_ENVIRONMENT_H
 #define ZC_ENVIRONMENT_H
 
+#include <stddef.h>
+
 #include "base/diag.h"
 
 /* The value of one of the table's variables; NULL if it is unset. */
@@ -17,5 +19,13 @@ zcta_status zc_environment_check(struct zc_diag *diag);
 
 /* One line in the log for each variable that has our prefix and is none of ours. */
 void zc_environment_warn(struct zc_diag *diag);
+
+/* Sets variables for a library that reads them, "NAME=value", those that are set excepted. Other
+ * threads may be reading meanwhile, whom libc's own way would pull the list away from: they find
+ * the old list or the new one, and what they find stays, also when this library is closed. */
+void zc_environment_add(const char *const *entries, size_t count);
+
+/* Takes away what has just these values. */
+void zc_environment_remove(const char *const *entries, size_t count);
 
 #endif

@@ -1027,7 +1027,7 @@ static void hangs_in(zcta_context *context, void *data)
 static void a_call_that_hangs(void **state)
 {
     static const char *const functions[] = {"ncclCommWindowRegister", "ncclAllGather",
-                                            "ncclCommInitRankConfig"};
+                                            "ncclCommInitRankConfig", "ncclGetUniqueId"};
 
     (void)state;
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {

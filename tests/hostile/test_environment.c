@@ -9,6 +9,7 @@
 #include <locale.h>
 #include <string.h>
 
+#include "base/environment.h"
 #include "base/number.h"
 #include "support_ranks.h"
 
@@ -151,6 +152,43 @@ static void numbers_are_the_same_in_every_language(void **state)
     setlocale(LC_ALL, "C");
 }
 
+/* ---- Variables for others ---- */
+
+static void what_is_set_stays_and_what_was_added_goes(void **state)
+{
+    static const char *const entries[] = {"ADDED_A=1", "ADDED_B=2"};
+
+    (void)state;
+    assert_int_equal(setenv("ADDED_B", "mine", 1), 0);
+    zc_environment_add(entries, 2);
+    assert_string_equal(getenv("ADDED_A"), "1");
+    assert_string_equal(getenv("ADDED_B"), "mine");
+    assert_int_equal(setenv("ADDED_C", "3", 1), 0);
+    zc_environment_remove(entries, 2);
+    assert_null(getenv("ADDED_A"));
+    assert_string_equal(getenv("ADDED_B"), "mine");
+    assert_string_equal(getenv("ADDED_C"), "3");
+    unsetenv("ADDED_B");
+    unsetenv("ADDED_C");
+}
+
+/* Whoever is in getenv() walks the list that he found, so nothing in it changes. */
+static void a_list_that_is_walked_stays_as_it_is(void **state)
+{
+    static const char *const entries[] = {"ADDED_A=1", "ADDED_B=2"};
+    char **before = environ, *copy[4096];
+    size_t count = 0;
+
+    (void)state;
+    for (; before[count] != NULL; count++)
+        copy[count] = before[count];
+    zc_environment_add(entries, 2);
+    zc_environment_remove(entries, 2);
+    for (size_t i = 0; i < count; i++)
+        assert_ptr_equal(before[i], copy[i]);
+    assert_null(before[count]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +196,8 @@ int main(void)
         cmocka_unit_test(known_values_and_empty_ones_pass),
         cmocka_unit_test(a_name_that_nobody_knows_is_told_once),
         cmocka_unit_test(numbers_are_the_same_in_every_language),
+        cmocka_unit_test(what_is_set_stays_and_what_was_added_goes),
+        cmocka_unit_test(a_list_that_is_walked_stays_as_it_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

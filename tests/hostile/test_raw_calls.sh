@@ -46,6 +46,8 @@ forbid_text "numbers are read and written as in the C locale" 'base/number\.[ch]
     '\b(strtod|strtof|strtold|atof)\(|[^_]printf\([^"]*"[^"]*%[-+0-9.*]*[aefgAEFG]'
 forbid "shared memory is made by zc_shared_file_make()" 'base/shared_file\.c|engine/nccl/nccl_log\.c' none \
     'memfd_create|shm_open'
+forbid "the environment is changed by zc_environment_add(): other threads may be in getenv()" none none \
+    'setenv|unsetenv|putenv|clearenv'
 forbid "threads are started by zc_thread_start()" 'base/thread\.c' none 'pthread_create|thrd_create'
 
 [ $failures -eq 0 ] && echo "no call bypasses the rules"

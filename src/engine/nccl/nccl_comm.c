@@ -1,7 +1,7 @@
 /* Communicators and their threads.
  *
- * The communicator is made by its own thread, because a making that hangs cannot be ended from
- * outside: it is left to that thread. All later calls are made by the team's thread, which is
+ * The communicator is named and made by its own thread, because neither can be ended from outside
+ * if it hangs: it is left to that thread. All later calls are made by the team's thread, which is
  * `busy` meanwhile; the communicator's thread watches how long they take, and aborts. NCCL lets an
  * abort come from another thread: it is what ends a call that waits for a dead rank. */
 #include "engine/nccl/nccl_comm.h"
@@ -41,6 +41,8 @@ struct zc_nccl_comm {
     struct zc_nccl_id id;
     zc_nccl_handle handle; /* NULL: not made yet, or gone */
     bool busy;             /* somebody calls NCCL with the handle; an abort waits, not for ever */
+    int named;             /* NCCL's result of naming it, on rank 0; IN_PROGRESS at first */
+    bool agreed;           /* all ranks have the name: it can be made */
     int made;              /* NCCL's result of making it; IN_PROGRESS at first */
     uint64_t since;        /* when the team's thread went into NCCL; 0: it is not there */
     bool aborting;         /* asked for; done once `handle` is NULL */
@@ -201,6 +203,32 @@ static bool enter_device(struct zc_nccl_comm *comm)
     return entered;
 }
 
+/* NCCL looks for its network then, which takes what it takes. */
+static void make_name(struct zc_nccl_comm *comm)
+{
+    struct zc_nccl_id id = {{0}};
+    const int result = comm->nccl.ncclGetUniqueId(&id);
+
+    pthread_mutex_lock(&comm->lock);
+    comm->id = id;
+    comm->named = result;
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+/* Whether it shall be made. */
+static bool await_agreement(struct zc_nccl_comm *comm)
+{
+    bool agreed;
+
+    pthread_mutex_lock(&comm->lock);
+    while (!comm->agreed && !comm->ending)
+        pthread_cond_wait(&comm->changed, &comm->lock);
+    agreed = comm->agreed;
+    pthread_mutex_unlock(&comm->lock);
+    return agreed;
+}
+
 static void make_handle(struct zc_nccl_comm *comm)
 {
     struct zc_nccl_config config = zc_nccl_config(comm->nccl.version, comm->policy);
@@ -266,7 +294,10 @@ static void *run_thread(void *data)
     struct zc_nccl_comm *comm = data;
     bool abandoned;
 
-    make_handle(comm);
+    if (comm->rank == 0)
+        make_name(comm);
+    if (await_agreement(comm))
+        make_handle(comm);
     serve(comm);
     end_handle(comm);
     pthread_mutex_lock(&comm->lock);
@@ -326,8 +357,40 @@ static zcta_status compare(const struct zc_group *group, const struct offer *off
     return ZCTA_OK;
 }
 
+/* Waits for a result of the thread's; IN_PROGRESS if it does not come in time. */
+static int await_result(struct zc_nccl_comm *comm, const int *result, uint64_t timeout_ns)
+{
+    const uint64_t deadline = zc_deadline_in(timeout_ns);
+    int found;
+
+    pthread_mutex_lock(&comm->lock);
+    while (*result == ZC_NCCL_IN_PROGRESS && zc_time_left_ns(deadline) > 0 &&
+           atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
+        const struct timespec until = moment(zc_deadline_in(LOOK_NS));
+
+        pthread_cond_timedwait(&comm->changed, &comm->lock, &until);
+    }
+    found = *result;
+    pthread_mutex_unlock(&comm->lock);
+    return found;
+}
+
+/* The others wait for this rank's word meanwhile, so it comes before their time is up. */
+static zcta_status await_name(struct zc_nccl_comm *comm)
+{
+    const uint64_t timeout = comm->timeout_ns / 2;
+    const int named = await_result(comm, &comm->named, timeout);
+
+    if (named == ZC_NCCL_IN_PROGRESS)
+        return zc_fail(comm->group->diag, ZCTA_ERR_TIMEOUT, "ncclGetUniqueId", 0,
+                       "NCCL has not named a communicator within %.3g s: it looks for its network, "
+                       "see NCCL_SOCKET_IFNAME",
+                       (double)timeout / 1e9);
+    return check(comm, named, "ncclGetUniqueId", "naming a communicator");
+}
+
 /* Everybody's version and policy, and the identity that rank 0 made. */
-static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nccl_id *id)
+static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own)
 {
     const struct zc_group *group = comm->group;
     struct offer mine = {.status = (uint64_t)own,
@@ -339,14 +402,19 @@ static zcta_status meet(struct zc_nccl_comm *comm, zcta_status own, struct zc_nc
     if (offers == NULL)
         return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     if (own == ZCTA_OK && group->self == 0)
-        own = check(comm, comm->nccl.ncclGetUniqueId(&mine.id), "ncclGetUniqueId",
-                    "naming a communicator");
+        own = await_name(comm);
+    if (own == ZCTA_OK)
+        mine.id = comm->id; /* the thread does not touch it any more */
     mine.status = (uint64_t)own;
     status = zc_group_exchange(group, "NCCL", "did not come to make NCCL's communicator",
                                ZC_TOPIC_NCCL, &mine, offers, sizeof mine);
     if (status == ZCTA_OK)
         status = own != ZCTA_OK ? own : compare(group, offers);
-    *id = offers[0].id;
+    pthread_mutex_lock(&comm->lock);
+    comm->id = status == ZCTA_OK ? offers[0].id : comm->id;
+    comm->agreed = status == ZCTA_OK;
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
     free(offers);
     return status;
 }
@@ -392,21 +460,10 @@ static zcta_status check_policy(const struct zc_nccl_comm *comm, size_t mark)
                    told);
 }
 
-/* Waits for the thread to make it, in the team's time. */
 static zcta_status await_handle(struct zc_nccl_comm *comm)
 {
-    const uint64_t deadline = zc_deadline_in(comm->timeout_ns);
-    int made;
+    const int made = await_result(comm, &comm->made, comm->timeout_ns);
 
-    pthread_mutex_lock(&comm->lock);
-    while (comm->made == ZC_NCCL_IN_PROGRESS && zc_time_left_ns(deadline) > 0 &&
-           atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
-        const struct timespec until = moment(zc_deadline_in(LOOK_NS));
-
-        pthread_cond_timedwait(&comm->changed, &comm->lock, &until);
-    }
-    made = comm->made;
-    pthread_mutex_unlock(&comm->lock);
     if (made == ZC_NCCL_IN_PROGRESS)
         return zc_fail(comm->group->diag, ZCTA_ERR_TIMEOUT, "ncclCommInitRankConfig", 0,
                        "NCCL has not made a communicator within %.3g s: a rank is missing there, "
@@ -443,7 +500,7 @@ static struct zc_nccl_comm *new_comm(const struct zc_group *group, struct zc_gua
     made->rank = (int)group->self;
     made->rank_count = (int)group->count;
     made->policy = policy;
-    made->made = ZC_NCCL_IN_PROGRESS;
+    made->named = made->made = ZC_NCCL_IN_PROGRESS;
     return made;
 }
 
@@ -457,13 +514,14 @@ zcta_status zc_nccl_comm_open(const struct zc_group *group, struct zc_guard *gua
 
     if (made == NULL)
         return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
-    status = meet(made, zc_nccl_load(group->diag, &made->nccl), &made->id);
+    status = zc_nccl_load(group->diag, &made->nccl);
+    if (status == ZCTA_OK)
+        status = start_thread(made);
+    started = status == ZCTA_OK;
+    status = meet(made, status);
     if (status != ZCTA_OK)
         goto fail;
-    status = start_thread(made);
-    started = status == ZCTA_OK;
-    if (started)
-        status = await_handle(made);
+    status = await_handle(made);
     if (status == ZCTA_OK)
         status = check_policy(made, mark);
     /* Whoever has met the others also tells them how it went on. */
@@ -648,6 +706,13 @@ void zc_nccl_comm_abort(struct zc_nccl_comm *comm)
     pthread_mutex_unlock(&comm->lock);
 }
 
+/* It may be in a call that nobody can end. */
+static bool is_in_the_making(const struct zc_nccl_comm *comm)
+{
+    return comm->agreed ? comm->made == ZC_NCCL_IN_PROGRESS
+                        : comm->rank == 0 && comm->named == ZC_NCCL_IN_PROGRESS;
+}
+
 /* The thread shall end. It is waited for unless NCCL keeps it; then it frees what it uses. */
 static void end_thread(struct zc_nccl_comm *comm)
 {
@@ -658,7 +723,7 @@ static void end_thread(struct zc_nccl_comm *comm)
     pthread_mutex_lock(&comm->lock);
     comm->ending = true;
     pthread_cond_broadcast(&comm->changed);
-    while (!comm->ended && comm->made != ZC_NCCL_IN_PROGRESS &&
+    while (!comm->ended && !is_in_the_making(comm) &&
            pthread_cond_timedwait(&comm->changed, &comm->lock, &until) == 0)
         continue;
     ended = comm->ended;

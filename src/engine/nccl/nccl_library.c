@@ -128,6 +128,7 @@ static zcta_status check_version(struct zc_diag *diag, struct zc_nccl *nccl)
 
 zcta_status zc_nccl_load(struct zc_diag *diag, struct zc_nccl *nccl)
 {
+    static const char *const no_multicast[] = {"NCCL_NVLS_ENABLE=0"};
     zcta_status status;
 
     memset(nccl, 0, sizeof *nccl);
@@ -142,7 +143,7 @@ zcta_status zc_nccl_load(struct zc_diag *diag, struct zc_nccl *nccl)
                        dlerror());
     /* Read by NCCL when it makes its first communicator. Multicast can put GPUs that others share
      * out of service: only who asks gets it. */
-    setenv("NCCL_NVLS_ENABLE", "0", 0);
+    zc_environment_add(no_multicast, 1);
     status = check_version(diag, nccl);
     if (status == ZCTA_OK)
         status = find_functions(diag, nccl);

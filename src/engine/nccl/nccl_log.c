@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "base/fd.h"
 #include "engine/nccl/nccl_library.h"
 
@@ -17,10 +18,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool tried;
 static int log_fd = -1;
 static struct zc_nccl_look *looks; /* that are open */
-
-static const struct {
-    const char *name, *value;
-} wanted[] = {{"NCCL_DEBUG", "INFO"}, {"NCCL_DEBUG_SUBSYS", "INIT,ENV,ALLOC"}};
 
 static bool user_has_a_log(void)
 {
@@ -32,20 +29,18 @@ static bool user_has_a_log(void)
 static int open_log(const struct zc_nccl *nccl)
 {
     const int fd = zc_fd_lift(memfd_create("zerocta: NCCL's log", MFD_CLOEXEC));
-    char path[32];
+    char file[64];
+    const char *const wanted[] = {"NCCL_DEBUG=INFO", "NCCL_DEBUG_SUBSYS=INIT,ENV,ALLOC", file};
+    const size_t wanted_count = sizeof wanted / sizeof wanted[0];
     int count;
 
     if (fd < 0)
         return -1;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    setenv("NCCL_DEBUG_FILE", path, 1);
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-        setenv(wanted[i].name, wanted[i].value, 1);
+    snprintf(file, sizeof file, "NCCL_DEBUG_FILE=/proc/self/fd/%d", fd);
+    zc_environment_add(wanted, wanted_count);
     /* NCCL refuses this and says so: its first words, for which it opens its log. */
     nccl->ncclCommCount(NULL, &count);
-    unsetenv("NCCL_DEBUG_FILE");
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-        unsetenv(wanted[i].name);
+    zc_environment_remove(wanted, wanted_count);
     if (lseek(fd, 0, SEEK_END) > 0)
         return fd;
     close(fd);
