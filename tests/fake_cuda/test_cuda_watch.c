@@ -279,7 +279,9 @@ static void never_reach(zcta_context *context, void *data)
     zcta_window_free(&window);
     EXPECT(window == NULL && zcta_team_status(s.world) != ZCTA_OK);
     EXPECT_OK(context, zcta_team_failure(s.world, &error));
-    EXPECT(strstr(error.message, "other work ahead of it") != NULL);
+    /* Both see it; whose word counts is decided between them. */
+    EXPECT(strstr(error.message, "other work ahead of it") != NULL ||
+           strstr(error.message, "as another rank saw first") != NULL);
     EXPECT(now_ns() - begin < UINT64_C(60000000000));
     *(zc_cu_stream *)((char *)data + s.rank * sizeof(zc_cu_stream)) = s.stream;
 }

@@ -562,7 +562,8 @@ static uint32_t under_way(const struct zc_guard *guard)
 static uint64_t drain_patience_ns(const struct zc_guard *guard)
 {
     if (failed(guard))
-        return guard->timeout_ns < DRAIN_PATIENCE_NS ? guard->timeout_ns : DRAIN_PATIENCE_NS;
+        return LEAVE_PATIENCE_NS +
+               (guard->timeout_ns < DRAIN_PATIENCE_NS ? guard->timeout_ns : DRAIN_PATIENCE_NS);
     return zc_after_ns(LEAVE_PATIENCE_NS, zc_after_ns(guard->timeout_ns, guard->timeout_ns));
 }
 

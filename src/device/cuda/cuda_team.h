@@ -47,6 +47,7 @@ struct zc_cuda_view {
     uint32_t ticket, wait;
     uint64_t since;
     bool said;
+    uint64_t let_go_at;                  /* once it was seen to have failed */
     uint32_t *oldest;                    /* by slot: what the oldest pending wait awaits */
     bool *pending;                       /* by slot: there is one */
     uint64_t graph_look, graph_deadline; /* when replays are looked at next; and of those */

@@ -9,6 +9,10 @@
  * a value much newer than the awaited one reads as older. A peer that is still alive may write an
  * older value over it, so it goes on until the team is given back.
  *
+ * What is let go runs on: it copies what has not come, and tells the peers that it is there. So it
+ * is let go only when the peers have had time to hear of the failure, which the team tells them
+ * before the guard fails; who hears of it knows that what it has is worth nothing.
+ *
  * Who may block on what:
  *   - Who submits may be held in the driver by whatever the program does in that context: a full
  * queue, the lock under which a kernel is loaded. So nobody waits for him. What the watchers have
@@ -41,6 +45,7 @@
 #define ASKED_PERIOD_NS    UINT64_C(20000)
 #define CLOCK_PERIOD_NS    (50 * MS)
 #define GRAPH_PERIOD_NS    (100 * MS)
+#define HEARSAY_NS         (100 * MS) /* until all ranks have heard of a failure */
 #define LET_GO_PATIENCE_NS (250 * MS) /* a look under a failed team */
 #define LEAST_PATIENCE_NS  (100 * MS)
 #define AGAIN_NS           (250 * MS) /* after no context could be made */
@@ -392,6 +397,14 @@ static void add_awaited(const struct zc_cuda_team *team, const struct zc_cuda_vi
     }
 }
 
+/* Whether the failure is old enough. */
+static bool have_heard(struct zc_cuda_view *view)
+{
+    if (view->let_go_at == 0)
+        view->let_go_at = zc_deadline_in(HEARSAY_NS);
+    return zc_time_left_ns(view->let_go_at) == 0;
+}
+
 /* Writes to every slot what its pending waits await; where there are none, what was awaited last.
  */
 static void let_go(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team)
@@ -437,7 +450,8 @@ static void tend(struct zc_cuda_watcher *w, struct zc_cuda_team *team)
     if (failed(guard)) {
         if (is_under_way(team))
             look(w, team, &marks);
-        let_go(w, team);
+        if (have_heard(&team->views[w->index]))
+            let_go(w, team);
         return;
     }
     if (!is_replay_late(w, team, &missing) && !(is_under_way(team) && is_late(w, team, &missing)))
