@@ -28,6 +28,7 @@ enum { ZC_CUDA_TRACE_OFFSET = 4 };
 #define ZC_CUDA_PUT_BACK (UINT64_C(1) << 32)
 
 struct zc_cuda_team; /* what the device keeps for a guard */
+struct cuda_memory;  /* cuda_memory.c's */
 
 /* The near watcher works in the program's context, the far one in a context of its own, which it
  * makes when the near one is held up; see cuda_watch.c. */
@@ -66,8 +67,9 @@ struct zc_device {
     pthread_cond_t changed;
     struct zc_cuda_team *teams;
     struct zc_cuda_watcher watchers[ZC_CUDA_WATCHERS];
-    uint32_t askers;    /* threads that wait for what a watcher finds out */
-    zc_cu_result began; /* the near watcher; ZC_CU_ERROR_NOT_READY: has not yet */
+    struct cuda_memory *kept; /* what was released since it is lost */
+    uint32_t askers;          /* threads that wait for what a watcher finds out */
+    zc_cu_result began;       /* the near watcher; ZC_CU_ERROR_NOT_READY: has not yet */
     bool closing;
 };
 

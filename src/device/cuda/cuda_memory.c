@@ -19,6 +19,7 @@ struct piece {
 struct cuda_memory {
     struct zc_memory head; /* first: a zc_memory is its cuda_memory */
     struct zc_local_memory local;
+    struct cuda_memory *next_kept;
     struct piece *pieces; /* one behind the other */
     uint32_t piece_count; /* so far: pieces of a peer's memory come one by one */
     uint32_t piece_most;
@@ -116,14 +117,24 @@ static zcta_status place(struct zc_device *device, struct cuda_memory *memory, s
     return status;
 }
 
-/* Whatever there is of it: mappings, reservation, handles, descriptor. What a stuck stream may
- * still touch stays until the process ends. */
+/* What a stuck stream may still touch stays until the process ends. */
+static void keep(struct zc_device *device, struct cuda_memory *memory)
+{
+    pthread_mutex_lock(&device->lock);
+    memory->next_kept = device->kept;
+    device->kept = memory;
+    pthread_mutex_unlock(&device->lock);
+}
+
+/* Whatever there is of it: mappings, reservation, handles, descriptor. */
 static void destroy(struct zc_device *device, struct cuda_memory *memory)
 {
     const struct zc_cuda_driver *driver = device->driver;
 
-    if (atomic_load_explicit(&device->lost, memory_order_acquire))
+    if (atomic_load_explicit(&device->lost, memory_order_acquire)) {
+        keep(device, memory);
         return;
+    }
     for (uint32_t i = 0; i < memory->piece_count; i++) {
         if (memory->mapped != 0)
             driver->cuMemUnmap(memory->mapped + piece_offset(memory, i), memory->pieces[i].bytes);
