@@ -55,6 +55,11 @@
  *   zcta_finalize(), a collective behind 1024 others) gives up when nothing has ended for about two
  *   deadlines, because other work ahead in the stream does not end: then the team fails, and the
  *   memory stays mapped until the process ends.
+ * - A host call that is collective ends on all ranks, or the team fails on all ranks; it is never done
+ *   on some and to be tried again on others.
+ * - After fork() only the parent uses the context: in the child every call on it returns ERR_INVALID
+ *   and changes nothing, also zcta_finalize(). The child may call exec() or _exit(). Windows stay mapped
+ *   in it, so their memory is given back when it ends.
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  *
  * Environment: ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to stderr;
