@@ -1,5 +1,6 @@
 /* zerocta info: what this build and this machine have, what is missing, and why. Reads and probes;
  * starts no rank and opens no GPU. */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
@@ -31,17 +32,35 @@ static const struct zc_command_line line = {
     .purpose = "Says what this build and this machine have, what is missing, and why.",
 };
 
+__attribute__((format(printf, 3, 0))) static void say(const char *name, int column,
+                                                      const char *format, va_list args)
+{
+    char text[512];
+
+    vsnprintf(text, sizeof text, format, args);
+    for (char *at = text; *at != '\0'; at++)
+        if (iscntrl((unsigned char)*at))
+            *at = '?';
+    printf("  %-*s", column - 2, name);
+    zc_print_wrapped(text, zc_print_width(), (size_t)column, (size_t)column);
+}
+
 void zc_info_say(const char *name, const char *format, ...)
 {
-    enum { COLUMN = 18 };
-    char text[512];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    say(name, 18, format, args);
     va_end(args);
-    printf("  %-*s", COLUMN - 2, name);
-    zc_print_wrapped(text, zc_print_width(), COLUMN, COLUMN);
+}
+
+void zc_info_say_variable(const char *name, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(name, 30, format, args);
+    va_end(args);
 }
 
 /* ---- Devices ---- */
@@ -181,59 +200,6 @@ static void print_limits(void)
         print_limit("address space", &limit, "a rank maps every rank's part of a window");
 }
 
-/* ---- Environment ---- */
-
-static void print_environment(void)
-{
-    static const struct {
-        const char *name;
-        bool secret;
-    } variables[] = {
-        {"ZEROCTA_LOG", false},
-        {"ZEROCTA_CHECK", false},
-        {"ZEROCTA_TIMEOUT", false},
-        {"ZEROCTA_REMOTE", false},
-        {"ZEROCTA_RANK", false},
-        {"ZEROCTA_RANK_COUNT", false},
-        {"ZEROCTA_LOCAL_RANK", false},
-        {"ZEROCTA_LOCAL_RANK_COUNT", false},
-        {"ZEROCTA_ROOT", false},
-        {"ZEROCTA_TOKEN", true},
-        {"RANK", false},
-        {"WORLD_SIZE", false},
-        {"LOCAL_RANK", false},
-        {"LOCAL_WORLD_SIZE", false},
-        {"MASTER_ADDR", false},
-        {"MASTER_PORT", false},
-        {"OMPI_COMM_WORLD_RANK", false},
-        {"OMPI_COMM_WORLD_SIZE", false},
-        {"PMIX_RANK", false},
-        {"SLURM_PROCID", false},
-        {"SLURM_NTASKS", false},
-        {"CUDA_VISIBLE_DEVICES", false},
-        {"ZEROCTA_NODE", false},
-        {"ZEROCTA_ADDRESS", false},
-        {"ZEROCTA_SIGNALS", false},
-        {"ZEROCTA_NCCL_LIBRARY", false},
-        {"ZEROCTA_NCCL_SYMMETRIC", false},
-        {"ZEROCTA_TUNE_FILE", false},
-        {"NCCL_CTA_POLICY", false},
-        {"NCCL_NVLS_ENABLE", false},
-    };
-    bool any = false;
-
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
-        const char *value = getenv(variables[i].name);
-
-        if (value == NULL)
-            continue;
-        any = true;
-        printf("  %-26s%s\n", variables[i].name, variables[i].secret ? "(set)" : value);
-    }
-    if (!any)
-        printf("  none of the variables that zerocta reads is set\n");
-}
-
 int zc_command_info(int argc, char **argv)
 {
     const uint32_t version = zcta_version();
@@ -251,7 +217,7 @@ int zc_command_info(int argc, char **argv)
     printf("\nlimits\n");
     print_limits();
     printf("\nenvironment\n");
-    print_environment();
+    zc_info_print_environment();
     /* Last, because loading NCCL sets some of its environment. */
     printf("\nlibraries\n");
     print_libraries();

@@ -5,6 +5,12 @@
 /* One line: a name, and what is to be said about it. */
 __attribute__((format(printf, 2, 3))) void zc_info_say(const char *name, const char *format, ...);
 
+/* The same for an environment variable. What could move a terminal's cursor becomes '?'. */
+__attribute__((format(printf, 2, 3))) void zc_info_say_variable(const char *name,
+                                                                const char *format, ...);
+
+void zc_info_print_environment(void);
+
 /* The driver and each GPU, or why there is none. */
 void zc_info_print_gpus(void);
 

@@ -67,7 +67,7 @@ int zc_environment_choice(const char *name)
 }
 
 /* "off, error, warn, info or debug" */
-static void list_values(const struct variable *variable, char text[96])
+static void list_values(const struct variable *variable, char text[ZC_ENVIRONMENT_VALUES])
 {
     size_t length = 0;
 
@@ -75,9 +75,9 @@ static void list_values(const struct variable *variable, char text[96])
     for (size_t i = 0; i < VALUES_MOST && variable->values[i] != NULL; i++) {
         const bool last = i + 1 == VALUES_MOST || variable->values[i + 1] == NULL;
 
-        length += (size_t)snprintf(text + length, 96 - length, "%s%s",
+        length += (size_t)snprintf(text + length, ZC_ENVIRONMENT_VALUES - length, "%s%s",
                                    i == 0 ? "" : (last ? " or " : ", "), variable->values[i]);
-        assert(length < 96);
+        assert(length < ZC_ENVIRONMENT_VALUES);
     }
 }
 
@@ -85,7 +85,7 @@ zcta_status zc_environment_check(struct zc_diag *diag)
 {
     for (size_t i = 0; i < VARIABLES; i++) {
         const char *text = zc_environment(variables[i].name);
-        char values[96];
+        char values[ZC_ENVIRONMENT_VALUES];
 
         if (text == NULL || text[0] == '\0' || variables[i].values[0] == NULL ||
             zc_environment_choice(variables[i].name) >= 0)
@@ -97,9 +97,24 @@ zcta_status zc_environment_check(struct zc_diag *diag)
     return ZCTA_OK;
 }
 
-void zc_environment_warn(struct zc_diag *diag)
+const char *zc_environment_at(size_t index, char values[ZC_ENVIRONMENT_VALUES])
+{
+    if (index >= VARIABLES)
+        return NULL;
+    list_values(&variables[index], values);
+    return variables[index].name;
+}
+
+bool zc_environment_is_unknown(const char *entry)
 {
     static const char tests[] = PREFIX "TEST_"; /* of our own tests */
+
+    return strncmp(entry, PREFIX, strlen(PREFIX)) == 0 &&
+           strncmp(entry, tests, strlen(tests)) != 0 && find(entry, strcspn(entry, "=")) == NULL;
+}
+
+void zc_environment_warn(struct zc_diag *diag)
+{
     char known[512];
     size_t length = 0;
 
@@ -110,8 +125,7 @@ void zc_environment_warn(struct zc_diag *diag)
     for (char **at = environ; at != NULL && *at != NULL; at++) {
         const size_t name = strcspn(*at, "=");
 
-        if (strncmp(*at, PREFIX, strlen(PREFIX)) == 0 && find(*at, name) == NULL &&
-            strncmp(*at, tests, strlen(tests)) != 0)
+        if (zc_environment_is_unknown(*at))
             zc_log(diag, ZC_LOG_WARN, "%.*s is set, but there is no such variable; there are %s",
                    (int)(name < 60 ? name : 60), *at, known);
     }

@@ -3,6 +3,7 @@
 #ifndef ZC_ENVIRONMENT_H
 #define ZC_ENVIRONMENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/diag.h"
@@ -19,6 +20,14 @@ zcta_status zc_environment_check(struct zc_diag *diag);
 
 /* One line in the log for each variable that has our prefix and is none of ours. */
 void zc_environment_warn(struct zc_diag *diag);
+
+/* The table, for who prints it: the variable at `index`, from 0 on, NULL behind the last. `values`
+ * gets what it may say, and is empty if that is text or a number. */
+enum { ZC_ENVIRONMENT_VALUES = 96 };
+const char *zc_environment_at(size_t index, char values[ZC_ENVIRONMENT_VALUES]);
+
+/* Whether an entry "NAME=value" has our prefix and is no variable of ours. */
+bool zc_environment_is_unknown(const char *entry);
 
 /* Sets variables for a library that reads them, "NAME=value", those that are set excepted. Other
  * threads may be reading meanwhile, whom libc's own way would pull the list away from: they find

@@ -24,7 +24,9 @@ check "jansson has a version or a reason" grep -qE '^  jansson  +([0-9]+\.|no: )
 check "the kernel is this one" is "$(entry kernel)" "$(uname -srm)"
 check "the limit of open files is this shell's" is "$(entry 'open files' | cut -d, -f1)" "$(ulimit -Sn)"
 check "memfd is tried" grep -qE '^  memfd  +(works|does not work)' "$scratch/out"
-check "with nothing set, that is said" says out "none of the variables"
+check "every variable is listed, with what it may say" is "$(entry ZEROCTA_LOG)" \
+    "not set; it may be off, error, warn, info or debug"
+check "also those that take a text" is "$(entry ZEROCTA_TUNE_FILE)" "not set"
 
 run bash -c 'ulimit -Sn 64; exec "$0" info' "$zerocta"
 check "a lower limit is seen" is "$(entry 'open files' | cut -d, -f1)" 64
@@ -32,6 +34,14 @@ check "a lower limit is seen" is "$(entry 'open files' | cut -d, -f1)" 64
 run env ZEROCTA_LOG=debug ZEROCTA_TOKEN=very-secret RANK=3 "$zerocta" info
 check "variables that matter are listed" is "$(entry ZEROCTA_LOG) $(entry RANK)" "debug 3"
 check "a token is not shown" is "$(grep -c very-secret "$scratch/out") $(entry ZEROCTA_TOKEN)" "0 (set)"
+
+run env ZEROCTA_CHECK=true ZEROCTA_CHEK=1 ZEROCTA_NONSENSE=1 "$zerocta" info
+check "a value that nobody knows is marked" says out "true: not known, zcta_init() refuses it; it may be 0 or 1"
+check "so is a misspelt variable" is "$(entry ZEROCTA_CHEK)" "there is no such variable (did you mean ZEROCTA_CHECK?)"
+check "and one that nobody can guess" is "$(entry ZEROCTA_NONSENSE)" "there is no such variable"
+run env FLUX_JOB_ID=f123 CUDA_VISIBLE_DEVICES=3 ZEROCTA_ADDRESS=$'a\033[2Jb' "$zerocta" info
+check "launchers' variables, too" is "$(entry FLUX_JOB_ID) $(entry CUDA_VISIBLE_DEVICES)" "f123 3"
+check "no value moves a terminal's cursor" is "$(entry ZEROCTA_ADDRESS)" "a?[2Jb"
 
 run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" info
 check "NCCL can be switched off" says out "switched off by ZEROCTA_NCCL_LIBRARY"
