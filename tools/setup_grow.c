@@ -13,6 +13,7 @@
 
 #include "api/objects.h"
 #include "base/clock.h"
+#include "base/memory_limits.h"
 #include "commands.h"
 #include "launch.h"
 #include "options.h"
@@ -78,18 +79,21 @@ static void warn_limit(const struct zc_setup_grow *grow, int resource, uint64_t 
 static void warn_limits(const struct zc_setup_grow *grow)
 {
     const uint64_t ranks = grow->rank_count;
-    const uint64_t memory = ranks * (MEMORY_OF_RANK + ranks * MEMORY_OF_A_PEER + grow->bytes);
-    uint64_t available_kib;
+    const double memory = (double)ranks * (double)(MEMORY_OF_RANK + ranks * MEMORY_OF_A_PEER) +
+                          (double)ranks * (double)grow->bytes;
+    struct zc_memory_limits limits;
+    struct zc_memory_room room;
 
     warn_limit(grow, RLIMIT_NOFILE, ranks + FILES_BESIDE, "open files in each", "-n");
     if (geteuid() != 0)
         warn_limit(grow, RLIMIT_NPROC, ranks * THREADS_OF_RANK, "processes and threads", "-u");
-    if (read_number("/proc/meminfo", "MemAvailable:", &available_kib) &&
-        available_kib << 10 < memory)
+    zc_memory_limits_find(&limits, "");
+    zc_memory_limits_ask(&limits, &room);
+    if ((double)room.left < memory)
         fprintf(stderr,
-                "zerocta %s: note: %" PRIu32 " ranks need about %" PRIu64
-                " MiB of memory, and %" PRIu64 " MiB are available\n",
-                grow->command, grow->rank_count, memory >> 20, available_kib >> 10);
+                "zerocta %s: note: %" PRIu32 " ranks need about %.0f"
+                " MiB of memory, and %" PRIu64 " MiB are available %s\n",
+                grow->command, grow->rank_count, memory / 0x1p20, room.left >> 20, room.what);
 }
 
 /* ---- The table ---- */

@@ -46,6 +46,10 @@ check "a limit in the way: the jobs below it run" is "$(column 1 | cut -c 1-5)" 
 check "a limit in the way: status 1" is "$status" 1
 check "a limit in the way: which number failed" grep -q "the job of .* ranks failed; nothing larger" "$scratch/err"
 
+run bash -c 'ulimit -Sn 40; exec "$0" setup --grow 64 --bytes 1E' "$zerocta"
+check "so is memory that there is not" says err "note: 64 ranks need about"
+check "with what there is" grep -q 'MiB of memory, and [0-9]* MiB are available of' "$scratch/err"
+
 run "$zerocta" setup --grow 2 --nccl
 check "growing beside NCCL: status 2" is "$status" 2
 check "growing beside NCCL: one sentence" is "$(lines err)" 1
