@@ -100,19 +100,29 @@ static zcta_status allocate(const struct zc_group *group, void *base, size_t byt
     return group->ops->memory_alloc(group->device, bytes, count_sharers(group), memory);
 }
 
+/* A rank that says ERR_PEER or ERR_TIMEOUT speaks of a third one: the team has failed there, and
+ * does so here, for the reason on which its ranks agree. Anything else is said of a call only. */
+static zcta_status conclude(const struct zc_group *group, zcta_status status)
+{
+    return status == ZCTA_ERR_PEER || status == ZCTA_ERR_TIMEOUT ? zc_group_give_up(group, status)
+                                                                 : status;
+}
+
 /* Somebody else's failure is everybody's; one's own has been said already. */
 static zcta_status first_failure(const struct zc_group *group, const char *call,
                                  const uint64_t *statuses, size_t stride, zcta_status own)
 {
     if (own != ZCTA_OK)
-        return own;
+        return conclude(group, own);
     for (uint32_t i = 0; i < group->count; i++) {
         const zcta_status status = (zcta_status)statuses[i * stride];
 
-        if (status != ZCTA_OK)
-            return zc_fail_rank(group->diag, status, group->ranks[i], call, 0,
-                                "rank %u could not do its part: %s (its own message says why)",
-                                group->ranks[i], zcta_status_text(status));
+        if (status != ZCTA_OK) {
+            zc_fail_rank(group->diag, status, group->ranks[i], call, 0,
+                         "rank %u could not do its part: %s (its own message says why)",
+                         group->ranks[i], zcta_status_text(status));
+            return conclude(group, status);
+        }
     }
     return ZCTA_OK;
 }
@@ -181,13 +191,15 @@ static zcta_status compare_sizes(const struct zc_group *group, const char *call,
                         offers[common].bytes);
 }
 
-/* What the device could not map, with the name of whose it is. */
+/* What the device could not map, with the name of whose it is. Only memory that is not what its
+ * owner said is the owner's fault; want of memory or of addresses is this rank's own. */
 static zcta_status name_owner(const struct zc_group *group, uint32_t index, zcta_status status)
 {
+    const uint32_t guilty = status == ZCTA_ERR_PEER ? index : group->self;
     zcta_error error;
 
     zc_diag_last(group->diag, &error);
-    return zc_fail_rank(group->diag, status, group->ranks[index], error.call, error.native,
+    return zc_fail_rank(group->diag, status, group->ranks[guilty], error.call, error.native,
                         "the memory of rank %" PRIu32 ": %.400s", group->ranks[index],
                         error.message);
 }

@@ -21,8 +21,8 @@ import schedule as schedules
 STATUSES = ["OK", "ERR_INVALID", "ERR_NO_MEMORY", "ERR_SYSTEM", "ERR_ENVIRONMENT",
             "ERR_RENDEZVOUS", "ERR_TIMEOUT", "ERR_PEER", "ERR_MISMATCH", "ERR_NOT_IN_WINDOW",
             "ERR_POLICY", "ERR_UNSUPPORTED", "ERR_BUSY", "ERR_DEVICE"]
-OK, INVALID, NO_MEMORY, TIMEOUT, PEER, MISMATCH, NOT_IN_WINDOW, UNSUPPORTED = \
-    0, 1, 2, 6, 7, 8, 9, 11
+OK, INVALID, NO_MEMORY, RENDEZVOUS, TIMEOUT, PEER, MISMATCH, NOT_IN_WINDOW, UNSUPPORTED = \
+    0, 1, 2, 5, 6, 7, 8, 9, 11
 
 FINALIZE = 2**32 - 1  # its number as a step
 DEATHS = {"kill", "exit"}
@@ -221,6 +221,8 @@ def judge_sentence(story, step, rank, status, error):
 
 
 def right_statuses(story, incident):
+    if incident["kind"] in DEATHS and incident["k"] == 0:
+        return {PEER, TIMEOUT, RENDEZVOUS}
     if incident["kind"] in DEATHS:
         slow = story.schedule.job["deadline_ms"] <= schedules.SLOW_DEADLINE_MS
         return {PEER, TIMEOUT} if slow else {PEER}
@@ -395,6 +397,11 @@ def judge_finalize(story, rank):
 
 # ---- Rules for a team ----
 
+def several_died(story, team, time):
+    """Ranks agree on one of several dead by what they share, which a team in the making has not."""
+    return len([rank for rank in story.members(team) if story.died.get(rank, time) < time]) > 1
+
+
 def tellers(story, team):
     """(rank, whom it blames) of all that live and have seen this team fail."""
     for rank in story.members(team):
@@ -406,7 +413,8 @@ def tellers(story, team):
                 continue
             if step.get("team") == team and step["op"] != "split" and call.team[0] != OK:
                 yield rank, call.team[1]
-            elif step["op"] == "team" and step["team"] == team and call.failed():
+            elif step["op"] == "team" and step["team"] == team and call.failed() and \
+                    not several_died(story, team, call.end):
                 yield rank, call.error[1]
         final = story.finals[rank].get(team)
         if final and final[0] != OK:

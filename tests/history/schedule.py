@@ -372,11 +372,12 @@ class Maker:
             getattr(self, f"step_{op}")(team)
         return None
 
-    def fence(self):
+    def fence(self, without=()):
         """All meet outside the library. Who waits a deadline in one team is not late in another,
         because nobody goes on meanwhile."""
         self.step("fence", [rank for rank in range(self.made.job["rank_count"])
-                            if rank not in self.dead and rank not in self.outcasts])
+                            if rank not in self.dead and rank not in self.outcasts
+                            and rank not in without])
         self.unfenced = []
 
     # ---- Incidents ----
@@ -388,12 +389,15 @@ class Maker:
     def delay_us(self):
         return int(10 ** self.random.uniform(0, 3.7))
 
-    def struck_step(self, team, ops=None):
-        """The call that an incident falls into. Returns the team that it is of."""
+    def struck_step(self, team, ops=None, harmless=False):
+        """The call that an incident falls into. Returns the team that it is of. Unless the incident
+        is harmless, a window that the call makes may be there or not, and is not used."""
         op = self.random.choice(ops or ["gather"] * 6 + ["barrier"] * 3 + ["window"] * 4
                                 + ["team"] * 3 + ["run"] * 3 + ["stream"] * 2 + ["window_free"])
         if op == "window":
-            del self.windows[self.step_window(team)]
+            window = self.step_window(team)
+            if not harmless:
+                del self.windows[window]
         elif op == "team":
             made = self.new_team(list(self.made.teams[team]["ranks"]))
             self.step("team", self.members(team), team=made)
@@ -483,7 +487,7 @@ class Maker:
             return False
         team = self.random.choice(teams)
         rank = self.random.choice(self.made.teams[team]["ranks"])
-        struck = self.struck_step(team)
+        struck = self.struck_step(team, harmless=True)
         self.incident(name, "stop_short", rank, [], delay_us=self.delay_us(),
                       ms=self.random.choice([20, 100, 300]))
         if struck != team:
@@ -497,8 +501,10 @@ class Maker:
         team, (victim,) = self.random.choice(choices)
         guilty = self.process_of(victim)
         self.fence()
-        self.struck_step(team)
+        struck = self.struck_step(team)
         at = self.k
+        if struck != team:
+            self.fence(without=guilty)
         self.doomed_steps(team)
         self.incident(name, "stop_long", victim, guilty, k=at, delay_us=self.delay_us(),
                       until=self.k, team=team)
