@@ -293,6 +293,71 @@ static void a_rank_that_exits_without_a_word_is_named_at_once(void **state)
     munmap(board, sizeof *board);
 }
 
+/* ---- Leaving after a failure that was handled ---- */
+
+/* When each survivor leaves, in steps of 60 ms, and whether it gives its team back before. */
+struct farewell {
+    uint32_t steps[RANKS];
+    bool destroy;
+    FILE *words; /* what the survivors log after they have handled the failure */
+    _Atomic uint32_t joined, through;
+};
+
+static void handle_and_leave(zcta_context *context, void *data)
+{
+    struct farewell *f = data;
+    const uint32_t rank = zcta_team_rank(zcta_world(context));
+    zcta_window *window = NULL;
+    zcta_team *team;
+
+    atomic_fetch_add(&f->joined, 1);
+    while (atomic_load(&f->joined) < RANKS)
+        sleep_ms(1);
+    if (rank == RANKS - 1)
+        raise(SIGKILL);
+    EXPECT(await_failure(zcta_world(context)) == ZCTA_ERR_PEER);
+    team = team_without(context, RANKS - 1, "survivors");
+    EXPECT_OK(context, zcta_window_alloc(team, LARGE * RANKS, &window));
+    gather_checked(context, team, zcta_window_base(window), LARGE, 1);
+    EXPECT(dup2(fileno(f->words), STDERR_FILENO) == STDERR_FILENO);
+    /* All are through with the team before anybody leaves. */
+    atomic_fetch_add(&f->through, 1);
+    while (atomic_load(&f->through) < RANKS - 1)
+        sleep_ms(1);
+    if (f->destroy) {
+        EXPECT_OK(context, zcta_window_free(&window));
+        EXPECT_OK(context, zcta_team_destroy(&team));
+    }
+    sleep_ms(60 * f->steps[rank]);
+}
+
+static void leaving_after_a_handled_failure_is_silent(void **state)
+{
+    static const uint32_t orders[][RANKS] = {{0, 1, 2}, {2, 1, 0}, {1, 0, 1}, {0, 0, 0}};
+    const char *level = getenv("ZEROCTA_LOG");
+    char before[16];
+    char line[600] = "";
+
+    (void)state;
+    snprintf(before, sizeof before, "%s", level);
+    setenv("ZEROCTA_LOG", "warn", 1);
+    for (size_t i = 0; i < 2 * sizeof orders / sizeof *orders; i++) {
+        struct farewell *f = shared_zeroed(sizeof *f);
+
+        memcpy(f->steps, orders[i / 2], sizeof f->steps);
+        f->destroy = i % 2 == 1;
+        f->words = tmpfile();
+        assert_non_null(f->words);
+        run_as_processes_with(RANKS, &bereaved, handle_and_leave, f);
+        rewind(f->words);
+        if (fgets(line, sizeof line, f->words) != NULL)
+            fail_msg("order %zu: %s", i, line);
+        fclose(f->words);
+        munmap(f, sizeof *f);
+    }
+    setenv("ZEROCTA_LOG", before, 1);
+}
+
 /* ---- During set-up ---- */
 
 typedef zcta_status set_up(zcta_context *context);
@@ -346,6 +411,9 @@ static void set_up_without_one(zcta_context *context, void *data)
     }
     expect_error(context, board->call(context), ZCTA_ERR_PEER, NULL);
     EXPECT_OK(context, zcta_last_error(context, &error));
+    if (error.rank != board->board.victim)
+        fprintf(stderr, "rank %u names rank %u: %s\n", zcta_team_rank(zcta_world(context)),
+                error.rank, error.message);
     EXPECT(error.rank == board->board.victim);
     EXPECT(now_ns() - atomic_load(&board->board.failed_at) < 10000 * MS * SLOWNESS);
     atomic_fetch_add(&board->board.passed, 1);
@@ -523,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_stopped_rank_is_named_by_all_after_the_timeout),
         cmocka_unit_test(a_rank_that_finalizes_early_is_named_within_the_timeout),
         cmocka_unit_test(a_rank_that_exits_without_a_word_is_named_at_once),
+        cmocka_unit_test(leaving_after_a_handled_failure_is_silent),
         cmocka_unit_test(a_rank_killed_during_set_up_is_named_at_once),
         cmocka_unit_test(a_rank_that_never_comes_to_init_is_named_by_all),
         cmocka_unit_test(a_rank_killed_inside_init_holds_nobody_up),

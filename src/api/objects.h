@@ -128,6 +128,7 @@ struct zcta_team {
     struct zc_engine *ce;
     pthread_mutex_t failure_lock; /* guards what follows */
     zcta_error failure;           /* status OK while the team is well */
+    bool by_leaving;              /* that is a rank that left the job */
     struct zc_engine *nccl;       /* NULL until the first call that it performs */
     struct zc_settled cache[ZC_CACHE_ENTRIES];
     struct zc_team_counters counters[ZC_PATHS];

@@ -19,6 +19,7 @@
 struct team_notice {
     uint64_t tag; /* of the team, under which the sender sends nothing any more; 0: it had none */
     uint32_t status, rank; /* status OK: no failure, the attempt has ended */
+    uint64_t left;         /* 1: that rank left the job */
     char message[sizeof((zcta_error *)0)->message];
 };
 
@@ -40,7 +41,8 @@ void zc_team_tell(const zcta_team *team, const zcta_error *failure)
 {
     struct team_notice notice = {.tag = team->group.tag,
                                  .status = (uint32_t)status_for_others(failure->status),
-                                 .rank = failure->rank};
+                                 .rank = failure->rank,
+                                 .left = team->by_leaving};
 
     memcpy(notice.message, failure->message, sizeof notice.message);
     for (uint32_t i = 0; i < team->group.count; i++)
@@ -133,8 +135,29 @@ static zcta_error agreed_cause(const zcta_team *team, const zcta_error *seen)
     return rank == seen->rank ? *seen : cause_of(team, (zcta_status)(decided >> 32), rank);
 }
 
-/* `tell`: the others do not see the cause for themselves. */
-static void fail(zcta_team *team, const zcta_error *seen, bool tell)
+/* Whether a team of all ranks has failed, as the world does with the first rank that dies. */
+static bool is_bereaved(const zcta_context *context)
+{
+    const zcta_team *team = context->teams;
+
+    while (team != NULL && (team->group.count < context->job.rank_count || !zc_team_failed(team)))
+        team = team->next;
+    return team != NULL;
+}
+
+/* Once the world has failed its ranks do not meet before they go, so that one is the first. That it
+ * goes is no news to a team that has nothing under way; a later call would tell. With the context's
+ * lock held, if a rank left. */
+static enum zc_log_level loudness(const zcta_team *team, bool left)
+{
+    const bool idle = zc_guard_counted(&team->guard, zc_guard_submitted(&team->guard));
+
+    return left && idle && is_bereaved(team->context) ? ZC_LOG_INFO : ZC_LOG_WARN;
+}
+
+/* `tell`: the others do not see the cause for themselves. `left`: it is a rank that left the job;
+ * the context's lock is held then. */
+static void fail(zcta_team *team, const zcta_error *seen, bool tell, bool left)
 {
     zcta_context *context = team->context;
     zcta_error failure;
@@ -146,6 +169,7 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell)
     if (first) {
         failure = team->group.tag != 0 ? agreed_cause(team, seen) : *seen;
         team->failure = failure;
+        team->by_leaving = left;
         if (tell)
             zc_team_tell(team, &failure);
         add_advice(team, &failure);
@@ -164,13 +188,13 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell)
     if (runs)
         context->ops->wake(context->device, &team->guard);
     abort_nccl(team);
-    zc_log(&context->diag, ZC_LOG_WARN, "team %s has failed: %s", zc_team_title(team),
+    zc_log(&context->diag, loudness(team, left), "team %s has failed: %s", zc_team_title(team),
            failure.message);
 }
 
 void zc_team_fail(zcta_team *team, const zcta_error *failure)
 {
-    fail(team, failure, true);
+    fail(team, failure, true, false);
 }
 
 zcta_status zc_team_broken(void *data, const zcta_error *why)
@@ -292,7 +316,7 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
     }
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (is_hit(team, loss))
-            fail(team, &failure, false);
+            fail(team, &failure, false, loss->left);
 }
 
 static void on_gone(zcta_context *context, uint32_t rank, bool left)
@@ -302,7 +326,7 @@ static void on_gone(zcta_context *context, uint32_t rank, bool left)
     pthread_mutex_lock(&context->lock);
     context->gone[rank] = true;
     if (!context->finalizing) {
-        zc_mesh_tell_gone(context->mesh, rank, context->job.rank);
+        zc_mesh_tell_gone(context->mesh, rank, context->job.rank, left);
         lose(context, &loss);
     }
     pthread_mutex_unlock(&context->lock);
@@ -320,14 +344,14 @@ static bool is_known(const zcta_context *context, uint32_t rank)
 
 /* Another rank has lost one: what they have together cannot go on. The first word of that is passed
  * on, before this rank can be seen to leave because of it. */
-static void on_told(zcta_context *context, uint32_t teller, uint32_t rank)
+static void on_told(zcta_context *context, uint32_t teller, uint32_t rank, bool left)
 {
-    const struct zc_loss loss = {.rank = rank, .teller = teller};
+    const struct zc_loss loss = {.rank = rank, .teller = teller, .left = left};
 
     pthread_mutex_lock(&context->lock);
     if (!context->finalizing && !context->gone[rank]) {
         if (!is_known(context, rank))
-            zc_mesh_tell_gone(context->mesh, rank, teller);
+            zc_mesh_tell_gone(context->mesh, rank, teller, left);
         lose(context, &loss);
     }
     pthread_mutex_unlock(&context->lock);
@@ -347,7 +371,7 @@ static void on_unable(zcta_context *context, uint32_t sender)
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (has_rank(team, sender))
-            fail(team, &failure, true);
+            fail(team, &failure, true, false);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -360,19 +384,20 @@ void zc_team_notice_losses(zcta_team *team)
         const zcta_error failure = gone_failure(context, loss->rank, loss->left);
 
         if (is_hit(team, loss))
-            fail(team, &failure, false);
+            fail(team, &failure, false, loss->left);
     }
 }
 
 /* A rank's attempt at a team has failed. What was made, or is being made, with that attempt or an
  * older one fails, too. A rank that could not even begin (number 0) is not waited for. Who waits
  * for others to join goes on, and knows whom to name if nobody comes. */
-static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure)
+static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure,
+                        bool left)
 {
     if (number > team->over[index])
         team->over[index] = number;
     if (team->joined ? team->attempts[index] <= number : number == 0)
-        fail(team, failure, true);
+        fail(team, failure, true, left);
     else if (!team->joined && team->given_up.status == ZCTA_OK)
         team->given_up = *failure;
 }
@@ -397,7 +422,8 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (team->identity == event->tag && has_rank(team, event->rank))
-            end_attempt(team, index_of(team, event->rank), event->number, &failure);
+            end_attempt(team, index_of(team, event->rank), event->number, &failure,
+                        notice.left != 0);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -414,7 +440,7 @@ void zc_team_event(void *data, const struct zc_mesh_event *event)
         on_unable(context, event->rank);
         break;
     case ZC_MESH_TOLD:
-        on_told(context, event->rank, event->gone);
+        on_told(context, event->rank, event->gone, event->left);
         break;
     case ZC_MESH_NOTICE:
         on_notice(context, event);

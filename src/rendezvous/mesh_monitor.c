@@ -112,8 +112,10 @@ static void end_process(struct zc_mesh *mesh, uint32_t rank, void *buffer)
 static void hear_of_gone(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                          void *buffer)
 {
-    const struct zc_mesh_event event = {
-        .kind = ZC_MESH_TOLD, .rank = frame->topic, .gone = (uint32_t)frame->tag};
+    const struct zc_mesh_event event = {.kind = ZC_MESH_TOLD,
+                                        .rank = frame->topic,
+                                        .gone = (uint32_t)frame->tag,
+                                        .left = frame->number == ZC_GONE_LEFT};
 
     if (frame->tag >= mesh->rank_count || frame->topic >= mesh->rank_count ||
         event.gone == mesh->rank || event.gone == rank || event.rank == mesh->rank)

@@ -167,13 +167,13 @@ void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, uint32_t 
     zc_mesh_post(mesh, rank, &frame, data);
 }
 
-void zc_mesh_tell_gone(struct zc_mesh *mesh, uint32_t gone, uint32_t teller)
+void zc_mesh_tell_gone(struct zc_mesh *mesh, uint32_t gone, uint32_t teller, bool left)
 {
-    const struct zc_frame frame = {.kind = ZC_FRAME_GONE,
-                                   .tag = gone,
-                                   .number = mesh->peers[gone].process_ended ? ZC_GONE_PROCESS
-                                                                             : ZC_GONE_CONNECTION,
-                                   .topic = teller};
+    const enum zc_gone how = left                              ? ZC_GONE_LEFT
+                             : mesh->peers[gone].process_ended ? ZC_GONE_PROCESS
+                                                               : ZC_GONE_CONNECTION;
+    const struct zc_frame frame = {
+        .kind = ZC_FRAME_GONE, .tag = gone, .number = how, .topic = teller};
 
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
         if (rank != mesh->rank && rank != gone && rank != teller)

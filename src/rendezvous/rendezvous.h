@@ -63,6 +63,7 @@ struct zc_mesh_event {
     enum zc_mesh_event_kind kind;
     uint32_t rank;    /* the peer it came from */
     uint32_t gone;    /* TOLD: which */
+    bool left;        /* TOLD: it said farewell */
     uint64_t tag;     /* of a notice */
     uint32_t number;  /* of a notice */
     const void *data; /* of a notice; valid during the call */
@@ -140,9 +141,10 @@ void zc_mesh_wake(struct zc_mesh *mesh);
 void zc_mesh_notify(struct zc_mesh *mesh, uint32_t rank, uint64_t tag, uint32_t number,
                     const void *data, size_t bytes);
 
-/* Tells everybody that `teller`, this rank or another that told it, has lost `gone`, so that nobody
- * takes what this rank does next for the cause. On the monitor thread. */
-void zc_mesh_tell_gone(struct zc_mesh *mesh, uint32_t gone, uint32_t teller);
+/* Tells everybody that `teller`, this rank or another that told it, has lost `gone`, which said
+ * farewell (`left`) or not, so that nobody takes what this rank does next for the cause. On the
+ * monitor thread. */
+void zc_mesh_tell_gone(struct zc_mesh *mesh, uint32_t gone, uint32_t teller, bool left);
 
 /* Of all ranks of this host, the first proposal for a subject wins; see zc_board_decide(). */
 uint64_t zc_mesh_decide(struct zc_mesh *mesh, uint64_t subject, uint64_t proposal);

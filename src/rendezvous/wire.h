@@ -83,6 +83,7 @@ enum zc_frame_kind {
 enum zc_gone {
     ZC_GONE_CONNECTION = 1, /* its connection to that rank has closed */
     ZC_GONE_PROCESS,        /* the kernel says that the process has ended */
+    ZC_GONE_LEFT,           /* that rank has said farewell */
 };
 
 struct zc_frame {
