@@ -102,9 +102,10 @@ static zcta_status after_failure(struct commit *commit, uint64_t since, size_t *
     const int error = errno;
 
     if (error != EINTR)
-        return zc_fail(commit->diag, ZCTA_ERR_NO_MEMORY, "fallocate", error,
-                       "cannot commit %zu bytes of shared memory: %s", commit->bytes,
-                       strerror(error));
+        return zc_fail(commit->diag,
+                       error == ENOSPC || error == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM,
+                       "fallocate", error, "cannot commit %zu bytes of shared memory: %s",
+                       commit->bytes, strerror(error));
     if (commit->timeout_ns != 0 && zc_now_ns() - since > commit->timeout_ns)
         return zc_fail(commit->diag, ZCTA_ERR_TIMEOUT, "fallocate", error,
                        "signals come so fast that no page of shared memory can be made between "
@@ -173,12 +174,19 @@ zcta_status zc_shared_file_check(struct zc_diag *diag, int fd, uint64_t bytes)
 {
     /* The seals first: a size that is sealed stays. */
     const int seals = fcntl(fd, F_GET_SEALS);
+    const int error = errno;
     struct stat file;
 
+    if (seals < 0 && error != EINVAL) /* EINVAL: a file that cannot have any */
+        return zc_fail(diag, ZCTA_ERR_SYSTEM, "fcntl", error,
+                       "cannot look whether a peer's memory keeps its size: %s", strerror(error));
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
         return zc_fail(diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a file that it could make smaller at any time (no seal)");
-    if (fstat(fd, &file) != 0 || bytes == 0 || file.st_size < 0 || (uint64_t)file.st_size < bytes)
+    if (fstat(fd, &file) != 0)
+        return zc_fail(diag, ZCTA_ERR_SYSTEM, "fstat", errno,
+                       "cannot look how large a peer's memory is: %s", strerror(errno));
+    if (bytes == 0 || file.st_size < 0 || (uint64_t)file.st_size < bytes)
         return zc_fail(diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a file of %lld bytes for memory of %" PRIu64 " bytes",
                        (long long)file.st_size, bytes);

@@ -110,7 +110,8 @@ zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **s
         pthread_mutex_destroy(&made->lock);
         free(made);
         return zc_fail(device->diag, ZCTA_ERR_SYSTEM, "pthread_create", error,
-                       "cannot start a stream's worker thread: %s", strerror(error));
+                       "cannot start a stream's worker thread: %s%s", strerror(error),
+                       error == EAGAIN ? "; raise `ulimit -u` or `ulimit -v`" : "");
     }
     pthread_mutex_lock(&device->lock);
     made->next = device->streams;

@@ -1,0 +1,313 @@
+/* Makes surroundings; see surroundings.h. */
+#include "surroundings.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { NOBODY = 65534 };
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+static const char *set_limit(long resource, long value)
+{
+    const struct rlimit limit = {.rlim_cur = (rlim_t)value, .rlim_max = (rlim_t)value};
+
+    if (SANITIZED && (resource == RLIMIT_AS || resource == RLIMIT_DATA))
+        return "a sanitizer takes the address space";
+    return setrlimit((__rlimit_resource_t)resource, &limit) == 0 ? NULL : "the limit cannot be set";
+}
+
+/* So much more than now. */
+static const char *limit_space(long resource, long more)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file == NULL || fscanf(file, "%lu", &pages) != 1)
+        return "/proc does not tell the size";
+    fclose(file);
+    return set_limit(resource, (long)pages * sysconf(_SC_PAGESIZE) + more);
+}
+
+/* Limits of processes do not hold root. */
+static const char *become_nobody(long resource, long value)
+{
+    if (geteuid() != 0)
+        return "not root";
+    if (resource >= 0 && set_limit(resource, value) != NULL)
+        return "the limit cannot be set";
+    return setgid(NOBODY) == 0 && setuid(NOBODY) == 0 ? NULL : "no other user can be taken";
+}
+
+static const char *lock_memory(long bytes, long b)
+{
+    (void)b;
+    if (SANITIZED)
+        return "a sanitizer takes the address space";
+    if (become_nobody(RLIMIT_MEMLOCK, bytes) != NULL)
+        return "not root";
+    return mlockall(MCL_FUTURE) == 0 ? NULL : "memory cannot be locked";
+}
+
+static void ignore(int number)
+{
+    (void)number;
+}
+
+static const char *start_timer(long which, long flags)
+{
+    static const int numbers[] = {[ITIMER_REAL] = SIGALRM, [ITIMER_PROF] = SIGPROF};
+    const struct sigaction action = {.sa_handler = ignore, .sa_flags = (int)flags};
+    const struct itimerval time = {.it_interval.tv_usec = 1000, .it_value.tv_usec = 1000};
+
+    if (sigaction(numbers[which], &action, NULL) != 0)
+        return "no handler can be set";
+    return setitimer((__itimer_which_t)which, &time, NULL) == 0 ? NULL : "no timer can be set";
+}
+
+static const char *block_all_signals(long a, long b)
+{
+    sigset_t all;
+
+    (void)a, (void)b;
+    sigfillset(&all);
+    return sigprocmask(SIG_SETMASK, &all, NULL) == 0 ? NULL : "signals cannot be blocked";
+}
+
+static const char *set_signal(long number, long handler)
+{
+    return signal((int)number, handler == 0 ? SIG_DFL : SIG_IGN) != SIG_ERR ? NULL : "no signal";
+}
+
+static const char *close_standard(long a, long b)
+{
+    (void)a, (void)b;
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        close(fd);
+    return NULL;
+}
+
+static const char *bind_to_one_core(long a, long b)
+{
+    cpu_set_t set, one;
+    size_t cpu = 0;
+
+    (void)a, (void)b;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return "the mask cannot be read";
+    while (!CPU_ISSET(cpu, &set))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    return sched_setaffinity(0, sizeof one, &one) == 0 ? NULL : "the mask cannot be set";
+}
+
+static const char *mask_files(long a, long b)
+{
+    (void)b;
+    umask((mode_t)a);
+    return NULL;
+}
+
+static const char *small_stacks(long bytes, long b)
+{
+    pthread_attr_t attributes;
+
+    (void)b;
+    if (pthread_attr_init(&attributes) != 0 ||
+        pthread_attr_setstacksize(&attributes, (size_t)bytes) != 0 ||
+        pthread_setattr_default_np(&attributes) != 0)
+        return "the size of stacks cannot be set";
+    return NULL;
+}
+
+static const char *leave_root(long a, long b)
+{
+    char folder[] = "/tmp/zerocta-root-XXXXXX";
+
+    (void)a, (void)b;
+    if (mkdtemp(folder) == NULL || chroot(folder) != 0 || chdir("/") != 0)
+        return "no other root can be taken";
+    return NULL;
+}
+
+static const char *new_namespace(long flags, long b)
+{
+    (void)b;
+    return unshare((int)flags) == 0 ? NULL : "no namespace can be made";
+}
+
+/* A process of a new namespace of processes is a child; this one ends as the child does. */
+static const char *new_pid_namespace(long a, long b)
+{
+    pid_t child;
+    int status = 0;
+
+    (void)a, (void)b;
+    if (unshare(CLONE_NEWPID) != 0)
+        return "no namespace can be made";
+    child = fork();
+    if (child < 0)
+        return "no process can be made";
+    if (child == 0)
+        return NULL;
+    waitpid(child, &status, 0);
+    if (WIFSIGNALED(status)) {
+        signal(WTERMSIG(status), SIG_DFL);
+        kill(getpid(), WTERMSIG(status));
+    }
+    _exit(WEXITSTATUS(status));
+}
+
+static const char *cover(long which, long b)
+{
+    static const char *const folders[] = {"/proc", "/sys"};
+
+    (void)b;
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", folders[which], "tmpfs", 0, "size=4096") != 0)
+        return "no namespace can be made";
+    return NULL;
+}
+
+/* One call of the system's fails always. */
+static const char *deny(long number, long error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+
+    if (SANITIZED && number == SYS_sched_getaffinity)
+        return "a sanitizer ends the process without it";
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
+        return "no filter of system calls can be set";
+    return NULL;
+}
+
+#define KIB(n) ((long)(n) << 10)
+#define MIB(n) ((long)(n) << 20)
+#define DENY(call, w)                                                                              \
+    {"no " #call " (EPERM)", deny, SYS_##call, EPERM, BEFORE_INIT, w},                             \
+    {                                                                                              \
+        "no " #call " (ENOSYS)", deny, SYS_##call, ENOSYS, BEFORE_INIT, w                          \
+    }
+#define DENY_LATER(call)                                                                           \
+    {                                                                                              \
+        "no " #call " after init", deny, SYS_##call, EPERM, AFTER_INIT, false                      \
+    }
+
+const struct surrounding surroundings[] = {
+    {"nothing special", mask_files, 022, 0, BEFORE_INIT, true},
+    {"4 open files", set_limit, RLIMIT_NOFILE, 4, BEFORE_INIT, false},
+    {"9 open files", set_limit, RLIMIT_NOFILE, 9, BEFORE_INIT, false},
+    {"14 open files", set_limit, RLIMIT_NOFILE, 14, BEFORE_INIT, false},
+    {"20 open files", set_limit, RLIMIT_NOFILE, 20, BEFORE_INIT, false},
+    {"3 open files after init", set_limit, RLIMIT_NOFILE, 3, AFTER_INIT, false},
+    {"3 open files after calls", set_limit, RLIMIT_NOFILE, 3, AFTER_CALLS, false},
+    {"1 MiB more of addresses", limit_space, RLIMIT_AS, MIB(1), BEFORE_INIT, false},
+    {"12 MiB more of addresses", limit_space, RLIMIT_AS, MIB(12), BEFORE_INIT, false},
+    {"no more addresses after init", limit_space, RLIMIT_AS, 0, AFTER_INIT, false},
+    {"no more addresses after calls", limit_space, RLIMIT_AS, 0, AFTER_CALLS, false},
+    {"no data", set_limit, RLIMIT_DATA, 0, BEFORE_INIT, false},
+    {"no data after calls", set_limit, RLIMIT_DATA, 0, AFTER_CALLS, false},
+    {"files of 0 bytes", set_limit, RLIMIT_FSIZE, 0, BEFORE_INIT, false},
+    {"files of 64 KiB", set_limit, RLIMIT_FSIZE, KIB(64), BEFORE_INIT, false},
+    {"files of 0 bytes after init", set_limit, RLIMIT_FSIZE, 0, AFTER_INIT, false},
+    {"no cores", set_limit, RLIMIT_CORE, 0, BEFORE_INIT, true},
+    {"no locked memory", set_limit, RLIMIT_MEMLOCK, 0, BEFORE_INIT, true},
+    {"all memory locked, little allowed", lock_memory, MIB(1), 0, BEFORE_INIT, false},
+    {"all memory locked after init", lock_memory, KIB(64), 0, AFTER_INIT, false},
+    {"another user", become_nobody, -1, 0, BEFORE_INIT, false},
+    {"another user after init", become_nobody, -1, 0, AFTER_INIT, false},
+    {"no threads", become_nobody, RLIMIT_NPROC, 0, BEFORE_INIT, false},
+    {"no threads after init", become_nobody, RLIMIT_NPROC, 0, AFTER_INIT, false},
+    {"stacks of 16 KiB", small_stacks, KIB(16), 0, BEFORE_INIT, true},
+    {"stacks of 64 TiB", small_stacks, (long)1 << 46, 0, BEFORE_INIT, true},
+    {"a timer", start_timer, ITIMER_REAL, 0, BEFORE_INIT, true},
+    {"a timer that restarts calls", start_timer, ITIMER_REAL, SA_RESTART, BEFORE_INIT, true},
+    {"a profiler's timer", start_timer, ITIMER_PROF, 0, BEFORE_INIT, true},
+    {"all signals blocked", block_all_signals, 0, 0, BEFORE_INIT, true},
+    {"SIGPIPE ignored", set_signal, SIGPIPE, 1, BEFORE_INIT, true},
+    {"SIGPIPE ends", set_signal, SIGPIPE, 0, BEFORE_INIT, true},
+    {"SIGCHLD ignored", set_signal, SIGCHLD, 1, BEFORE_INIT, true},
+    {"closed standard files", close_standard, 0, 0, BEFORE_INIT, true},
+    {"standard files closed after init", close_standard, 0, 0, AFTER_INIT, true},
+    {"one core", bind_to_one_core, 0, 0, BEFORE_INIT, true},
+    {"umask 0777", mask_files, 0777, 0, BEFORE_INIT, true},
+    {"an empty root", leave_root, 0, 0, BEFORE_INIT, false},
+    {"an empty root after init", leave_root, 0, 0, AFTER_INIT, false},
+    {"a namespace of processes", new_pid_namespace, 0, 0, BEFORE_INIT, false},
+    {"a namespace of networks", new_namespace, CLONE_NEWNET, 0, BEFORE_INIT, false},
+    {"a namespace of networks after init", new_namespace, CLONE_NEWNET, 0, AFTER_INIT, true},
+    {"a namespace of IPC", new_namespace, CLONE_NEWIPC, 0, BEFORE_INIT, true},
+    {"no /proc", cover, 0, 0, BEFORE_INIT, false},
+    {"no /proc after init", cover, 0, 0, AFTER_INIT, false},
+    {"no /sys", cover, 1, 0, BEFORE_INIT, true},
+    DENY(memfd_create, false),
+    DENY(fallocate, false),
+    DENY(fcntl, false),
+    DENY(ftruncate, true),
+    DENY(mremap, false),
+    DENY(socket, false),
+    DENY(socketpair, true),
+    DENY(accept4, false),
+    DENY(getsockopt, false),
+    DENY(setsockopt, false),
+    DENY(sendmsg, false),
+    DENY(recvmsg, false),
+    DENY(sendto, false),
+    DENY(epoll_create1, false),
+    DENY(epoll_ctl, false),
+    DENY(eventfd2, false),
+    DENY(pidfd_open, false),
+    DENY(getrandom, false),
+    DENY(openat, false),
+    DENY(newfstatat, false),
+    DENY(prlimit64, false),
+    DENY(sched_setaffinity, true),
+    DENY(sched_getaffinity, true),
+    DENY(sched_yield, true),
+    DENY(madvise, true),
+    DENY(uname, true),
+    DENY(sysinfo, true),
+    DENY(readlink, true),
+    DENY(prctl, true),
+    DENY(membarrier, true),
+    /* Anything but ENOSYS the C library takes for a refusal of the thread. */
+    {"no clone3 (EPERM)", deny, SYS_clone3, EPERM, BEFORE_INIT, false},
+    {"no clone3 (ENOSYS)", deny, SYS_clone3, ENOSYS, BEFORE_INIT, true},
+    DENY_LATER(memfd_create),
+    DENY_LATER(fallocate),
+    DENY_LATER(sendmsg),
+    DENY_LATER(recvmsg),
+    DENY_LATER(mremap),
+    DENY_LATER(mmap),
+    DENY_LATER(openat),
+};
+const unsigned surrounding_count = sizeof surroundings / sizeof surroundings[0];
