@@ -37,7 +37,7 @@ packages_to_test_all=(
     "clang-tidy clang-tidy"
     "cppcheck cppcheck"
     "openmpi-bin mpirun.openmpi"
-    "libopenmpi-dev mpicc.openmpi"
+    "libopenmpi-dev -"
     "mpich mpirun.mpich"
 )
 

@@ -55,6 +55,11 @@
  *   zcta_finalize(), a collective behind 1024 others) gives up when nothing has ended for about two
  *   deadlines, because other work ahead in the stream does not end: then the team fails, and the
  *   memory stays mapped until the process ends.
+ * - A host call that is collective ends on all ranks, or the team fails on all ranks; it is never
+ * done on some and to be tried again on others.
+ * - After fork() only the parent uses the context: in the child every call on it returns
+ * ERR_INVALID and changes nothing, also zcta_finalize(). The child may call exec() or _exit().
+ * Windows stay mapped in it, so their memory is given back when it ends.
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  * - What it leaves to the program: signals reach the program's threads only, but for those that a
  *   thread causes itself (SIGSEGV and the like); the library's threads run on the cores of the
@@ -365,8 +370,8 @@ typedef struct zcta_call_params {
  * not notice: if both calls take the same path, they return ZCTA_OK and leave wrong contents; if
  * not, the ranks wait for each other until the deadline. So develop with the check.
  *
- * By NCCL's copy engines, which engine nccl with policy EFFICIENCY or ZERO asks for, work that waits
- * for a rank that has died cannot be let go: all calls return, but this process has to end.
+ * By NCCL's copy engines, which engine nccl with policy EFFICIENCY or ZERO asks for, work that
+ * waits for a rank that has died cannot be let go: all calls return, but this process has to end.
  * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
  * be captured into a graph.
  * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.

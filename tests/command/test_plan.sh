@@ -3,7 +3,7 @@
 zerocta=$1
 . "$(dirname "$0")/support.sh"
 
-run timeout 20 "$zerocta" plan all_gather -n 2 --bytes 1E --check
+run timeout 200 "$zerocta" plan all_gather -n 2 --bytes 1E --check
 check "the largest size ends, too" is "$status" 0
 
 plan() { run "$zerocta" plan all_gather "$@"; }
