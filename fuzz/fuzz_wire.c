@@ -1,6 +1,6 @@
-/* Everything that a rank reads from a socket: greetings, hellos, verdicts, addresses, frames. The
- * first byte chooses; a hello and a verdict come raw, and again with a right hash, so that what
- * stands behind the proof is reached too. */
+/* Everything that a rank reads from a socket: greetings, hellos, verdicts, addresses, failures,
+ * frames. The first byte chooses; a hello and a verdict come raw, and again with a right hash, so
+ * that what stands behind the proof is reached too. */
 #include <string.h>
 
 #include "fuzz.h"
@@ -80,6 +80,22 @@ static void check_address(const uint8_t *data, size_t bytes)
     FUZZ_REQUIRE(memcmp(raw, again, sizeof raw) == 0);
 }
 
+static void check_failure(const uint8_t *data, size_t bytes)
+{
+    uint8_t session[ZC_WIRE_SESSION] = {0}, raw[ZC_WIRE_FAILURE];
+    zcta_error error = {0};
+
+    take(raw, sizeof raw, data, bytes);
+    FUZZ_REQUIRE(zc_wire_failure_open(raw, session, key, &error) == ZC_WIRE_FORGED);
+    memcpy(&error, raw, sizeof error < sizeof raw ? sizeof error : sizeof raw);
+    zc_wire_failure_seal(raw, &error, session, key);
+    if (zc_wire_failure_open(raw, session, key, &error) != ZC_WIRE_OK)
+        return;
+    FUZZ_REQUIRE(error.status != ZCTA_OK && strlen(zcta_status_name(error.status)) > 0);
+    FUZZ_REQUIRE(strnlen(error.call, sizeof error.call) < sizeof error.call);
+    FUZZ_REQUIRE(strnlen(error.message, sizeof error.message) < sizeof error.message);
+}
+
 static void check_frame(const uint8_t *data, size_t bytes)
 {
     uint8_t again[ZC_WIRE_FRAME];
@@ -96,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     if (bytes == 0)
         return 0;
-    switch (data[0] % 5) {
+    switch (data[0] % 6) {
     case 0:
         check_greeting(data + 1, bytes - 1);
         break;
@@ -111,6 +127,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         break;
     case 4:
         check_frame(data + 1, bytes - 1);
+        break;
+    case 5:
+        check_failure(data + 1, bytes - 1);
         break;
     }
     return 0;

@@ -90,6 +90,7 @@ bool mesh_rank_open(struct mesh_rank *rank)
     struct zc_job job;
     zcta_status status = zc_job_resolve(&params, &rank->diag, &job);
 
+    job.settle_ns = rank->settle_ns;
     if (status == ZCTA_OK)
         status = zc_mesh_open(&job, zc_deadline_in(rank->timeout_ns), on_event, rank, &rank->diag,
                               &rank->mesh);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "support_ports.h"
 #include "support_ranks.h"
 
 /* Larger than any struct the library knows, as from a newer header. */
@@ -563,6 +564,115 @@ static void the_others_hear_of_a_rank_that_cannot_join(void **state)
     assert_non_null(strstr(halves[0].error.message, "rank 1: it cannot join"));
 }
 
+static int count_exchange(void *data, const void *mine, void *all, size_t bytes)
+{
+    (void)mine, (void)all, (void)bytes;
+    ++*(int *)data;
+    return 1;
+}
+
+/* Whatever is wrong with this rank's parameters, the others are in the exchange. */
+static void a_rank_whose_parameters_are_refused_still_takes_part_in_the_exchange(void **state)
+{
+    struct {
+        zcta_init_params params;
+        uint64_t newer;
+    } given;
+    static const struct {
+        const char *what;
+        uint64_t newer;
+        size_t size;
+        zcta_init_params params;
+        const char *environment;
+        int calls;
+    } cases[] = {
+        {"a field of a newer header", 1, sizeof given, {.rank_count = 2}, NULL, 1},
+        {"a size that cuts a field", 0, sizeof(zcta_init_params) - 4, {.rank_count = 2}, NULL, 1},
+        {"a size that is none", 0, 1u << 20, {.rank_count = 2}, NULL, 0},
+        {"a device that is none", 0, 0, {.rank_count = 2, .device = (zcta_device)77}, NULL, 1},
+        {"a rank that is none", 0, 0, {.rank_count = 2, .rank = 2}, NULL, 1},
+        {"an empty token", 0, 0, {.rank_count = 2, .token = ""}, NULL, 1},
+        {"a time that is none", 0, 0, {.rank_count = 2}, "ZEROCTA_TIMEOUT", 1},
+        {"a node that is none", 0, 0, {.rank_count = 2}, "ZEROCTA_NODE", 1},
+        {"one rank", 1, sizeof given, {.rank_count = 1}, NULL, 0},
+    };
+    zcta_context *context = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int calls = 0;
+
+        memset(&given, 0, sizeof given);
+        given.params = cases[i].params;
+        given.params.size = cases[i].size != 0 ? cases[i].size : sizeof given.params;
+        given.params.exchange = count_exchange;
+        given.params.exchange_data = &calls;
+        given.newer = cases[i].newer;
+        if (cases[i].environment != NULL)
+            setenv(cases[i].environment, "nothing", 1);
+        assert_int_not_equal(zcta_init(&given.params, &context), ZCTA_OK);
+        if (cases[i].environment != NULL)
+            unsetenv(cases[i].environment);
+        if (calls != cases[i].calls)
+            fail_msg("%s: %d calls", cases[i].what, calls);
+    }
+    memset(&given, 0, sizeof given);
+    given.params = (zcta_init_params){.size = sizeof given.params, .rank_count = 2};
+    int calls = 0;
+    given.params.exchange = count_exchange;
+    given.params.exchange_data = &calls;
+    assert_int_equal(zcta_init(&given.params, NULL), ZCTA_ERR_INVALID);
+    assert_int_equal(calls, 1);
+}
+
+/* The same where the ranks meet at a root: each rank in turn cannot join, and all others have its
+ * sentence. */
+struct member {
+    const char *root;
+    uint32_t rank, refused;
+    zcta_error error;
+};
+
+static void *init_member(void *data)
+{
+    struct member *self = data;
+
+    (void)init_failing((zcta_init_params){.rank = self->rank,
+                                          .rank_count = 3,
+                                          .root = self->root,
+                                          .token = "secret",
+                                          .device = self->rank == self->refused ? (zcta_device)77
+                                                                                : ZCTA_DEVICE_HOST,
+                                          .timeout_ns = UINT64_C(60000000000)},
+                       &self->error);
+    return NULL;
+}
+
+static void the_others_at_a_root_hear_why_a_rank_cannot_join(void **state)
+{
+    (void)state;
+    for (uint32_t refused = 1; refused < 3; refused++) {
+        struct member members[3];
+        pthread_t threads[3];
+        char root[32];
+        uint64_t begin = now_ns();
+
+        snprintf(root, sizeof root, "127.0.0.1:%u", free_port());
+        for (uint32_t i = 0; i < 3; i++) {
+            members[i] = (struct member){.root = root, .rank = i, .refused = refused};
+            assert_int_equal(pthread_create(&threads[i], NULL, init_member, &members[i]), 0);
+        }
+        for (uint32_t i = 0; i < 3; i++)
+            pthread_join(threads[i], NULL);
+        assert_true(now_ns() - begin < UINT64_C(30000000000));
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_int_equal(members[i].error.status, ZCTA_ERR_INVALID);
+            assert_int_equal(members[i].error.rank, refused);
+            assert_non_null(strstr(members[i].error.message, "device 77 does not exist"));
+        }
+    }
+}
+
 static void a_machine_without_gpus_says_so(void **state)
 {
     const zcta_init_params params = {
@@ -678,6 +788,8 @@ int main(void)
         cmocka_unit_test(one_rank_alone_copies),
         cmocka_unit_test(init_says_what_is_wrong_with_its_parameters),
         cmocka_unit_test(the_others_hear_of_a_rank_that_cannot_join),
+        cmocka_unit_test(a_rank_whose_parameters_are_refused_still_takes_part_in_the_exchange),
+        cmocka_unit_test(the_others_at_a_root_hear_why_a_rank_cannot_join),
         cmocka_unit_test(a_machine_without_gpus_says_so),
         cmocka_unit_test(a_timeout_that_is_none_is_refused),
         cmocka_unit_test(a_second_finalize_is_refused),

@@ -17,8 +17,12 @@ static const uint8_t nonce[ZC_WIRE_NONCE] = "a nonce of the server, 32 bytes.";
 
 static struct zc_hello usual_hello(void)
 {
-    struct zc_hello hello = {
-        .purpose = ZC_WIRE_BOOTSTRAP, .rank = 3, .rank_count = 8, .target = 0, .address.pid = 4711};
+    struct zc_hello hello = {.purpose = ZC_WIRE_BOOTSTRAP,
+                             .rank = 3,
+                             .rank_count = 8,
+                             .target = 0,
+                             .address.pid = 4711,
+                             .address.version = 0x10203};
 
     memset(hello.nonce, 7, sizeof hello.nonce);
     memset(hello.address.name, 8, sizeof hello.address.name);
@@ -34,8 +38,10 @@ static void a_greeting_tells_zerocta_from_others(void **state)
     zc_wire_greeting_make(greeting, ZC_WIRE_MESH, nonce);
     assert_int_equal(zc_wire_greeting_check(greeting, ZC_WIRE_MESH), ZC_WIRE_OK);
     assert_int_equal(zc_wire_greeting_check(greeting, ZC_WIRE_BOOTSTRAP), ZC_WIRE_FOREIGN);
+    assert_int_equal(zc_wire_greeting_version(greeting), zcta_version());
     greeting[7]++;
     assert_int_equal(zc_wire_greeting_check(greeting, ZC_WIRE_MESH), ZC_WIRE_VERSION);
+    assert_int_equal(zc_wire_greeting_version(greeting), zcta_version());
     greeting[0]++;
     assert_int_equal(zc_wire_greeting_check(greeting, ZC_WIRE_MESH), ZC_WIRE_FOREIGN);
 }
@@ -55,6 +61,7 @@ static void a_sealed_hello_opens_to_what_it_was(void **state)
     assert_int_equal(opened.rank_count, hello.rank_count);
     assert_int_equal(opened.target, hello.target);
     assert_int_equal(opened.address.pid, hello.address.pid);
+    assert_int_equal(opened.address.version, hello.address.version);
     assert_memory_equal(opened.nonce, hello.nonce, sizeof hello.nonce);
     assert_memory_equal(opened.address.name, hello.address.name, sizeof hello.address.name);
     assert_memory_equal(opened.address.host, hello.address.host, sizeof hello.address.host);
@@ -204,9 +211,46 @@ static void a_table_hash_covers_every_byte_and_the_session(void **state)
     assert_memory_not_equal(mac, good, sizeof good);
 }
 
+static void a_failure_arrives_whole_and_with_the_key_of_its_session_only(void **state)
+{
+    const zcta_error sent = {.status = ZCTA_ERR_SYSTEM,
+                             .rank = 5,
+                             .native = -7,
+                             .call = "zcta_init",
+                             .message = "rank 5 cannot open a socket: no more; raise `ulimit -n`"};
+    const uint8_t session[ZC_WIRE_SESSION] = {1}, other_session[ZC_WIRE_SESSION] = {2};
+    uint8_t bytes[ZC_WIRE_FAILURE];
+    zcta_error opened = {0}, wrong = sent;
+
+    (void)state;
+    zc_wire_failure_seal(bytes, &sent, session, key);
+    assert_int_equal(zc_wire_failure_open(bytes, session, key, &opened), ZC_WIRE_OK);
+    assert_memory_equal(&opened, &sent, sizeof sent);
+    assert_int_equal(zc_wire_failure_open(bytes, other_session, key, &opened), ZC_WIRE_FORGED);
+    assert_int_equal(zc_wire_failure_open(bytes, session, other_key, &opened), ZC_WIRE_FORGED);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] ^= 1;
+        assert_int_equal(zc_wire_failure_open(bytes, session, key, &opened), ZC_WIRE_FORGED);
+        bytes[i] ^= 1;
+    }
+    /* What is no failure, and a sentence without an end. */
+    wrong.status = ZCTA_OK;
+    zc_wire_failure_seal(bytes, &wrong, session, key);
+    assert_int_equal(zc_wire_failure_open(bytes, session, key, &opened), ZC_WIRE_MALFORMED);
+    wrong.status = (zcta_status)99;
+    zc_wire_failure_seal(bytes, &wrong, session, key);
+    assert_int_equal(zc_wire_failure_open(bytes, session, key, &opened), ZC_WIRE_MALFORMED);
+    wrong = sent;
+    memset(wrong.message, 'x', sizeof wrong.message);
+    zc_wire_failure_seal(bytes, &wrong, session, key);
+    assert_int_equal(zc_wire_failure_open(bytes, session, key, &opened), ZC_WIRE_OK);
+    assert_int_equal(strlen(opened.message), sizeof opened.message - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failure_arrives_whole_and_with_the_key_of_its_session_only),
         cmocka_unit_test(a_greeting_tells_zerocta_from_others),
         cmocka_unit_test(a_sealed_hello_opens_to_what_it_was),
         cmocka_unit_test(a_hello_with_any_changed_byte_or_another_nonce_or_key_is_forged),

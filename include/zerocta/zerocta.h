@@ -74,13 +74,14 @@
  * stderr; ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective (see
  * zcta_all_gather() for what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of every
  * wait for another rank, where the program sets none. Of the rendezvous: ZEROCTA_TOKEN is the job's
- * secret, ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback,
- * as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the others
- * reach this rank, if that is not the one by which it reaches rank 0. Host names are resolved by
- * the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say different ones
- * count as on different machines. Of GPUs: every signal between two is a 4-byte copy;
- * ZEROCTA_SIGNALS=write makes those that follow no data stream writes, where the driver has them
- * (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none";
+ * secret, ZEROCTA_JOB a name that the ranks of one launch share with no other (docs/launchers.md
+ * says what it is good for), ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses
+ * beyond the loopback, as jobs over several machines need; there ZEROCTA_ADDRESS is the address at
+ * which the others reach this rank, if that is not the one by which it reaches rank 0. Host names
+ * are resolved by the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say
+ * different ones count as on different machines. Of GPUs: every signal between two is a 4-byte
+ * copy; ZEROCTA_SIGNALS=write makes those that follow no data stream writes, where the driver has
+ * them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none";
  * ZEROCTA_NCCL_SYMMETRIC=1, on all ranks, lets its kernels use symmetric windows, which is faster
  * for small calls, but no abort ends them: if a rank dies, the others' processes have to end;
  * ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless
@@ -176,7 +177,8 @@ typedef enum zcta_device {
 
 /* An allgather among the ranks of the job, given by the caller: places every rank's `bytes` bytes
  * at all + rank * bytes. Returns 0 on success. Called once inside zcta_init(), by a rank that fails
- * there too, so that the others hear of it. */
+ * there too, so that the others hear of it: also if its parameters are refused, as far as their
+ * size reaches. */
 typedef int (*zcta_exchange_fn)(void *data, const void *mine, void *all, size_t bytes);
 
 /* Who this rank is and how it finds the others, in this order of precedence:
@@ -210,9 +212,11 @@ typedef struct zcta_init_params {
 /* Joins the job. Collective over the world. `params` may be NULL: all from the environment.
  * Ranks on different machines are connected by TCP: each listens at a port of its own meanwhile,
  * and proves the token or, through `exchange`, a key made for the job.
+ * A rank that cannot join tells the others why, so that all fail at once; where it finds nobody, it
+ * returns a second later for that. Two launches that say the same of themselves fail both.
  * Errors: ERR_INVALID, ERR_ENVIRONMENT (names the missing variable), ERR_RENDEZVOUS (port taken,
- * wrong token), ERR_TIMEOUT (names a missing rank), ERR_UNSUPPORTED (no such device), ERR_SYSTEM,
- * ERR_NO_MEMORY. */
+ * wrong token, another version of zerocta, two processes that are the same rank), ERR_TIMEOUT
+ * (names a missing rank), ERR_UNSUPPORTED (no such device), ERR_SYSTEM, ERR_NO_MEMORY. */
 ZCTA_API zcta_status zcta_init(const zcta_init_params *params, zcta_context **context);
 
 /* Leaves the job and frees the context with everything in it. Collective over the world; ranks

@@ -236,20 +236,18 @@ static void free_context(zcta_context *context)
     free(context);
 }
 
-static zcta_status start(zcta_context *context, zcta_init_params *params)
+/* *met tells whether this rank got as far as to meet the others, who then know how it went. */
+static zcta_status start(zcta_context *context, zcta_init_params *params, bool *met)
 {
     zcta_status status = settle_parameters(context, params);
 
-    if (status == ZCTA_OK) {
-        status = open_device(context, params);
-        if (status != ZCTA_OK && context->job.listen_fd >= 0)
-            close(context->job.listen_fd); /* otherwise the mesh's */
-    }
-    if (status != ZCTA_OK)
-        zc_job_decline(params->exchange, params->exchange_data, params->rank_count);
     if (status == ZCTA_OK)
-        status = zc_mesh_open(&context->job, zc_deadline_in(context->join_timeout_ns),
-                              zc_team_event, context, &context->diag, &context->mesh);
+        status = open_device(context, params);
+    if (status != ZCTA_OK)
+        return status;
+    *met = true;
+    status = zc_mesh_open(&context->job, zc_deadline_in(context->join_timeout_ns), zc_team_event,
+                          context, &context->diag, &context->mesh);
     if (status == ZCTA_OK)
         status = learn_nodes(context);
     if (status == ZCTA_OK)
@@ -257,35 +255,67 @@ static zcta_status start(zcta_context *context, zcta_init_params *params)
     return status;
 }
 
+/* The caller's parameters as far as their size reaches, whatever is wrong with the rest. */
+static zcta_init_params trusted(const zcta_init_params *given)
+{
+    zcta_init_params known = {0};
+    size_t size = 0;
+
+    if (given != NULL)
+        memcpy(&size, given, sizeof size);
+    size -= size % sizeof size; /* no half field */
+    if (size >= sizeof size)
+        memcpy(&known, given, size < sizeof known ? size : sizeof known);
+    if (size > ZC_PARAMS_MOST)
+        known.exchange = NULL; /* hardly a size: nothing of the struct is to be called */
+    return known;
+}
+
+/* This rank will not come: tells those who wait for it. `context` is NULL if there is none. */
+static void decline(zcta_context *context, const zcta_init_params *known)
+{
+    if (context != NULL && context->job.rank_count > 1)
+        zc_mesh_decline(&context->job, &context->diag);
+    else
+        zc_job_decline(known->exchange, known->exchange_data, known->rank_count);
+}
+
 zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
 {
+    const zcta_init_params known = trusted(given);
     zcta_context *made = NULL;
     zcta_init_params params;
     zcta_status status;
+    bool met = false;
 
-    if (context == NULL)
+    if (context == NULL) {
+        decline(NULL, &known);
         return zc_fail_null(NULL, "zcta_init", "context");
+    }
     made = calloc(1, sizeof *made);
-    if (made == NULL)
+    if (made == NULL) {
+        decline(NULL, &known);
         return zc_fail(NULL, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
+    }
     zc_fd_hold_standard();
     zc_diag_init(&made->diag);
     pthread_mutex_init(&made->lock, NULL);
     pthread_mutex_init(&made->knowledge.lock, NULL);
+    made->job.listen_fd = -1;
     status = zc_map_init(&made->map, &made->diag);
     if (status == ZCTA_OK)
         status = zc_params_read(&made->diag, "zcta_init", given, &params, sizeof params);
     if (status == ZCTA_OK)
-        status = start(made, &params);
+        status = start(made, &params, &met);
     if (status != ZCTA_OK)
         goto fail;
     *context = made;
     return ZCTA_OK;
 fail:
-    /* The caller's struct is only trusted as far as its size reaches. */
-    if (given != NULL && given->size >= offsetof(zcta_init_params, error) + sizeof given->error &&
-        given->error != NULL)
-        zc_diag_last(&made->diag, given->error);
+    if (!met)
+        decline(made, &known);
+    if (known.error != NULL)
+        zc_diag_last(&made->diag, known.error);
     free_context(made);
     return status;
 }
@@ -310,6 +340,7 @@ zcta_status zcta_finalize(zcta_context **handle)
     pthread_mutex_lock(&context->lock);
     context->finalizing = true;
     pthread_mutex_unlock(&context->lock);
+    zc_mesh_leave_seat(context->mesh);
     /* Everybody comes before anybody goes, so that nobody mistakes a leave for a loss. */
     if (!zc_team_failed(context->world))
         status = zc_group_exchange(&context->world->group, "zcta_finalize", "did not finalize",

@@ -153,6 +153,8 @@ struct zcta_plan {
 
 /* ---- params.c ---- */
 
+#define ZC_PARAMS_MOST 4096u /* bytes of any parameter struct */
+
 /* Copies a caller's struct that begins with its size into one of ours.
  * Errors: ERR_INVALID (size too small, or a non-zero tail this library does not know). */
 zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,

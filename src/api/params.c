@@ -31,7 +31,7 @@ zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *g
         return ZCTA_OK;
     memcpy(&size, given, sizeof size);
     /* A size that is no multiple would cut a field in two. */
-    if (size < sizeof size || size > 4096 || size % sizeof size != 0)
+    if (size < sizeof size || size > ZC_PARAMS_MOST || size % sizeof size != 0)
         return zc_fail(diag, ZCTA_ERR_INVALID, call, 0,
                        "the parameters' size field is %zu; set it to sizeof of the struct", size);
     for (size_t i = known_bytes; i < size; i++)

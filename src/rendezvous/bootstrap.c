@@ -12,10 +12,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
+#include "rendezvous/claim.h"
 #include "rendezvous/names.h"
+#include "rendezvous/text.h"
 
-enum { RECORD = (int)(ZC_WIRE_ADDRESS + ZC_WIRE_KEY) };
+enum { RECORD = (int)(ZC_WIRE_ADDRESS + ZC_WIRE_KEY), ROOM = 128 };
+
+#define DECLINE_NS UINT64_C(1000000000)
 
 void zc_bootstrap_host_id(uint8_t host[16], uint64_t node)
 {
@@ -70,7 +75,7 @@ zcta_status zc_bootstrap_open_port(struct zc_bootstrap *bootstrap, const struct 
 
     /* Without these all ranks are on one host, or cannot be joined; and without a secret anybody
      * could take a seat, as no kernel vouches for who calls. */
-    if (bootstrap->port_fd >= 0 || (!job->remote && job->node == 0) ||
+    if (bootstrap->declines || bootstrap->port_fd >= 0 || (!job->remote && job->node == 0) ||
         (!job->has_token && job->exchange == NULL))
         return ZCTA_OK;
     /* A machine without a network: if ranks are on others it is said when that is known. */
@@ -101,18 +106,46 @@ size_t zc_bootstrap_table_bytes(const struct zc_bootstrap *bootstrap)
 /* What a rank gives that cannot join. */
 static const uint8_t declined[RECORD];
 
+/* Has room for many ranks without asking for memory, which may be what this rank has none of. */
 void zc_job_decline(zcta_exchange_fn exchange, void *exchange_data, uint32_t rank_count)
 {
-    uint8_t *all = NULL;
+    uint8_t room[ROOM * RECORD], *all = room;
 
     if (exchange == NULL || rank_count < 2 || rank_count > ZC_MAX_RANKS)
         return;
-    all = calloc(rank_count, RECORD);
+    if (rank_count > ROOM)
+        all = calloc(rank_count, RECORD);
     if (all == NULL)
         return;
     (void)exchange(exchange_data, declined, all, RECORD);
     sodium_memzero(all, (size_t)rank_count * RECORD);
-    free(all);
+    if (all != room)
+        free(all);
+}
+
+zcta_status zc_bootstrap_fail_version(const struct zc_bootstrap *bootstrap, uint32_t rank,
+                                      uint32_t theirs, uint32_t of_rank_0)
+{
+    char version[16], first[16];
+
+    zc_text_version(version, theirs);
+    zc_text_version(first, of_rank_0);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
+                        "rank %" PRIu32 " runs zerocta %s and rank 0 runs zerocta %s: run the same "
+                        "version on all ranks",
+                        rank, version, first);
+}
+
+/* All ranks see the same table and say the same. */
+static zcta_status check_versions(const struct zc_bootstrap *bootstrap)
+{
+    const struct zc_address *table = bootstrap->table;
+
+    for (uint32_t rank = 1; rank < bootstrap->job->rank_count; rank++)
+        if (table[rank].version != table[0].version)
+            return zc_bootstrap_fail_version(bootstrap, rank, table[rank].version,
+                                             table[0].version);
+    return ZCTA_OK;
 }
 
 /* Rank 0's record carries a fresh key: whoever takes part in the caller's exchange belongs to the
@@ -152,6 +185,8 @@ static zcta_status run_exchange(struct zc_bootstrap *bootstrap)
                                   "of rank %" PRIu32 ": it must place every rank's bytes at "
                                   "all + rank * bytes, and all ranks must run the same zerocta",
                                   rank);
+    if (status == ZCTA_OK)
+        status = check_versions(bootstrap);
     if (status == ZCTA_OK && memcmp(all + (size_t)job->rank * RECORD, mine, RECORD) != 0)
         status = zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
                          "the exchange function given in zcta_init_params placed other bytes than "
@@ -179,21 +214,56 @@ static zcta_status find_root(struct zc_bootstrap *bootstrap)
     return zc_names_resolve(host, port, bootstrap->deadline, bootstrap->diag, &bootstrap->root);
 }
 
+static zcta_status run_tcp(struct zc_bootstrap *bootstrap)
+{
+    const struct zc_job *job = bootstrap->job;
+    zcta_status status;
+
+    memcpy(bootstrap->key, job->key, sizeof bootstrap->key);
+    status = zc_claim_take(job, bootstrap->diag, &bootstrap->claim_fd);
+    if (status == ZCTA_OK)
+        status = find_root(bootstrap);
+    if (status == ZCTA_OK)
+        status = job->rank == 0 ? zc_bootstrap_host(bootstrap) : zc_bootstrap_join(bootstrap);
+    bootstrap->unheard = bootstrap->line_count == 0 || bootstrap->lines[0].fd < 0;
+    bootstrap->unheard = bootstrap->unheard && job->rank != 0 &&
+                         (status == ZCTA_ERR_SYSTEM || status == ZCTA_ERR_NO_MEMORY);
+    return status;
+}
+
 zcta_status zc_bootstrap_run(struct zc_bootstrap *bootstrap)
 {
     const struct zc_job *job = bootstrap->job;
     zcta_status status;
 
+    if (job->exchange == NULL)
+        return run_tcp(bootstrap);
+    status = zc_bootstrap_open_port(bootstrap, NULL);
+    if (status == ZCTA_OK)
+        return run_exchange(bootstrap);
+    bootstrap->unheard = true;
+    return status;
+}
+
+void zc_bootstrap_decline(struct zc_bootstrap *bootstrap)
+{
+    const struct zc_job *job = bootstrap->job;
+    const uint64_t soon = zc_deadline_in(DECLINE_NS);
+    zcta_error why;
+
+    zc_diag_last(bootstrap->diag, &why);
     if (job->exchange != NULL) {
-        status = zc_bootstrap_open_port(bootstrap, NULL);
-        if (status == ZCTA_OK)
-            return run_exchange(bootstrap);
         zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
-        return status;
+    } else if (job->root[0] != '\0' && sodium_init() >= 0) {
+        if (bootstrap->deadline > soon)
+            bootstrap->deadline = soon;
+        bootstrap->declines = true;
+        bootstrap->failed = why.status;
+        memcpy(bootstrap->key, job->key, sizeof bootstrap->key);
+        if (find_root(bootstrap) == ZCTA_OK) {
+            zc_diag_repeat(bootstrap->diag, &why);
+            (void)(job->rank == 0 ? zc_bootstrap_host(bootstrap) : zc_bootstrap_join(bootstrap));
+        }
     }
-    memcpy(bootstrap->key, job->key, sizeof bootstrap->key);
-    status = find_root(bootstrap);
-    if (status != ZCTA_OK)
-        return status;
-    return job->rank == 0 ? zc_bootstrap_host(bootstrap) : zc_bootstrap_join(bootstrap);
+    zc_diag_repeat(bootstrap->diag, &why);
 }

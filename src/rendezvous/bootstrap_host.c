@@ -9,24 +9,28 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "rendezvous/bootstrap.h"
+#include "rendezvous/claim.h"
 #include "rendezvous/handshake.h"
 #include "rendezvous/net.h"
 #include "rendezvous/text.h"
 
-#define REJOIN_NS UINT64_C(1000000000)
+#define REJOIN_NS  UINT64_C(1000000000)
+#define STARVED_NS UINT64_C(3000000000)
+#define LINGER_NS  UINT64_C(1000000000) /* for ranks that come after the job has failed */
 
 enum seat_state {
     SEAT_EMPTY,
     SEAT_TAKEN,
     SEAT_LEFT, /* its connection closed: it comes again within REJOIN_NS, or it is dead */
+    SEAT_TOLD, /* it knows that the job has failed */
 };
 
+/* Its connection is bootstrap->lines[rank]. */
 struct seat {
     enum seat_state state;
-    int fd;
     uint64_t rejoin_by;
-    uint8_t session[ZC_WIRE_SESSION];
 };
 
 struct reception {
@@ -35,44 +39,95 @@ struct reception {
     struct seat *seats;
     struct pollfd *set;
     uint32_t taken;
+    uint64_t starved_until; /* 0: there are descriptors for who comes */
+    zcta_status failure;    /* of what a guest or a seated rank brought, already said */
 };
 
-static enum zc_verdict_code seat_guest(void *data, int fd, const struct zc_hello *hello,
-                                       const uint8_t session[ZC_WIRE_SESSION])
+static void leave_seat(struct reception *reception, uint32_t rank)
 {
-    struct reception *reception = data;
-    struct seat *seat = &reception->seats[hello->rank];
+    struct zc_line *line = &reception->bootstrap->lines[rank];
+    struct seat *seat = &reception->seats[rank];
 
-    if (seat->state == SEAT_TAKEN)
-        return ZC_VERDICT_DUPLICATE;
-    seat->state = SEAT_TAKEN;
-    seat->fd = fd;
-    memcpy(seat->session, session, sizeof seat->session);
-    reception->bootstrap->table[hello->rank] = hello->address;
-    reception->taken++;
-    return ZC_VERDICT_WELCOME;
-}
-
-static void leave_seat(struct reception *reception, struct seat *seat)
-{
-    close(seat->fd);
-    seat->fd = -1;
+    close(line->fd);
+    line->fd = -1;
     seat->state = SEAT_LEFT;
     seat->rejoin_by = zc_deadline_in(REJOIN_NS);
     reception->taken--;
 }
 
-/* A seated rank says nothing before it has the table: whatever can be read is its end. */
+/* A seated rank says nothing before it has the table, unless it fails: whatever else can be read is
+ * its end. */
+static void hear_seated(struct reception *reception, uint32_t rank)
+{
+    struct zc_bootstrap *bootstrap = reception->bootstrap;
+    zcta_error error;
+
+    if (zc_line_hear(&bootstrap->lines[rank], bootstrap->key, &error) != ZC_NEWS_FAILED)
+        leave_seat(reception, rank);
+    else if (reception->failure == ZCTA_OK)
+        reception->failure = zc_bootstrap_fail_as(bootstrap, &error);
+}
+
+static bool same_instance(const struct zc_address *one, const struct zc_address *other)
+{
+    return memcmp(one->name, other->name, sizeof one->name) == 0;
+}
+
+/* The seat is free, or becomes so: whoever had it has gone, or comes again because its connection
+ * was cut. Else there are two of one rank, and no way to tell which of them belongs to the others:
+ * whoever came first may be the wrong one. */
+static bool is_free(struct reception *reception, const struct zc_hello *hello)
+{
+    struct zc_bootstrap *bootstrap = reception->bootstrap;
+    const struct zc_address *seated = &bootstrap->table[hello->rank];
+    const struct zc_line *line = &bootstrap->lines[hello->rank];
+    struct pollfd one = {.fd = line->fd, .events = POLLIN};
+
+    if (reception->seats[hello->rank].state != SEAT_TAKEN)
+        return true;
+    if (same_instance(seated, &hello->address))
+        leave_seat(reception, hello->rank);
+    else if (zc_net_poll(&one, 1, 0) > 0)
+        hear_seated(reception, hello->rank);
+    if (reception->seats[hello->rank].state != SEAT_TAKEN)
+        return true;
+    if (reception->failure == ZCTA_OK)
+        reception->failure = zc_claim_fail(bootstrap->diag, hello->rank, bootstrap->job->root,
+                                           seated->pid, hello->address.pid);
+    return false;
+}
+
+static enum zc_verdict_code seat_guest(void *data, int fd, const struct zc_hello *hello,
+                                       const uint8_t session[ZC_WIRE_SESSION])
+{
+    struct reception *reception = data;
+    struct zc_bootstrap *bootstrap = reception->bootstrap;
+    struct zc_line *line = &bootstrap->lines[hello->rank];
+
+    if (hello->address.version != bootstrap->mine.version) {
+        if (reception->failure == ZCTA_OK)
+            reception->failure = zc_bootstrap_fail_version(
+                bootstrap, hello->rank, hello->address.version, bootstrap->mine.version);
+        return ZC_VERDICT_VERSION;
+    }
+    if (!is_free(reception, hello))
+        return ZC_VERDICT_DUPLICATE;
+    reception->seats[hello->rank].state = SEAT_TAKEN;
+    *line = (struct zc_line){.fd = fd, .rank = hello->rank};
+    memcpy(line->session, session, sizeof line->session);
+    bootstrap->table[hello->rank] = hello->address;
+    reception->taken++;
+    reception->starved_until = 0;
+    return ZC_VERDICT_WELCOME;
+}
+
 static void watch_seats(struct reception *reception, const struct pollfd *set)
 {
     size_t at = 0;
 
-    for (uint32_t rank = 1; rank < reception->bootstrap->job->rank_count; rank++) {
-        struct seat *seat = &reception->seats[rank];
-
-        if (seat->state == SEAT_TAKEN && set[at++].revents != 0)
-            leave_seat(reception, seat);
-    }
+    for (uint32_t rank = 1; rank < reception->bootstrap->job->rank_count; rank++)
+        if (reception->seats[rank].state == SEAT_TAKEN && set[at++].revents != 0)
+            hear_seated(reception, rank);
 }
 
 /* Tells the seated ranks why there will be no table, so that all ranks name the same one. */
@@ -83,12 +138,14 @@ static void tell_seated(struct reception *reception, enum zc_verdict_code code, 
     uint8_t bytes[ZC_WIRE_VERDICT];
 
     for (uint32_t i = 1; i < reception->bootstrap->job->rank_count; i++) {
-        const struct seat *seat = &reception->seats[i];
+        struct zc_line *line = &reception->bootstrap->lines[i];
 
-        if (seat->state != SEAT_TAKEN)
+        if (reception->seats[i].state != SEAT_TAKEN)
             continue;
-        zc_wire_verdict_seal(bytes, &verdict, seat->session, reception->bootstrap->key);
-        (void)zc_net_send_small(seat->fd, bytes, sizeof bytes);
+        zc_wire_verdict_seal(bytes, &verdict, line->session, reception->bootstrap->key);
+        (void)zc_net_send_small(line->fd, bytes, sizeof bytes);
+        close(line->fd);
+        line->fd = -1;
     }
 }
 
@@ -105,11 +162,15 @@ static zcta_status fail_missing(struct reception *reception)
     if (missing == NULL)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory to list the ranks that did not come");
-    for (uint32_t rank = 1; rank < rank_count; rank++)
-        if (reception->seats[rank].state != SEAT_TAKEN)
-            missing[count++] = rank;
+    /* Who came and left has given up before this one did, and not for a reason of its own: it is
+     * named only if nobody else is missing. */
+    for (enum seat_state state = SEAT_EMPTY; count == 0 && state <= SEAT_LEFT; state++)
+        for (uint32_t rank = 1; state != SEAT_TAKEN && rank < rank_count; rank++)
+            if (reception->seats[rank].state == state)
+                missing[count++] = rank;
     zc_text_ranks(who, missing, count);
-    zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
+    zc_text_seconds(within, (reception->starved_until == 0 ? bootstrap->deadline : zc_now_ns()) -
+                                bootstrap->start);
     if (lobby->strangers > 0)
         snprintf(strangers, sizeof strangers,
                  "; %" PRIu64 " connections there did not prove the job's token", lobby->strangers);
@@ -151,29 +212,120 @@ static uint64_t patience(const struct zc_bootstrap *bootstrap)
     return bootstrap->deadline - (share < 250000000u ? share : 250000000u);
 }
 
+/* Ranks that are threads of one process belong together, whatever else says so. */
+static bool is_one_process(const struct zc_bootstrap *bootstrap)
+{
+    bool one = true;
+
+    for (uint32_t rank = 1; rank < bootstrap->job->rank_count; rank++)
+        one = one && bootstrap->table[rank].pid == bootstrap->mine.pid &&
+              memcmp(bootstrap->table[rank].host, bootstrap->mine.host,
+                     sizeof bootstrap->mine.host) == 0;
+    return one;
+}
+
+/* One look at the door and at who is seated. */
+static zcta_status receive_some(struct reception *reception, uint64_t until)
+{
+    struct zc_bootstrap *bootstrap = reception->bootstrap;
+    int timeout_ms = zc_net_poll_ms(until, 500);
+    const size_t guests = zc_lobby_poll_set(&reception->lobby, reception->set, &timeout_ms);
+    size_t count = guests;
+    struct pollfd *claim;
+
+    /* Seats behind the lobby: if one rank's end and its successor are seen at once, the end is. */
+    for (uint32_t rank = 1; rank < bootstrap->job->rank_count; rank++)
+        if (reception->seats[rank].state == SEAT_TAKEN)
+            reception->set[count++] =
+                (struct pollfd){.fd = bootstrap->lines[rank].fd, .events = POLLIN};
+    claim = &reception->set[count++];
+    *claim = (struct pollfd){.fd = bootstrap->claim_fd, .events = POLLIN};
+    zc_net_poll(reception->set, count, timeout_ms);
+    if (claim->revents != 0)
+        reception->failure = zc_claim_look(bootstrap->job, bootstrap->diag, bootstrap->claim_fd);
+    /* Seats before the lobby: serving that one changes who is seated. */
+    watch_seats(reception, reception->set + guests);
+    zc_lobby_serve(&reception->lobby, reception->set);
+    return reception->failure != ZCTA_OK ? reception->failure : check_departed(reception);
+}
+
+/* Ranks are waiting at the door, and there have been no descriptors for them for a while. */
+static bool is_starved(struct reception *reception)
+{
+    int fd;
+
+    if (reception->lobby.starved && reception->starved_until == 0)
+        reception->starved_until = zc_deadline_in(STARVED_NS);
+    if (reception->starved_until == 0 || zc_time_left_ns(reception->starved_until) > 0)
+        return false;
+    fd = zc_fd_lift(dup(reception->lobby.listener));
+    if (fd >= 0) {
+        close(fd);
+        reception->starved_until = 0;
+    }
+    return fd < 0;
+}
+
+/* Everybody's seat is taken, perhaps by ranks of two launches. Where nothing names the launch,
+ * those of the other one are on their way: for a while rank 0 looks whether one comes. */
 static zcta_status receive_all(struct reception *reception)
 {
-    const uint32_t rank_count = reception->bootstrap->job->rank_count;
+    const struct zc_job *job = reception->bootstrap->job;
     const uint64_t until = patience(reception->bootstrap);
+    uint64_t settled_at = UINT64_MAX;
     zcta_status status = ZCTA_OK;
 
-    while (status == ZCTA_OK && reception->taken + 1 < rank_count) {
-        int timeout_ms = zc_net_poll_ms(until, 500);
-        const size_t guests = zc_lobby_poll_set(&reception->lobby, reception->set, &timeout_ms);
-        size_t count = guests;
+    while (status == ZCTA_OK) {
+        const bool complete = reception->taken + 1 == job->rank_count;
 
-        if (zc_time_left_ns(until) == 0)
+        if (complete && (job->settle_ns == 0 || is_one_process(reception->bootstrap) ||
+                         zc_time_left_ns(settled_at) == 0))
+            return ZCTA_OK;
+        if (complete && settled_at == UINT64_MAX)
+            settled_at = zc_deadline_in(job->settle_ns);
+        else if (!complete)
+            settled_at = UINT64_MAX;
+        if (!complete && (zc_time_left_ns(until) == 0 || is_starved(reception)))
             return fail_missing(reception);
-        for (uint32_t rank = 1; rank < rank_count; rank++)
-            if (reception->seats[rank].state == SEAT_TAKEN)
-                reception->set[count++] =
-                    (struct pollfd){.fd = reception->seats[rank].fd, .events = POLLIN};
-        zc_net_poll(reception->set, count, timeout_ms);
-        /* Seats before the lobby: serving that one changes who is seated. */
-        watch_seats(reception, reception->set + guests);
-        zc_lobby_serve(&reception->lobby, reception->set);
-        status = check_departed(reception);
+        status = receive_some(reception, complete ? settled_at : until);
     }
+    return status;
+}
+
+static uint32_t tell_failure(struct reception *reception, const zcta_error *why)
+{
+    const struct zc_bootstrap *bootstrap = reception->bootstrap;
+    uint32_t told = 0;
+
+    for (uint32_t rank = 1; rank < bootstrap->job->rank_count; rank++) {
+        struct zc_line *line = &bootstrap->lines[rank];
+
+        if (reception->seats[rank].state == SEAT_TAKEN) {
+            zc_line_tell(line, bootstrap->key, why);
+            close(line->fd);
+            line->fd = -1;
+            reception->seats[rank].state = SEAT_TOLD;
+        }
+        told += reception->seats[rank].state == SEAT_TOLD;
+    }
+    return told;
+}
+
+/* The job has failed. Who has not come yet would look for rank 0 until its deadline, which may be
+ * far: for a moment rank 0 stays to tell. */
+static zcta_status linger(struct reception *reception, zcta_status status)
+{
+    struct zc_bootstrap *bootstrap = reception->bootstrap;
+    const uint64_t soon = zc_deadline_in(LINGER_NS);
+    const uint64_t until = soon < bootstrap->deadline ? soon : bootstrap->deadline;
+    zcta_error why;
+
+    zc_diag_last(bootstrap->diag, &why);
+    reception->failure = status;
+    while (tell_failure(reception, &why) + 1 < bootstrap->job->rank_count &&
+           zc_time_left_ns(until) > 0)
+        (void)receive_some(reception, until);
+    zc_diag_repeat(bootstrap->diag, &why);
     return status;
 }
 
@@ -194,13 +346,13 @@ static zcta_status send_table(struct reception *reception)
         zc_wire_address_encode(message + ZC_WIRE_VERDICT + (size_t)rank * ZC_WIRE_ADDRESS,
                                &bootstrap->table[rank]);
     for (uint32_t rank = 1; rank < rank_count && status == ZCTA_OK; rank++) {
-        const struct seat *seat = &reception->seats[rank];
+        const struct zc_line *line = &bootstrap->lines[rank];
         int error;
 
-        zc_wire_verdict_seal(message, &verdict, seat->session, bootstrap->key);
+        zc_wire_verdict_seal(message, &verdict, line->session, bootstrap->key);
         zc_wire_table_mac(message + ZC_WIRE_VERDICT + table_bytes, message + ZC_WIRE_VERDICT,
-                          table_bytes, seat->session, bootstrap->key);
-        error = zc_net_write(seat->fd, message, bytes, bootstrap->deadline);
+                          table_bytes, line->session, bootstrap->key);
+        error = zc_net_write(line->fd, message, bytes, bootstrap->deadline);
         if (error != 0)
             status = zc_fail_rank(bootstrap->diag,
                                   error == ETIMEDOUT ? ZCTA_ERR_TIMEOUT : ZCTA_ERR_RENDEZVOUS, rank,
@@ -259,6 +411,9 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
                                         .key = bootstrap->key,
                                         .judge = seat_guest,
                                         .judge_data = &reception};
+    status = zc_bootstrap_open_lines(bootstrap, job->rank_count);
+    if (status != ZCTA_OK)
+        goto out;
     reception.seats = calloc(job->rank_count, sizeof *reception.seats);
     if (reception.seats != NULL && zc_lobby_open(&reception.lobby))
         reception.set =
@@ -269,14 +424,15 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
         goto out;
     }
     bootstrap->table[0] = bootstrap->mine;
-    status = receive_all(&reception);
+    status = bootstrap->declines ? bootstrap->failed : receive_all(&reception);
+    if (status != ZCTA_OK)
+        status = linger(&reception, status);
     if (status == ZCTA_OK)
         status = send_table(&reception);
+    if (status == ZCTA_OK)
+        bootstrap->awaited = job->rank_count - 1;
 
 out:
-    for (uint32_t rank = 1; reception.seats != NULL && rank < job->rank_count; rank++)
-        if (reception.seats[rank].state == SEAT_TAKEN)
-            close(reception.seats[rank].fd);
     zc_lobby_close(&reception.lobby);
     free(reception.set);
     free(reception.seats);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "rendezvous/bootstrap.h"
+#include "rendezvous/claim.h"
 #include "rendezvous/handshake.h"
 #include "rendezvous/net.h"
 #include "rendezvous/text.h"
@@ -46,15 +47,17 @@ static zcta_status fail_refused(const struct search *search, const struct zc_ver
                        " with %" PRIu32 ": start all ranks with the same number",
                        job->root, verdict->count, job->rank, job->rank_count);
     case ZC_VERDICT_DUPLICATE:
-        return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
-                       "rank 0 at %s refused this process: another process has joined as rank "
-                       "%" PRIu32 "; give each rank its own number",
-                       job->root, job->rank);
+        return zc_claim_fail(bootstrap->diag, job->rank, job->root, 0, 0);
+    case ZC_VERDICT_VERSION:
+        return zc_bootstrap_fail_version(bootstrap, job->rank, bootstrap->mine.version,
+                                         verdict->count);
     case ZC_VERDICT_WELCOME:
     case ZC_VERDICT_TARGET:
     case ZC_VERDICT_TABLE:
     case ZC_VERDICT_MISSING:
     case ZC_VERDICT_DIED:
+    case ZC_VERDICT_READY:
+    case ZC_VERDICT_FAILED:
     case ZC_VERDICT_CODES:
         break;
     }
@@ -64,10 +67,18 @@ static zcta_status fail_refused(const struct search *search, const struct zc_ver
                    job->root, (int)verdict->code);
 }
 
-static zcta_status fail_lost(const struct zc_bootstrap *bootstrap, int error)
+/* That this rank gives up is no news for the others: it leaves, and rank 0 says who is missing. */
+static void leave(struct zc_bootstrap *bootstrap)
+{
+    close(bootstrap->lines[0].fd);
+    bootstrap->lines[0].fd = -1;
+}
+
+static zcta_status fail_lost(struct zc_bootstrap *bootstrap, int error)
 {
     char within[24];
 
+    leave(bootstrap);
     zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
     if (error == ETIMEDOUT)
         return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, 0, "zcta_init", 0,
@@ -96,6 +107,18 @@ static zcta_status fail_told(const struct zc_bootstrap *bootstrap, const struct 
                         verdict->rank, more, bootstrap->job->root, within);
 }
 
+/* Rank 0 has said that an error follows, which may be any rank's. */
+static zcta_status take_failure(struct zc_bootstrap *bootstrap, const struct zc_caller *caller)
+{
+    uint8_t body[ZC_WIRE_FAILURE];
+    zcta_error told;
+    const int error = zc_net_read(caller->fd, body, sizeof body, bootstrap->deadline);
+
+    if (error != 0 || zc_wire_failure_open(body, caller->session, caller->key, &told) != ZC_WIRE_OK)
+        return fail_lost(bootstrap, error != 0 ? error : ECONNRESET);
+    return zc_bootstrap_fail_as(bootstrap, &told);
+}
+
 /* After the welcome: one more verdict, and if that says so the table. */
 static zcta_status take_table(struct zc_bootstrap *bootstrap, const struct zc_caller *caller)
 {
@@ -104,16 +127,21 @@ static zcta_status take_table(struct zc_bootstrap *bootstrap, const struct zc_ca
     uint8_t head[ZC_WIRE_VERDICT], mac[ZC_WIRE_MAC];
     uint8_t *table = NULL;
     struct zc_verdict verdict;
-    zcta_status status;
+    zcta_status status = zc_bootstrap_wait(bootstrap, caller->fd, bootstrap->deadline);
     bool good;
-    int error = zc_net_read(caller->fd, head, sizeof head, bootstrap->deadline);
+    int error;
 
+    if (status != ZCTA_OK)
+        return status;
+    error = zc_net_read(caller->fd, head, sizeof head, bootstrap->deadline);
     if (error != 0)
         return fail_lost(bootstrap, error);
     if (zc_wire_verdict_open(head, caller->session, caller->key, &verdict) != ZC_WIRE_OK)
         verdict.code = ZC_VERDICT_CODES;
     if (verdict.code == ZC_VERDICT_MISSING || verdict.code == ZC_VERDICT_DIED)
         return fail_told(bootstrap, &verdict);
+    if (verdict.code == ZC_VERDICT_FAILED)
+        return take_failure(bootstrap, caller);
     table = malloc(bytes);
     if (table == NULL)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
@@ -131,6 +159,7 @@ static zcta_status take_table(struct zc_bootstrap *bootstrap, const struct zc_ca
     for (uint32_t rank = 0; good && rank < rank_count; rank++)
         good = zc_wire_address_decode(table + (size_t)rank * ZC_WIRE_ADDRESS,
                                       &bootstrap->table[rank]) == ZC_WIRE_OK;
+    bootstrap->awaited = 1;
     status = good ? ZCTA_OK
                   : zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, 0, "zcta_init", 0,
                                  "rank 0 at %s sent a list of ranks that is not one: run the same "
@@ -152,20 +181,24 @@ static void note_unless_known(struct search *search, const char *odd)
 static zcta_status settle(struct search *search, const struct zc_caller *caller, bool *settled)
 {
     struct zc_bootstrap *bootstrap = search->bootstrap;
+    char theirs[16], ours[16];
 
     switch (caller->state) {
     case ZC_CALLER_WELCOME:
         *settled = true;
-        return take_table(bootstrap, caller);
+        return bootstrap->declines ? ZCTA_OK : take_table(bootstrap, caller);
     case ZC_CALLER_REFUSED:
         *settled = true;
         return fail_refused(search, &caller->verdict);
     case ZC_CALLER_VERSION:
         *settled = true;
+        zc_text_version(theirs, zc_wire_greeting_version(caller->greeting));
+        zc_text_version(ours, bootstrap->mine.version);
         return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
-                       "what answers at %s is another version of zerocta: run the same version "
-                       "on all ranks, or set ZEROCTA_PORT to another port on all of them",
-                       bootstrap->job->root);
+                       "what answers at %s is zerocta %s and rank %" PRIu32 " runs zerocta %s: run "
+                       "the same version on all ranks, or set ZEROCTA_PORT to another port on all "
+                       "of them",
+                       bootstrap->job->root, theirs, bootstrap->job->rank, ours);
     case ZC_CALLER_GREETING:
     case ZC_CALLER_VERDICT:
         note_unless_known(search, "something took the connection and said nothing");
@@ -219,12 +252,22 @@ static zcta_status attempt(struct search *search, bool *settled)
     }
     hello.address = bootstrap->mine;
     zc_caller_start(&caller, fd, &hello, bootstrap->key);
-    do
+    do {
+        status = zc_bootstrap_wait(bootstrap, fd, until);
         state = zc_caller_advance(&caller);
-    while ((state == ZC_CALLER_GREETING || state == ZC_CALLER_VERDICT) &&
-           zc_net_wait(fd, POLLIN, until));
-    status = settle(search, &caller, settled);
-    close(fd);
+    } while (status == ZCTA_OK && zc_time_left_ns(until) > 0 &&
+             (state == ZC_CALLER_GREETING || state == ZC_CALLER_VERDICT));
+    /* Seated: the connection stays open, for what comes after the table. */
+    if (state == ZC_CALLER_WELCOME) {
+        bootstrap->lines[0] = (struct zc_line){.fd = fd, .rank = 0};
+        memcpy(bootstrap->lines[0].session, caller.session, sizeof caller.session);
+    }
+    if (status == ZCTA_OK)
+        status = settle(search, &caller, settled);
+    else
+        *settled = true;
+    if (state != ZC_CALLER_WELCOME)
+        close(fd);
     return status;
 }
 
@@ -249,18 +292,24 @@ zcta_status zc_bootstrap_join(struct zc_bootstrap *bootstrap)
 {
     struct search search = {.bootstrap = bootstrap};
     uint64_t pause = FIRST_PAUSE_NS;
+    zcta_status status = zc_bootstrap_open_lines(bootstrap, 1);
 
+    if (status != ZCTA_OK)
+        return status;
     for (;;) {
         bool settled;
-        const zcta_status status = attempt(&search, &settled);
-        const uint64_t left = zc_time_left_ns(bootstrap->deadline);
+        uint64_t left;
 
+        status = attempt(&search, &settled);
+        left = zc_time_left_ns(bootstrap->deadline);
         if (settled)
             return status;
         if (left == 0)
             return fail_not_found(&search);
         /* Rank 0 may start later. */
-        zc_net_sleep(pause < left ? pause : left);
+        status = zc_bootstrap_wait(bootstrap, -1, zc_deadline_in(pause < left ? pause : left));
+        if (status != ZCTA_OK)
+            return status;
         pause = 2 * pause < LAST_PAUSE_NS ? 2 * pause : LAST_PAUSE_NS;
     }
 }

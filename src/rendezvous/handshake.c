@@ -158,6 +158,8 @@ static void answer(struct zc_lobby *lobby, uint32_t index)
     } else {
         verdict.rank = hello.rank;
         verdict.code = lobby->judge(lobby->judge_data, guest.fd, &hello, session);
+        if (verdict.code == ZC_VERDICT_VERSION)
+            verdict.count = zcta_version();
     }
     zc_wire_verdict_seal(bytes, &verdict, session, lobby->key);
     /* A fresh socket has room for it. If it failed, whoever owns the socket will see it closed. */

@@ -38,7 +38,7 @@ static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *o
     mesh->diag = diag;
     mesh->on_event = on_event;
     mesh->event_data = event_data;
-    mesh->epoll_fd = mesh->stop_fd = -1;
+    mesh->epoll_fd = mesh->stop_fd = mesh->claim_fd = -1;
     for (uint32_t rank = 0; rank < job->rank_count; rank++) {
         mesh->peers[rank].fd = mesh->peers[rank].pid_fd = -1;
         pthread_mutex_init(&mesh->peers[rank].post_lock, NULL);
@@ -52,11 +52,19 @@ static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *o
     return mesh;
 }
 
+void zc_mesh_leave_seat(struct zc_mesh *mesh)
+{
+    if (mesh->claim_fd >= 0)
+        close(mesh->claim_fd);
+    mesh->claim_fd = -1;
+}
+
 static void mesh_destroy(struct zc_mesh *mesh)
 {
     if (mesh == NULL)
         return;
     zc_mesh_monitor_stop(mesh);
+    zc_mesh_leave_seat(mesh);
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++) {
         struct zc_peer *peer = &mesh->peers[rank];
 
@@ -89,6 +97,7 @@ static zcta_status open_own(struct zc_bootstrap *bootstrap, int *listener)
     randombytes_buf(bootstrap->mine.name, sizeof bootstrap->mine.name);
     zc_bootstrap_host_id(bootstrap->mine.host, job->node);
     bootstrap->mine.pid = getpid();
+    bootstrap->mine.version = zcta_version();
     error = zc_net_listen_unix(bootstrap->mine.name, listener);
     if (error != 0)
         return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
@@ -97,30 +106,73 @@ static zcta_status open_own(struct zc_bootstrap *bootstrap, int *listener)
     return ZCTA_OK;
 }
 
+static struct zc_bootstrap bootstrap_begin(const struct zc_job *job, uint64_t deadline,
+                                           struct zc_diag *diag)
+{
+    const uint64_t now = zc_now_ns();
+
+    return (struct zc_bootstrap){.job = job,
+                                 .diag = diag,
+                                 .start = now,
+                                 .deadline = deadline > now ? deadline : now,
+                                 .port_fd = -1,
+                                 .claim_fd = -1};
+}
+
+static void close_if_open(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Closes all that the bootstrap does not leave to the mesh. */
+static void bootstrap_finish(struct zc_bootstrap *bootstrap, int listener, zcta_status status)
+{
+    zc_bootstrap_end(bootstrap, status);
+    close_if_open(&listener);
+    close_if_open(&bootstrap->port_fd);
+    sodium_memzero(bootstrap->key, sizeof bootstrap->key);
+    free(bootstrap->table);
+}
+
 static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *job,
                                     uint64_t deadline)
 {
-    struct zc_bootstrap bootstrap = {
-        .job = job, .diag = mesh->diag, .start = zc_now_ns(), .deadline = deadline, .port_fd = -1};
+    struct zc_bootstrap bootstrap = bootstrap_begin(job, deadline, mesh->diag);
     int listener = -1;
-    zcta_status status;
+    zcta_status status = open_own(&bootstrap, &listener);
 
-    if (bootstrap.deadline < bootstrap.start)
-        bootstrap.deadline = bootstrap.start;
-    status = open_own(&bootstrap, &listener);
     if (status == ZCTA_OK)
         status = zc_bootstrap_run(&bootstrap);
     else
-        zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
-    if (status == ZCTA_OK)
+        bootstrap.unheard = true;
+    if (status == ZCTA_OK) {
         status = zc_mesh_connect(mesh, &bootstrap, listener);
-    if (listener >= 0)
-        close(listener);
-    if (bootstrap.port_fd >= 0)
-        close(bootstrap.port_fd);
-    sodium_memzero(bootstrap.key, sizeof bootstrap.key);
-    free(bootstrap.table);
+    } else if (bootstrap.unheard) {
+        /* Descriptors may be what it has none of, and one is needed to say so. */
+        close_if_open(&listener);
+        close_if_open(&bootstrap.claim_fd);
+        zc_bootstrap_decline(&bootstrap);
+    }
+    mesh->claim_fd = bootstrap.claim_fd;
+    bootstrap_finish(&bootstrap, listener, status);
     return status;
+}
+
+void zc_mesh_decline(const struct zc_job *job, struct zc_diag *diag)
+{
+    struct zc_bootstrap bootstrap = bootstrap_begin(job, UINT64_MAX, diag);
+    zcta_error why;
+    int listener = -1;
+
+    zc_diag_last(diag, &why);
+    (void)open_own(&bootstrap, &listener);
+    zc_diag_repeat(diag, &why);
+    zc_bootstrap_decline(&bootstrap);
+    bootstrap_finish(&bootstrap, listener, why.status);
+    if (job->listen_fd >= 0)
+        close(job->listen_fd);
 }
 
 /* Everybody's descriptor of a board, from the lowest rank of this host. A star of letters: each
@@ -198,9 +250,6 @@ static zcta_status open_mesh(struct zc_mesh *mesh, const struct zc_job *job, uin
 
     if (job->rank_count == 1)
         return ZCTA_OK;
-    if (sodium_init() < 0)
-        return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", 0,
-                       "libsodium cannot start: the system gives no random numbers");
     status = find_and_connect(mesh, job, deadline);
     if (status == ZCTA_OK)
         status = zc_mesh_monitor_start(mesh);
@@ -216,11 +265,13 @@ zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_ev
     /* Events may come from the moment the monitor runs, and their receiver uses the mesh: the
      * output is written before. */
     *mesh = mesh_create(job, on_event, event_data, diag);
-    if (*mesh == NULL)
+    if (*mesh == NULL) {
         status = zc_fail(diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                          "no memory for the connections to %" PRIu32 " ranks", job->rank_count);
-    else
-        status = open_mesh(*mesh, job, deadline);
+        zc_mesh_decline(job, diag);
+        return status;
+    }
+    status = open_mesh(*mesh, job, deadline);
     if (job->listen_fd >= 0)
         close(job->listen_fd);
     if (status != ZCTA_OK) {

@@ -50,12 +50,12 @@ struct zc_mesh {
     bool monitor_runs;
     int epoll_fd, stop_fd;
     struct zc_board *board; /* of this host's ranks; NULL: this rank is alone on it */
+    int claim_fd;           /* this rank's seat, see claim.h; -1: there is none */
 };
 
 /* Connects this rank to all others; `table` and `key` come from the bootstrap, `listener` is this
  * rank's Unix listener. Fills peers[], but for what arrives later. mesh_connect.c */
-zcta_status zc_mesh_connect(struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap,
-                            int listener);
+zcta_status zc_mesh_connect(struct zc_mesh *mesh, struct zc_bootstrap *bootstrap, int listener);
 
 /* mesh_post.c. Sends a frame, with `pass_fd` unless that is -1 or the peer is on another host. 0 or
  * an errno; see also zc_net_send_packet() and zc_stream_send(). From any thread. */

@@ -9,12 +9,19 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "rendezvous/handshake.h"
 #include "rendezvous/mesh.h"
 #include "rendezvous/net.h"
 #include "rendezvous/text.h"
 
-#define RETRY_MS 2
+#define RETRY_MS   2
+#define STARVED_NS UINT64_C(3000000000)
+
+/* Without a connection to rank 0 that would tell, a rank that waits for others looks itself whether
+ * they are still there: after this long, and then twice as long each time. */
+#define FIRST_LOOK_NS UINT64_C(50000000)
+#define LAST_LOOK_NS  UINT64_C(1000000000)
 
 struct call {
     bool open;        /* a socket is connected, or about to be, and the handshake is under way */
@@ -33,12 +40,14 @@ struct door {
 
 struct connecting {
     struct zc_mesh *mesh;
-    const struct zc_bootstrap *bootstrap;
+    struct zc_bootstrap *bootstrap;
     struct door doors[2];
     uint32_t door_count;
     struct call *calls; /* one to each lower rank */
     struct pollfd *set;
     uint32_t connected;
+    uint64_t look_at, look_pause;
+    uint64_t starved_until; /* 0: it has the descriptors that it needs */
 };
 
 /* The kernel vouches for a process on this host; of one on another its word counts. */
@@ -54,6 +63,7 @@ static void take_peer(struct connecting *connecting, uint32_t rank, int fd, int6
         zc_net_settle_tcp(fd);
     }
     connecting->connected++;
+    connecting->starved_until = 0;
 }
 
 static enum zc_verdict_code receive_peer(void *data, int fd, const struct zc_hello *hello,
@@ -75,18 +85,42 @@ static enum zc_verdict_code receive_peer(void *data, int fd, const struct zc_hel
     return ZC_VERDICT_WELCOME;
 }
 
-/* Strangers at this rank's doors may hold what it needs itself: the oldest have to go. */
+/* Strangers at this rank's doors may hold what it needs itself: the oldest have to go. If that does
+ * not help for a while, it is the ranks' connections that are too many. */
 static zcta_status fail_descriptors(struct connecting *connecting, int error)
 {
     const struct zc_mesh *mesh = connecting->mesh;
 
+    if (connecting->starved_until == 0)
+        connecting->starved_until = zc_deadline_in(STARVED_NS);
     for (uint32_t i = 0; i < connecting->door_count; i++)
-        if (zc_lobby_relieve(&connecting->doors[i].lobby))
+        if (zc_time_left_ns(connecting->starved_until) > 0 &&
+            zc_lobby_relieve(&connecting->doors[i].lobby))
             return ZCTA_OK;
     return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
                    "rank %" PRIu32 " cannot open a socket to each of %" PRIu32
                    " ranks: %s; raise `ulimit -n`",
                    mesh->rank, mesh->rank_count, strerror(error));
+}
+
+/* At a door nobody sees that there is no descriptor for who waits outside. */
+static zcta_status look_for_descriptors(struct connecting *connecting)
+{
+    bool starved = false;
+    int fd;
+
+    for (uint32_t i = 0; i < connecting->door_count; i++)
+        starved = starved || connecting->doors[i].lobby.starved;
+    if (starved && connecting->starved_until == 0)
+        connecting->starved_until = zc_deadline_in(STARVED_NS);
+    if (connecting->starved_until == 0 || zc_time_left_ns(connecting->starved_until) > 0)
+        return ZCTA_OK;
+    fd = zc_fd_lift(dup(connecting->doors[0].lobby.listener));
+    if (fd < 0)
+        return fail_descriptors(connecting, errno);
+    close(fd);
+    connecting->starved_until = 0;
+    return ZCTA_OK;
 }
 
 static void begin_call(struct connecting *connecting, uint32_t rank, int fd)
@@ -240,6 +274,10 @@ static zcta_status fail_missing(const struct connecting *connecting)
     char who[120], within[24];
     zcta_status status;
 
+    if (connecting->connected + 1 == mesh->rank_count) {
+        free(missing);
+        return zc_bootstrap_fail_awaited(bootstrap);
+    }
     if (missing == NULL)
         return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory to list the ranks that did not connect");
@@ -258,6 +296,46 @@ static zcta_status fail_missing(const struct connecting *connecting)
         is_starved(connecting) ? " This rank ran out of file descriptors: raise `ulimit -n`" : "");
     free(missing);
     return status;
+}
+
+/* A rank that has failed or ended closes its connections, and its socket, at which the lower ranks
+ * do not call otherwise. */
+static bool is_gone(const struct connecting *connecting, uint32_t rank)
+{
+    const struct zc_mesh *mesh = connecting->mesh;
+    struct pollfd one = {.fd = mesh->peers[rank].fd, .events = POLLRDHUP};
+    int error, fd;
+
+    if (one.fd >= 0)
+        return zc_net_poll(&one, 1, 0) > 0;
+    if (rank <= mesh->rank || mesh->peers[rank].stream != NULL)
+        return false;
+    error = zc_net_connect_unix(connecting->bootstrap->table[rank].name, &fd);
+    if (error == 0)
+        close(fd);
+    return error == ECONNREFUSED || error == ENOENT;
+}
+
+static zcta_status look_for_gone(struct connecting *connecting, int *timeout_ms)
+{
+    const struct zc_mesh *mesh = connecting->mesh;
+
+    if (connecting->bootstrap->line_count > 0)
+        return ZCTA_OK;
+    if (zc_time_left_ns(connecting->look_at) == 0) {
+        for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+            if (rank != mesh->rank && is_gone(connecting, rank))
+                return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
+                                    "rank %" PRIu32 " (pid %" PRId64
+                                    ") failed or ended before all ranks were connected: see its "
+                                    "own output",
+                                    rank, connecting->bootstrap->table[rank].pid);
+        if (connecting->look_pause < LAST_LOOK_NS)
+            connecting->look_pause *= 2;
+        connecting->look_at = zc_deadline_in(connecting->look_pause);
+    }
+    *timeout_ms = zc_net_poll_ms(connecting->look_at, *timeout_ms);
+    return ZCTA_OK;
 }
 
 /* Dials whom it has not reached. */
@@ -319,22 +397,32 @@ static zcta_status connect_all(struct connecting *connecting)
     const uint64_t deadline = connecting->bootstrap->deadline;
     zcta_status status = ZCTA_OK;
 
-    while (status == ZCTA_OK && connecting->connected + 1 < mesh->rank_count) {
+    while (status == ZCTA_OK && (connecting->connected + 1 < mesh->rank_count ||
+                                 !zc_bootstrap_is_settled(connecting->bootstrap))) {
         int timeout_ms = zc_net_poll_ms(deadline, 500);
-        size_t count, at;
+        size_t count, at, calls;
 
         if (zc_time_left_ns(deadline) == 0)
             return fail_missing(connecting);
         status = dial_missing(connecting);
+        if (status == ZCTA_OK)
+            status = look_for_gone(connecting, &timeout_ms);
+        if (status == ZCTA_OK)
+            status = look_for_descriptors(connecting);
         if (status != ZCTA_OK)
             return status;
         at = open_doors(connecting, &timeout_ms);
-        count = add_calls(connecting, at, &timeout_ms);
+        calls = count = add_calls(connecting, at, &timeout_ms);
+        count += zc_bootstrap_poll_set(connecting->bootstrap,
+                                       connecting->connected + 1 == mesh->rank_count,
+                                       connecting->set + count, &timeout_ms);
         zc_net_poll(connecting->set, count, timeout_ms);
         for (uint32_t rank = 0; rank < mesh->rank && status == ZCTA_OK; rank++)
             if (connecting->calls[rank].open && connecting->set[at++].revents != 0)
                 status = go_on(connecting, rank);
         serve_doors(connecting);
+        if (status == ZCTA_OK)
+            status = zc_bootstrap_serve(connecting->bootstrap, connecting->set + calls);
     }
     return status;
 }
@@ -391,7 +479,7 @@ static zcta_status prepare(struct connecting *connecting, int listener)
 {
     const struct zc_mesh *mesh = connecting->mesh;
     const int port_fd = connecting->bootstrap->port_fd;
-    size_t entries = (size_t)mesh->rank_count + 1;
+    size_t entries = (size_t)mesh->rank_count + 1 + zc_bootstrap_poll_limit(connecting->bootstrap);
     bool good;
 
     connecting->calls = calloc(mesh->rank_count, sizeof *connecting->calls);
@@ -407,16 +495,20 @@ static zcta_status prepare(struct connecting *connecting, int listener)
     return ZCTA_OK;
 }
 
-zcta_status zc_mesh_connect(struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap,
-                            int listener)
+zcta_status zc_mesh_connect(struct zc_mesh *mesh, struct zc_bootstrap *bootstrap, int listener)
 {
-    struct connecting connecting = {.mesh = mesh, .bootstrap = bootstrap};
+    struct connecting connecting = {.mesh = mesh,
+                                    .bootstrap = bootstrap,
+                                    .look_at = zc_deadline_in(FIRST_LOOK_NS),
+                                    .look_pause = FIRST_LOOK_NS};
     zcta_status status = find_hosts(mesh, bootstrap);
 
     if (status == ZCTA_OK)
         status = prepare(&connecting, listener);
     if (status == ZCTA_OK)
         status = connect_all(&connecting);
+    if (status != ZCTA_OK)
+        status = zc_bootstrap_better_word(bootstrap, status);
     for (uint32_t rank = 0; connecting.calls != NULL && rank < mesh->rank; rank++)
         if (connecting.calls[rank].open)
             close(connecting.calls[rank].caller.fd);

@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-enum { BACKLOG = 4096 };
+enum { BACKLOG = 4096, UNIX_PREFIX = 9 };
 
 int zc_net_poll_ms(uint64_t deadline, int most_ms)
 {
@@ -334,12 +334,12 @@ void zc_net_settle_tcp(int fd)
 static socklen_t unix_address(const uint8_t name[16], struct sockaddr_un *address)
 {
     static const char digits[] = "0123456789abcdef";
-    static const char prefix[] = "zerocta-";
-    size_t length = 1; /* a leading zero byte makes the name abstract: no file is left behind */
+    /* A leading zero byte makes the name abstract: no file is left behind. */
+    static const char prefix[UNIX_PREFIX + 1] = "\0zerocta-";
+    size_t length = UNIX_PREFIX;
 
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(address->sun_path + length, prefix, sizeof prefix - 1);
-    length += sizeof prefix - 1;
+    memcpy(address->sun_path, prefix, UNIX_PREFIX);
     for (size_t i = 0; i < 16; i++) {
         address->sun_path[length++] = digits[name[i] >> 4];
         address->sun_path[length++] = digits[name[i] & 15];
@@ -347,19 +347,27 @@ static socklen_t unix_address(const uint8_t name[16], struct sockaddr_un *addres
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
 }
 
-static int unix_socket(const uint8_t name[16], bool listening, int *fd)
+/* `own` and `name` may be NULL: then it is not bound, or listens instead of connecting. */
+static int unix_socket(const uint8_t own[16], const uint8_t name[16], int *fd)
 {
-    struct sockaddr_un address;
-    const socklen_t length = unix_address(name, &address);
+    struct sockaddr_un here, there;
     const int made = zc_fd_lift(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    bool done;
+    bool done = true;
 
     if (made < 0)
         return errno;
-    if (listening)
-        done = bind(made, (struct sockaddr *)&address, length) == 0 && listen(made, BACKLOG) == 0;
-    else
-        done = connect(made, (struct sockaddr *)&address, length) == 0;
+    if (own != NULL) {
+        const socklen_t length = unix_address(own, &here);
+
+        done = bind(made, (struct sockaddr *)&here, length) == 0;
+    }
+    if (done && name != NULL) {
+        const socklen_t length = unix_address(name, &there);
+
+        done = connect(made, (struct sockaddr *)&there, length) == 0;
+    } else if (done) {
+        done = listen(made, BACKLOG) == 0;
+    }
     if (!done) {
         const int error = errno;
 
@@ -372,12 +380,37 @@ static int unix_socket(const uint8_t name[16], bool listening, int *fd)
 
 int zc_net_listen_unix(const uint8_t name[16], int *fd)
 {
-    return unix_socket(name, true, fd);
+    return unix_socket(name, NULL, fd);
 }
 
 int zc_net_connect_unix(const uint8_t name[16], int *fd)
 {
-    return unix_socket(name, false, fd);
+    return unix_socket(NULL, name, fd);
+}
+
+int zc_net_connect_unix_as(const uint8_t own[16], const uint8_t name[16], int *fd)
+{
+    return unix_socket(own, name, fd);
+}
+
+bool zc_net_peer_name(int fd, uint8_t name[16])
+{
+    static const uint8_t none[16];
+    struct sockaddr_un there = {0}, like;
+    const socklen_t expected = unix_address(none, &like);
+    socklen_t length = sizeof there;
+
+    if (getpeername(fd, (struct sockaddr *)&there, &length) != 0 || length != expected ||
+        memcmp(there.sun_path, like.sun_path, UNIX_PREFIX) != 0)
+        return false;
+    for (size_t i = 0; i < 16; i++) {
+        unsigned byte;
+
+        if (sscanf(there.sun_path + UNIX_PREFIX + 2 * i, "%2x", &byte) != 1)
+            return false;
+        name[i] = (uint8_t)byte;
+    }
+    return true;
 }
 
 bool zc_net_peer(int fd, int64_t *pid, uint32_t *uid)

@@ -57,6 +57,10 @@ void zc_net_settle_tcp(int fd);
 /* Unix sequential-packet sockets in the abstract namespace; `name` has 16 random bytes. */
 int zc_net_listen_unix(const uint8_t name[16], int *fd);
 int zc_net_connect_unix(const uint8_t name[16], int *fd);
+/* The same from a socket with a name, which the other end finds as soon as it accepts. */
+int zc_net_connect_unix_as(const uint8_t own[16], const uint8_t name[16], int *fd);
+/* False: the other end of a Unix socket has no such name. */
+bool zc_net_peer_name(int fd, uint8_t name[16]);
 
 /* What the kernel says of the process at the other end of a Unix socket. */
 bool zc_net_peer(int fd, int64_t *pid, uint32_t *uid);

@@ -45,9 +45,16 @@ struct zc_job {
 zcta_status zc_job_resolve(const zcta_init_params *params, struct zc_diag *diag,
                            struct zc_job *job);
 
-/* For a rank that cannot join, instead of zc_mesh_open(): the others are in the caller's exchange,
- * or will be, and would wait there for ever. Does nothing where there is no such exchange. */
+/* For a rank that cannot join and does not know more of its job: the others are in the caller's
+ * exchange, or will be, and would wait there for ever. Does nothing where there is no such
+ * exchange.
+ */
 void zc_job_decline(zcta_exchange_fn exchange, void *exchange_data, uint32_t rank_count);
+
+/* The same for a rank that knows its job, instead of zc_mesh_open(): tells the others the thread's
+ * last error, through the exchange that there is no such rank. Where they are not there to be told,
+ * it waits for them a second at most. The job's listen_fd is consumed. */
+void zc_mesh_decline(const struct zc_job *job, struct zc_diag *diag);
 
 struct zc_mesh;
 
@@ -81,6 +88,10 @@ zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_ev
 
 /* Says farewell to every peer, stops the monitor (no event afterwards), closes. NULL is fine. */
 void zc_mesh_close(struct zc_mesh *mesh);
+
+/* This rank has said that it will leave: another process may be the same rank of the next job at
+ * this root. Otherwise that is so from zc_mesh_close() on. */
+void zc_mesh_leave_seat(struct zc_mesh *mesh);
 
 /* World rank `rank` runs in this very process (as told by the kernel, not by the peer). */
 bool zc_mesh_same_process(const struct zc_mesh *mesh, uint32_t rank);

@@ -18,6 +18,15 @@ void zc_text_ranks(char text[120], const uint32_t *ranks, uint32_t count)
         snprintf(text + length, 120 - (size_t)length, " and %" PRIu32 " more", count - named);
 }
 
+void zc_text_version(char text[16], uint32_t version)
+{
+    if (version == 0)
+        snprintf(text, 16, "unknown");
+    else
+        snprintf(text, 16, "%u.%u.%u", (unsigned)(version >> 16 & 0xfff),
+                 (unsigned)(version >> 8 & 0xff), (unsigned)(version & 0xff));
+}
+
 void zc_text_seconds(char text[24], uint64_t ns)
 {
     const uint64_t ms = (ns + 500000) / 1000000;

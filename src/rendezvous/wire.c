@@ -14,6 +14,10 @@ static const uint8_t magic[8] = {'z', 'e', 'r', 'o', 'c', 't', 'a', 3};
 
 enum {
     VERSION_AT = 7,
+    GREETING_LIBRARY_AT = 12 + (int)ZC_WIRE_NONCE,
+    FAILURE_CALL_AT = 8 + 4 + 4 + 8,
+    FAILURE_MESSAGE_AT = FAILURE_CALL_AT + (int)sizeof(((zcta_error *)NULL)->call),
+    FAILURE_MAC_AT = FAILURE_MESSAGE_AT + (int)sizeof(((zcta_error *)NULL)->message),
     HELLO_ADDRESS_AT = 8 + 4 * 4 + (int)ZC_WIRE_NONCE,
     HELLO_MAC_AT = HELLO_ADDRESS_AT + (int)ZC_WIRE_ADDRESS,
     VERDICT_MAC_AT = (int)(ZC_WIRE_VERDICT - ZC_WIRE_MAC),
@@ -22,6 +26,7 @@ enum {
     FRAME_STANDS = 2,
 };
 _Static_assert(HELLO_MAC_AT + ZC_WIRE_MAC == ZC_WIRE_HELLO, "a hello ends with its hash");
+_Static_assert(FAILURE_MAC_AT + ZC_WIRE_MAC == ZC_WIRE_FAILURE, "a failure ends with its hash");
 
 static void put(uint8_t *at, uint64_t value, size_t bytes)
 {
@@ -64,6 +69,12 @@ void zc_wire_greeting_make(uint8_t greeting[ZC_WIRE_GREETING], enum zc_wire_purp
     memcpy(greeting, magic, sizeof magic);
     put(greeting + 8, purpose, 4);
     memcpy(greeting + 12, nonce, ZC_WIRE_NONCE);
+    put(greeting + GREETING_LIBRARY_AT, zcta_version(), 4);
+}
+
+uint32_t zc_wire_greeting_version(const uint8_t greeting[ZC_WIRE_GREETING])
+{
+    return get32(greeting + GREETING_LIBRARY_AT);
 }
 
 enum zc_wire_result zc_wire_greeting_check(const uint8_t greeting[ZC_WIRE_GREETING],
@@ -170,13 +181,14 @@ void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_addr
     memcpy(bytes + 24, address->host, sizeof address->host);
     put(bytes + 40, (uint64_t)address->pid, 8);
     memcpy(bytes + 48, address->ip, sizeof address->ip);
-    put(bytes + 64, address->port, 8);
+    put(bytes + 64, address->port, 4);
+    put(bytes + 68, address->version, 4);
 }
 
 enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
                                            struct zc_address *address)
 {
-    const uint64_t pid = get(bytes + 40, 8), port = get(bytes + 64, 8);
+    const uint64_t pid = get(bytes + 40, 8), port = get(bytes + 64, 4);
 
     if (memcmp(bytes, magic, sizeof magic) != 0 || pid > INT32_MAX || port > UINT16_MAX)
         return ZC_WIRE_MALFORMED;
@@ -185,6 +197,44 @@ enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
     address->pid = (int64_t)pid;
     memcpy(address->ip, bytes + 48, sizeof address->ip);
     address->port = (uint16_t)port;
+    address->version = get32(bytes + 68);
+    return ZC_WIRE_OK;
+}
+
+void zc_wire_failure_seal(uint8_t bytes[ZC_WIRE_FAILURE], const zcta_error *error,
+                          const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY])
+{
+    memset(bytes, 0, ZC_WIRE_FAILURE);
+    memcpy(bytes, magic, sizeof magic);
+    put(bytes + 8, error->status, 4);
+    put(bytes + 12, error->rank, 4);
+    put(bytes + 16, (uint64_t)error->native, 8);
+    memcpy(bytes + FAILURE_CALL_AT, error->call, strnlen(error->call, sizeof error->call - 1));
+    memcpy(bytes + FAILURE_MESSAGE_AT, error->message,
+           strnlen(error->message, sizeof error->message - 1));
+    keyed_hash(bytes + FAILURE_MAC_AT, key, 'f', session, ZC_WIRE_SESSION, bytes, FAILURE_MAC_AT);
+}
+
+enum zc_wire_result zc_wire_failure_open(const uint8_t bytes[ZC_WIRE_FAILURE],
+                                         const uint8_t session[ZC_WIRE_SESSION],
+                                         const uint8_t key[ZC_WIRE_KEY], zcta_error *error)
+{
+    zcta_error read = {0};
+    uint8_t mac[ZC_WIRE_MAC];
+
+    keyed_hash(mac, key, 'f', session, ZC_WIRE_SESSION, bytes, FAILURE_MAC_AT);
+    if (sodium_memcmp(mac, bytes + FAILURE_MAC_AT, ZC_WIRE_MAC) != 0)
+        return ZC_WIRE_FORGED;
+    if (memcmp(bytes, magic, sizeof magic) != 0 || get32(bytes + 8) == ZCTA_OK ||
+        get32(bytes + 8) > ZCTA_ERR_DEVICE || bytes[FAILURE_MESSAGE_AT - 1] != 0 ||
+        bytes[FAILURE_MAC_AT - 1] != 0)
+        return ZC_WIRE_MALFORMED;
+    read.status = (zcta_status)get32(bytes + 8);
+    read.rank = get32(bytes + 12);
+    read.native = (int64_t)get(bytes + 16, 8);
+    memcpy(read.call, bytes + FAILURE_CALL_AT, sizeof read.call);
+    memcpy(read.message, bytes + FAILURE_MESSAGE_AT, sizeof read.message);
+    *error = read;
     return ZC_WIRE_OK;
 }
 

@@ -9,13 +9,20 @@
  *     server -> client  verdict    welcome or a refusal, hash over greeting, hello and verdict
  *
  * Each hash covers the other side's nonce, so a recorded handshake proves nothing later. After it,
- * the bootstrap sends one more verdict and perhaps the table, the mesh sends frames. */
+ * the bootstrap sends one more verdict and the table or a failure, and the client then one that
+ * says how it went; the mesh sends frames.
+ *
+ * Whatever else changes between versions: a greeting begins with the magic and the version of this
+ * format and has the library's version where it has it now, so that two versions can name each
+ * other. */
 #ifndef ZC_WIRE_H
 #define ZC_WIRE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "zerocta/zerocta.h"
 
 #define ZC_WIRE_KEY      32u
 #define ZC_WIRE_NONCE    32u
@@ -25,6 +32,7 @@
 #define ZC_WIRE_ADDRESS  72u
 #define ZC_WIRE_HELLO    160u
 #define ZC_WIRE_VERDICT  64u
+#define ZC_WIRE_FAILURE  568u
 #define ZC_WIRE_FRAME    24u
 
 enum zc_wire_purpose { ZC_WIRE_BOOTSTRAP = 1, ZC_WIRE_MESH = 2, ZC_WIRE_MESH_TCP = 3 };
@@ -44,6 +52,7 @@ struct zc_address {
     int64_t pid;      /* as the rank sees it; for messages only */
     uint8_t ip[16];   /* IPv6, or IPv4 mapped into it: where ranks on other machines call */
     uint16_t port;    /* 0: no other machine can */
+    uint32_t version; /* zcta_version() */
 };
 
 struct zc_hello {
@@ -63,6 +72,9 @@ enum zc_verdict_code {
     ZC_VERDICT_TABLE,      /* all are there, the table follows */
     ZC_VERDICT_MISSING,    /* `count` ranks did not come, `rank` is the first */
     ZC_VERDICT_DIED,       /* `rank` came and ended */
+    ZC_VERDICT_VERSION,    /* count: the server's zcta_version(), which is another */
+    ZC_VERDICT_READY,      /* connected to everybody; from the server: so are all others */
+    ZC_VERDICT_FAILED,     /* a failure follows, which ends the job for all */
     ZC_VERDICT_CODES
 };
 
@@ -98,6 +110,8 @@ struct zc_frame {
 
 void zc_wire_greeting_make(uint8_t greeting[ZC_WIRE_GREETING], enum zc_wire_purpose purpose,
                            const uint8_t nonce[ZC_WIRE_NONCE]);
+/* The library's version in any zerocta's greeting; 0 before there was one. */
+uint32_t zc_wire_greeting_version(const uint8_t greeting[ZC_WIRE_GREETING]);
 /* OK, FOREIGN or VERSION. */
 enum zc_wire_result zc_wire_greeting_check(const uint8_t greeting[ZC_WIRE_GREETING],
                                            enum zc_wire_purpose purpose);
@@ -126,6 +140,14 @@ void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_addr
 /* OK or MALFORMED. */
 enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
                                            struct zc_address *address);
+
+/* What a FAILED verdict is followed by: an error, whole, with a hash. */
+void zc_wire_failure_seal(uint8_t bytes[ZC_WIRE_FAILURE], const zcta_error *error,
+                          const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
+/* OK, FORGED or MALFORMED. */
+enum zc_wire_result zc_wire_failure_open(const uint8_t bytes[ZC_WIRE_FAILURE],
+                                         const uint8_t session[ZC_WIRE_SESSION],
+                                         const uint8_t key[ZC_WIRE_KEY], zcta_error *error);
 
 /* The hash that follows a table of `bytes` bytes. */
 void zc_wire_table_mac(uint8_t mac[ZC_WIRE_MAC], const void *table, size_t bytes,
