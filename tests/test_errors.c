@@ -114,6 +114,19 @@ static zcta_status last_error_null_twice(struct fixture *f)
     return zcta_last_error(NULL, NULL);
 }
 
+static zcta_status alive_null(struct fixture *f)
+{
+    uint32_t count = 0;
+
+    (void)f;
+    return zcta_context_ranks_alive(NULL, NULL, &count);
+}
+
+static zcta_status alive_null_count(struct fixture *f)
+{
+    return zcta_context_ranks_alive(f->context, NULL, NULL);
+}
+
 static zcta_status get_null_context(struct fixture *f)
 {
     const uint32_t rank = 0;
@@ -429,6 +442,8 @@ static const struct row rows_alone[] = {
     {"zcta_finalize", ZCTA_ERR_INVALID, finalize_twice, NOTHING},
     {"zcta_last_error", ZCTA_ERR_INVALID, last_error_null, NOTHING},
     {"zcta_last_error", ZCTA_ERR_INVALID, last_error_null_twice, NOTHING},
+    {"zcta_context_ranks_alive", ZCTA_ERR_INVALID, alive_null, NOTHING},
+    {"zcta_context_ranks_alive", ZCTA_ERR_INVALID, alive_null_count, NOTHING},
     {"zcta_team_get", ZCTA_ERR_INVALID, get_null_context, NOTHING},
     {"zcta_team_get", ZCTA_ERR_INVALID, get_null_team, NOTHING},
     {"zcta_team_get", ZCTA_ERR_INVALID, get_unknown_rank, NOTHING},

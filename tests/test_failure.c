@@ -358,6 +358,95 @@ static void leaving_after_a_handled_failure_is_silent(void **state)
     setenv("ZEROCTA_LOG", before, 1);
 }
 
+/* ---- The living ---- */
+
+struct mourners {
+    bool dies[RANKS];
+    _Atomic uint32_t joined, passed;
+};
+
+/* As the header shows it. */
+static zcta_status get_team_of_the_living(zcta_context *context, zcta_team **team)
+{
+    uint32_t alive[RANKS], count;
+    zcta_status status;
+
+    do {
+        count = RANKS;
+        status = zcta_context_ranks_alive(context, alive, &count);
+        if (status == ZCTA_OK)
+            status = zcta_team_get(context, alive, count, NULL, team);
+    } while (status == ZCTA_ERR_PEER);
+    return status;
+}
+
+static void go_on_with_the_living(zcta_context *context, void *data)
+{
+    struct mourners *m = data;
+    const uint32_t rank = zcta_team_rank(zcta_world(context));
+    uint32_t alive[RANKS] = {99, 99, 99, 99}, count = 0, expected = 0;
+    zcta_window *window = NULL;
+    zcta_team *team = NULL;
+
+    EXPECT_OK(context, zcta_context_ranks_alive(context, NULL, &count));
+    EXPECT(count <= RANKS);
+    atomic_fetch_add(&m->joined, 1);
+    while (atomic_load(&m->joined) < RANKS)
+        sleep_ms(1);
+    if (m->dies[rank])
+        raise(SIGKILL);
+    EXPECT(await_failure(zcta_world(context)) == ZCTA_ERR_PEER);
+    EXPECT_OK(context, get_team_of_the_living(context, &team));
+    for (uint32_t i = 0; i < RANKS; i++)
+        if (!m->dies[i])
+            EXPECT(zcta_team_world_rank(team, expected++) == i);
+    EXPECT(zcta_team_rank_count(team) == expected);
+    EXPECT_OK(context, zcta_window_alloc(team, LARGE * RANKS, &window));
+    gather_checked(context, team, zcta_window_base(window), LARGE, 1);
+    /* Room for one: the first, and how many there are. */
+    count = 1;
+    EXPECT_OK(context, zcta_context_ranks_alive(context, alive, &count));
+    EXPECT(alive[1] == 99 && !m->dies[alive[0]] && count <= expected);
+    atomic_fetch_add(&m->passed, 1);
+    /* Nobody leaves while another is still on its way out of the gather. */
+    while (atomic_load(&m->passed) < expected)
+        sleep_ms(1);
+}
+
+static void survivors_find_each_other(void **state)
+{
+    static const bool deaths[][RANKS] = {
+        {false, false, false, true}, {true, false, false, false}, {false, true, true, false}};
+
+    (void)state;
+    for (uint32_t i = 0; i < (UNDER_THREAD_SANITIZER ? 3 : 12); i++) {
+        struct mourners *m = shared_zeroed(sizeof *m);
+        uint32_t living = 0;
+
+        memcpy(m->dies, deaths[i % 3], sizeof m->dies);
+        for (uint32_t rank = 0; rank < RANKS; rank++)
+            living += !m->dies[rank];
+        run_as_processes_with(RANKS, &bereaved, go_on_with_the_living, m);
+        assert_int_equal(atomic_load(&m->passed), living);
+        munmap(m, sizeof *m);
+    }
+}
+
+static void list_alone(zcta_context *context, void *data)
+{
+    uint32_t alive[2] = {99, 99}, count = 2;
+
+    (void)data;
+    EXPECT_OK(context, zcta_context_ranks_alive(context, alive, &count));
+    EXPECT(count == 1 && alive[0] == 0 && alive[1] == 99);
+}
+
+static void a_rank_alone_is_alive(void **state)
+{
+    (void)state;
+    run_as_threads(1, list_alone, NULL);
+}
+
 /* ---- During set-up ---- */
 
 typedef zcta_status set_up(zcta_context *context);
@@ -592,6 +681,8 @@ int main(void)
         cmocka_unit_test(a_rank_that_finalizes_early_is_named_within_the_timeout),
         cmocka_unit_test(a_rank_that_exits_without_a_word_is_named_at_once),
         cmocka_unit_test(leaving_after_a_handled_failure_is_silent),
+        cmocka_unit_test(survivors_find_each_other),
+        cmocka_unit_test(a_rank_alone_is_alive),
         cmocka_unit_test(a_rank_killed_during_set_up_is_named_at_once),
         cmocka_unit_test(a_rank_that_never_comes_to_init_is_named_by_all),
         cmocka_unit_test(a_rank_killed_inside_init_holds_nobody_up),

@@ -233,6 +233,30 @@ ZCTA_API zcta_device zcta_context_device(const zcta_context *context);
 /* The ordinal of the GPU in use; -1 on the host. */
 ZCTA_API int32_t zcta_context_gpu(const zcta_context *context);
 
+/* The world ranks that are alive as far as this one knows, the caller among them, ascending:
+ * neither dead nor gone by zcta_finalize(). Writes up to *count of them and sets *count to how many
+ * there are. `ranks` may be NULL to ask for the number. Local; from any thread.
+ *
+ * After a failure the survivors go on in a team of their own. A death is noticed by all at once,
+ * but not in the same moment. If their lists differ, the team of a list that names a dead rank
+ * fails with ERR_PEER on all that ask for it, and their next list is the others' too; those wait
+ * for them. A rank that is late, or was stopped, is alive: if it shall stay out, all leave it out,
+ * by the rank that zcta_team_failure() names.
+ *
+ *     uint32_t alive[64], count;
+ *     zcta_status status;
+ *
+ *     do {
+ *         count = 64;                                         // as many as the world has ranks
+ *         status = zcta_context_ranks_alive(context, alive, &count);
+ *         if (status == ZCTA_OK)
+ *             status = zcta_team_get(context, alive, count, NULL, &team);
+ *     } while (status == ZCTA_ERR_PEER);
+ *
+ * Errors: ERR_INVALID. */
+ZCTA_API zcta_status zcta_context_ranks_alive(zcta_context *context, uint32_t *ranks,
+                                              uint32_t *count);
+
 /* ---- Teams ---- */
 
 /* Whether a collective may use SMs. A policy belongs to one team or to one call; it is never

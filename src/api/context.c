@@ -364,6 +364,28 @@ int32_t zcta_context_gpu(const zcta_context *context)
     return context == NULL || context->ops->kind != ZCTA_DEVICE_CUDA ? -1 : context->caps.gpu;
 }
 
+zcta_status zcta_context_ranks_alive(zcta_context *context, uint32_t *ranks, uint32_t *count)
+{
+    uint32_t alive = 0;
+
+    if (context == NULL || count == NULL)
+        return zc_fail_null(context != NULL ? &context->diag : NULL, "zcta_context_ranks_alive",
+                            context == NULL ? "context" : "count");
+    if (!zc_diag_is_here(&context->diag))
+        return zc_check_process(&context->diag, "zcta_context_ranks_alive");
+    pthread_mutex_lock(&context->lock);
+    for (uint32_t rank = 0; rank < context->job.rank_count; rank++) {
+        if (context->gone[rank])
+            continue;
+        if (ranks != NULL && alive < *count)
+            ranks[alive] = rank;
+        alive++;
+    }
+    pthread_mutex_unlock(&context->lock);
+    *count = alive;
+    return ZCTA_OK;
+}
+
 zcta_status zcta_last_error(zcta_context *context, zcta_error *error)
 {
     if (error == NULL)
