@@ -292,7 +292,7 @@ static void virtual_time_is_near_what_was_measured(void **state)
         struct zc_prediction prediction;
         double us;
 
-        assert_int_equal(zc_predict(&request, &zc_sim_cost_h200, &prediction), ZCTA_OK);
+        assert_int_equal(zc_predict(&request, &zc_sim_cost_h200, NULL, &prediction), ZCTA_OK);
         us = (double)prediction.time_ns / 1e3;
         if (us < rows[i].measured_us * 0.85 || us > rows[i].measured_us * 1.15)
             fail_msg("%llu bytes: predicted %.1f us, measured %.1f us",
@@ -308,12 +308,12 @@ static void large_teams_are_simulated(void **state)
     double gb_per_s;
 
     (void)state;
-    assert_int_equal(zc_predict(&request, &zc_sim_cost_h200, &prediction), ZCTA_OK);
+    assert_int_equal(zc_predict(&request, &zc_sim_cost_h200, NULL, &prediction), ZCTA_OK);
     gb_per_s = (double)request.bytes * 71 / (double)prediction.time_ns;
     assert_true(gb_per_s > 300 && gb_per_s < zc_sim_cost_h200.copy_bytes_per_ns);
     request.rank_count = 300;
     request.bytes = 1000;
-    assert_int_equal(zc_predict(&request, &zc_sim_cost_h200, &prediction), ZCTA_OK);
+    assert_int_equal(zc_predict(&request, &zc_sim_cost_h200, NULL, &prediction), ZCTA_OK);
 }
 
 int main(void)

@@ -609,11 +609,8 @@ static void a_share_in_place_that_is_read_before_its_run_is_caught(void **state)
             drop(owner, i);
             for (uint32_t j = 0; j < reader->step_count; j++)
                 if (reader->steps[j].kind == ZC_STEP_COPY && reader->steps[j].to.rank == 0) {
-                    reader->step_count++;
-                    assert_true(reader->step_count <= reader->capacity);
-                    memmove(reader->steps + j + 1, reader->steps + j,
-                            (reader->step_count - j - 1) * sizeof fetch);
-                    reader->steps[j] = fetch;
+                    zc_plan_copy(reader, 0, fetch.from, fetch.to, fetch.bytes);
+                    move(reader, reader->step_count - 1, j);
                     break;
                 }
             break;

@@ -1,5 +1,5 @@
-/* zerocta plan: prints what each rank does in a collective, has the plans of all ranks judged by
- * the verifier, or has the simulation say how long they would take on GPUs. Runs nothing. */
+/* zerocta plan: prints what each rank does in a collective, or has the plans of all ranks checked
+ * or simulated (plan_check.c). Runs nothing. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,24 +7,19 @@
 #include "collective.h"
 #include "commands.h"
 #include "device/cuda/cuda_device.h"
-#include "engine/predict.h"
 #include "option_rows.h"
 #include "options.h"
-#include "plan/verify.h"
+#include "plan_check.h"
 #include "select/select.h"
 
 #define NO_RANK    UINT64_MAX
 #define RANKS_MOST 8192u /* nobody starts these ranks, so there may be more of them */
 
-/* Calls that follow each other directly in a check: the second must not disturb the first, nor the
- * third one the half of the scratch window that the first used. */
-enum { CHECKED_CALLS = 3 };
-
 struct settings {
     uint64_t rank_count, bytes, rank;
     uint64_t algorithm; /* index into algorithm_choices */
     bool in_place, check, simulate, print;
-    uint64_t node_ranks, chunks;
+    uint64_t node_ranks, chunks, calls;
 };
 
 #define CHOICE(name, text, make, collective) text,
@@ -65,9 +60,18 @@ static const struct zc_option options[] = {
      .min = 1,
      .max = ZC_MAX_LANES},
     {.name = "check",
-     .help = "have the verifier judge all ranks' plans, of three calls in a row; prints no plan",
+     .help = "have the verifier check all ranks' plans, of some calls in a row; prints no plan",
      .kind = ZC_OPTION_FLAG,
      .offset = offsetof(struct settings, check)},
+    {.name = "calls",
+     .argument = "COUNT",
+     .help =
+         "how many calls in a row --check takes; 3 if not given: the second must not disturb the "
+         "first, nor the third the half of the scratch window that the first used",
+     .kind = ZC_OPTION_NUMBER,
+     .offset = offsetof(struct settings, calls),
+     .min = 1,
+     .max = 1024},
     {.name = "simulate",
      .help = "predict time and bandwidth on GPUs whose copy engines are those of the cost model; "
              "prints no plan",
@@ -96,11 +100,6 @@ static const struct zc_command_line line = {
         "lanes.\n",
     .exit_status = "0, 1 if --check finds a defect",
 };
-
-static int complain(zcta_status status, const char *what)
-{
-    return zc_failure(line.command, "%s: %s", what, zcta_status_text(status));
-}
 
 /* ---- Which plan ---- */
 
@@ -166,7 +165,7 @@ static bool make_request(const struct settings *settings, struct zc_request *req
     return true;
 }
 
-/* ---- The three things to do with it ---- */
+/* ---- What to do with it ---- */
 
 static int print_plans(const struct zc_request *common, uint32_t first, uint32_t count)
 {
@@ -178,7 +177,7 @@ static int print_plans(const struct zc_request *common, uint32_t first, uint32_t
         request.rank = rank;
         status = zc_plan_make(&request, &plan);
         if (status != ZCTA_OK)
-            return complain(status, "cannot make the plan");
+            return zc_failure(line.command, "cannot make the plan: %s", zcta_status_text(status));
         if (rank > first)
             printf("\n");
         zc_plan_print(plan, stdout);
@@ -187,95 +186,10 @@ static int print_plans(const struct zc_request *common, uint32_t first, uint32_t
     return ZC_EXIT_OK;
 }
 
-/* Every rank's plan of every call, plans[call * rank_count + rank], as far as they could be made.
- * The scratch window's halves are used in turn. */
-static zcta_status make_plans(const struct zc_request *common, struct zc_plan **plans)
-{
-    for (uint32_t i = 0; i < CHECKED_CALLS * common->rank_count; i++) {
-        struct zc_request request = *common;
-        zcta_status status;
-
-        request.rank = i % common->rank_count;
-        request.half = i / common->rank_count % 2;
-        status = zc_plan_make(&request, &plans[i]);
-        if (status != ZCTA_OK)
-            return status;
-    }
-    return ZCTA_OK;
-}
-
-static int judge(const struct zc_request *request, struct zc_plan *const *plans)
-{
-    struct zc_verify_call calls[CHECKED_CALLS];
-    char text[256] = "";
-    uint64_t steps = 0;
-    zcta_status status;
-
-    for (uint32_t i = 0; i < CHECKED_CALLS; i++)
-        calls[i].plans = (const struct zc_plan *const *)plans + (size_t)i * request->rank_count;
-    for (uint32_t i = 0; i < CHECKED_CALLS * request->rank_count; i++)
-        steps += plans[i]->step_count;
-    status = zc_verify(calls, CHECKED_CALLS, NULL, text, sizeof text);
-    if (status == ZCTA_ERR_INVALID) {
-        printf("check: FAILED, %s\n", text);
-        return ZC_EXIT_FAILED;
-    }
-    if (status != ZCTA_OK)
-        return complain(status, "cannot check the plans");
-    printf("check: OK, %" PRIu64 " steps of %" PRIu32 " %s in %d calls in a row (%s)\n", steps,
-           request->rank_count, request->rank_count == 1 ? "rank" : "ranks", CHECKED_CALLS,
-           zc_algorithm_name(request->algorithm));
-    return ZC_EXIT_OK;
-}
-
-static int check(const struct zc_request *request)
-{
-    const size_t count = (size_t)CHECKED_CALLS * request->rank_count;
-    struct zc_plan **plans = calloc(count, sizeof *plans);
-    zcta_status status = ZCTA_ERR_NO_MEMORY;
-    int exit_status;
-
-    if (plans != NULL)
-        status = make_plans(request, plans);
-    if (status == ZCTA_OK)
-        exit_status = judge(request, plans);
-    else
-        exit_status = complain(status, "cannot make the plans");
-    for (size_t i = 0; plans != NULL && i < count; i++)
-        zc_plan_destroy(plans[i]);
-    free(plans);
-    return exit_status;
-}
-
-static int simulate(const struct zc_request *request)
-{
-    const double ranks = request->rank_count;
-    struct zc_prediction prediction;
-    char call[ZC_CALL_TEXT_BYTES];
-    const zcta_status status = zc_predict(request, &zc_sim_cost_h200, &prediction);
-    double bandwidth = 0;
-
-    if (status != ZCTA_OK)
-        return complain(status, "cannot simulate the plans");
-    if (prediction.time_ns > 0)
-        bandwidth = (double)request->bytes * ranks / (double)prediction.time_ns;
-    printf("simulated %s, %s\n"
-           "  cost model  %12s\n"
-           "  time        %12.1f µs\n"
-           "  algbw       %12.1f GB/s\n"
-           "  busbw       %12.1f GB/s\n"
-           "  steps       %12" PRIu64 "\n",
-           zc_call_text(request->rank_count, request->bytes, request->in_place, call),
-           zc_algorithm_name(request->algorithm), zc_sim_cost_h200.name,
-           (double)prediction.time_ns / 1e3, bandwidth, bandwidth * (ranks - 1) / ranks,
-           prediction.steps);
-    return ZC_EXIT_OK;
-}
-
 int zc_command_plan(int argc, char **argv)
 {
     struct settings settings = {
-        .rank_count = 8, .bytes = (uint64_t)1 << 20, .rank = NO_RANK, .chunks = 4};
+        .rank_count = 8, .bytes = (uint64_t)1 << 20, .rank = NO_RANK, .chunks = 4, .calls = 3};
     struct zc_request request;
     bool one;
     int first, status;
@@ -297,8 +211,8 @@ int zc_command_plan(int argc, char **argv)
     else
         status = ZC_EXIT_OK;
     if (status == ZC_EXIT_OK && settings.check)
-        status = check(&request);
+        status = zc_plan_check(line.command, &request, (uint32_t)settings.calls);
     if (status == ZC_EXIT_OK && settings.simulate)
-        status = simulate(&request);
+        status = zc_plan_simulate(line.command, &request);
     return status;
 }

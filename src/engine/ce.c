@@ -24,7 +24,7 @@ enum { RELEASES_MOST = 1 << 14 };
 
 struct zc_prepared {
     struct zc_program *programs[2]; /* one for each half of the scratch window, or the same twice */
-    bool uses_scratch;
+    bool alternates;
     struct zc_program *captured; /* into a graph, where that takes another plan; else NULL */
     /* Where ready can be said early: what says it, and what runs after that. */
     struct zc_program *early_ready, *released_run;
@@ -189,12 +189,12 @@ static zcta_status make_halves(struct zc_engine *engine, const struct zc_call *c
     struct zc_request request = call->request;
     zcta_status status;
 
-    prepared->uses_scratch = request.algorithm == ZC_ALGORITHM_SCRATCH_PULL;
+    prepared->alternates = zc_algorithm_alternates(request.algorithm);
     request.half = 0;
     status = make_program(engine, call, &request, NULL, &prepared->programs[0]);
     prepared->programs[1] = prepared->programs[0];
     request.half = 1;
-    if (status == ZCTA_OK && prepared->uses_scratch)
+    if (status == ZCTA_OK && prepared->alternates)
         status = make_program(engine, call, &request, NULL, &prepared->programs[1]);
     return status;
 }
@@ -269,7 +269,7 @@ static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared
     if (status == ZCTA_OK)
         status =
             ops->submit(engine->group.device, capturing ? prepared->captured : program, stream);
-    if (status == ZCTA_OK && prepared->uses_scratch)
+    if (status == ZCTA_OK && prepared->alternates)
         engine->half ^= 1;
     if (status == ZCTA_OK)
         prepared->is_released = false;

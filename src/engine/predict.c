@@ -114,11 +114,46 @@ static zcta_status give_program(struct team *team, struct zc_request request, ui
     return status;
 }
 
-zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cost *cost,
-                       struct zc_prediction *prediction)
+/* Half of the way is making the programs. */
+struct way {
+    const struct zc_progress *progress;
+    uint64_t made;
+};
+
+static void tell_run(void *data, uint64_t done, uint64_t total)
 {
-    const struct zc_sim_params params = {
-        .rank_count = request->rank_count, .timed = true, .cost = cost};
+    const struct way *way = data;
+
+    (void)total;
+    way->progress->tell(way->progress->data, way->made + done, way->made * 2);
+}
+
+static zcta_status give_programs(struct team *team, const struct zc_request *request,
+                                 struct way *way)
+{
+    zcta_status status = ZCTA_OK;
+
+    for (uint32_t i = 0; i < team->count && status == ZCTA_OK; i++) {
+        status = give_program(team, *request, i);
+        if (status != ZCTA_OK)
+            break;
+        way->made += team->programs[i]->lane_begin[team->programs[i]->lane_count];
+        if (way->progress != NULL)
+            way->progress->tell(way->progress->data, way->made,
+                                way->made / (i + 1) * 2 * team->count);
+    }
+    return status;
+}
+
+zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cost *cost,
+                       const struct zc_progress *progress, struct zc_prediction *prediction)
+{
+    struct way way = {.progress = progress};
+    const struct zc_progress run = {.tell = tell_run, .data = &way};
+    const struct zc_sim_params params = {.rank_count = request->rank_count,
+                                         .timed = true,
+                                         .cost = cost,
+                                         .progress = progress == NULL ? NULL : &run};
     struct team team = {.count = request->rank_count};
     struct zc_sim_result result = {0};
     zcta_status status;
@@ -133,8 +168,8 @@ zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cos
     zc_device_sim.describe(zc_sim_device(team.sim, 0), &team.caps);
     for (uint32_t i = 0; i < team.count && status == ZCTA_OK; i++)
         status = give_memory(&team, request, i);
-    for (uint32_t i = 0; i < team.count && status == ZCTA_OK; i++)
-        status = give_program(&team, *request, i);
+    if (status == ZCTA_OK)
+        status = give_programs(&team, request, &way);
     if (status != ZCTA_OK)
         goto out;
     zc_sim_run(team.sim, &result);
@@ -146,4 +181,19 @@ zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cos
 out:
     release(&team);
     return status;
+}
+
+/* A rank's program, made from its plan; its counters and its pad, as far as they are touched. */
+uint64_t zc_predict_bytes(const struct zc_plan *plan)
+{
+    enum { PAGE = 4096, WORD = 16 };
+    const uint64_t ranks = plan->request.rank_count;
+    const uint64_t slots = ranks * ZC_CHANNELS * (2 * sizeof(uint32_t) + WORD);
+    uint64_t touched = 0;
+
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        touched += plan->steps[i].kind == ZC_STEP_SIGNAL ? 3 * PAGE : 0;
+    return ranks * (plan->step_count * sizeof(struct zc_op) + (slots < touched ? slots : touched) +
+                    PAGE) +
+           plan->step_count * sizeof(struct zc_step);
 }

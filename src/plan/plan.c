@@ -49,6 +49,20 @@ enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm)
     return algorithms[algorithm].collective;
 }
 
+/* A team's plans are many. */
+static void trim(struct zc_plan *plan)
+{
+    struct zc_step *steps;
+
+    if (plan->step_count == 0 || plan->step_count == plan->capacity)
+        return;
+    steps = realloc(plan->steps, plan->step_count * sizeof *steps);
+    if (steps == NULL)
+        return;
+    plan->steps = steps;
+    plan->capacity = plan->step_count;
+}
+
 zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan)
 {
     struct zc_plan *made = NULL;
@@ -67,6 +81,7 @@ zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan
         status = ZCTA_ERR_NO_MEMORY;
         goto out;
     }
+    trim(made);
     *plan = made;
     made = NULL;
 out:

@@ -139,6 +139,9 @@ uint32_t zc_request_nodes(const struct zc_request *request);
 /* Whether the algorithm begins with ready, so that a release can take that over. */
 bool zc_algorithm_says_ready(enum zc_algorithm algorithm);
 
+/* Whether calls use the halves of the scratch window by turns. */
+bool zc_algorithm_alternates(enum zc_algorithm algorithm);
+
 /* Whether a graph may hold plans of the algorithm: see struct zc_verify_options, which proves it.
  */
 bool zc_algorithm_replays(enum zc_algorithm algorithm);

@@ -7,6 +7,11 @@ bool zc_algorithm_says_ready(enum zc_algorithm algorithm)
     return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
 }
 
+bool zc_algorithm_alternates(enum zc_algorithm algorithm)
+{
+    return algorithm == ZC_ALGORITHM_SCRATCH_PULL;
+}
+
 /* Scratch-pull signals first of all, and takes the halves of its window in turn; releases are
  * numbered for as long as the team lives. */
 bool zc_algorithm_replays(enum zc_algorithm algorithm)

@@ -7,8 +7,6 @@
 
 #include "plan/verify_internal.h"
 
-#define STEPS_BETWEEN_WORDS (UINT64_C(1) << 16)
-
 void zc_verify_defect(struct zc_verifier *v, const char *format, ...)
 {
     va_list args;
@@ -43,8 +41,8 @@ bool zc_verify_reserve(struct zc_verifier *v, void *array, uint32_t count, uint3
 void zc_verify_count_step(struct zc_verifier *v)
 {
     v->steps_done++;
-    if (v->options->progress != NULL && v->steps_done % STEPS_BETWEEN_WORDS == 0)
-        v->options->progress(v->options->data, v->steps_done, v->steps_total);
+    zc_progress_step(v->options->progress, v->steps_done,
+                     v->steps_done < v->steps_total ? v->steps_total : v->steps_done);
 }
 
 /* The requests of one call differ in nothing but the rank, and in place is the rank's own affair
@@ -121,4 +119,29 @@ zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count,
     if (v.status == ZCTA_OK)
         run(&v);
     return v.status;
+}
+
+/* The most that one execution holds, in the order of struct zc_execution and struct zc_bytes: a
+ * rank's state, its channels, two letters a signal (one under way, one kept), a segment for what
+ * each row of a copy writes and a mark for what it reads of others', in arrays that grow by
+ * doubling. */
+uint64_t zc_verify_bytes(const struct zc_plan *plan, uint32_t call_count)
+{
+    const uint64_t ranks = plan->request.rank_count, lanes = plan->lane_count;
+    const uint64_t letter = sizeof(struct zc_letter) + lanes * sizeof(uint32_t);
+    uint64_t bytes =
+        sizeof(struct zc_rank_state) + ranks * ZC_CHANNELS * sizeof(struct zc_channel_state);
+
+    bytes += lanes * (lanes + 1) * sizeof(uint32_t) + call_count * sizeof(uint32_t);
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct zc_step *step = &plan->steps[i];
+
+        if (step->kind == ZC_STEP_SIGNAL)
+            bytes += 2 * letter;
+        else if (step->kind == ZC_STEP_COPY || step->kind == ZC_STEP_EXCHANGE)
+            bytes += 2 * step->rows * sizeof(struct zc_segment);
+        if (step->kind == ZC_STEP_COPY && step->from.rank != plan->request.rank)
+            bytes += 2 * sizeof(struct zc_mark);
+    }
+    return bytes * ranks;
 }

@@ -3,6 +3,7 @@
 #ifndef ZC_VERIFY_H
 #define ZC_VERIFY_H
 
+#include "base/progress.h"
 #include "plan/plan.h"
 
 /* The plans of all ranks for one call: plans[rank]. Calls may share plans. */
@@ -19,10 +20,7 @@ struct zc_verify_options {
     /* Every question of order is answered by clocks: the slow way to the same verdict, for tests.
      */
     bool by_clocks;
-    /* Told now and then, unless NULL: how many steps it has gone through, of how many as far as it
-     * knows by then. */
-    void (*progress)(void *data, uint64_t done, uint64_t total);
-    void *data;
+    const struct zc_progress *progress; /* by steps; NULL: nobody wants to know */
 };
 
 /* Checks `call_count` collectives that directly follow each other on the same buffers.
@@ -37,5 +35,9 @@ struct zc_verify_options {
  */
 zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count,
                       const struct zc_verify_options *options, char *text, size_t bytes);
+
+/* About how much memory zc_verify() takes, besides the plans, for calls in which every rank has a
+ * plan like this one. */
+uint64_t zc_verify_bytes(const struct zc_plan *plan, uint32_t call_count);
 
 #endif

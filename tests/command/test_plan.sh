@@ -49,6 +49,19 @@ for ranks in 1 2 3 8 17; do
         check "$ranks ranks, $bytes bytes in place: too" grep -q '^check: OK' "$scratch/out"
     done
 done
+plan -n 3 --bytes 1K --check --calls 7
+check "as many calls in a row as are asked for" says out "of 3 ranks in 7 calls in a row"
+plan -n 384 --bytes 384K --check
+check "hundreds of ranks are checked" says out "check: OK"
+check "with nothing about it where nobody looks on" silent err
+plan -n 8192 --bytes 128G --algorithm direct-push --check
+check "what no machine has room for: status 1" is "$status" 1
+check "it is said beforehand, with what it takes and what there is" \
+    grep -q 'of 8192 ranks takes about [0-9.]* GiB of memory, and [0-9.]* GiB are left' "$scratch/err"
+check "and nothing is claimed" silent out
+plan -n 8192 --bytes 128G --algorithm direct-push --check --simulate
+check "so it is with both" is "$status" 1
+plan -n 2 --bytes 1K --check
 check "a check prints no plan" is "$(headers)" 0
 plan -n 2 --bytes 1K --check --algorithm scratch-pull --print
 check "unless it is asked for" is "$(headers)" 2

@@ -78,7 +78,7 @@ static void expect_prepared_right(struct zc_request call)
     const struct zc_request released = zc_request_released(&call);
     struct zc_request second = call;
 
-    second.half = call.algorithm == ZC_ALGORITHM_SCRATCH_PULL;
+    second.half = zc_algorithm_alternates(call.algorithm);
     expect_right((struct zc_request[]){call, second, call}, 3, verify_calls, "eager");
     if (zc_algorithm_replays(call.algorithm))
         expect_right((struct zc_request[]){captured, captured, captured}, 3, verify_replayed,

@@ -8,6 +8,7 @@
 #ifndef ZC_SIM_H
 #define ZC_SIM_H
 
+#include "base/progress.h"
 #include "device/device.h"
 
 /* What things cost, in virtual time. */
@@ -33,6 +34,8 @@ struct zc_sim_params {
     bool timed; /* virtual time; otherwise random interleaving */
     bool moves_data;
     const struct zc_sim_cost *cost; /* may be NULL if not timed */
+    const struct zc_progress
+        *progress; /* by steps, of no known total; NULL: nobody wants to know */
 };
 
 struct zc_sim;

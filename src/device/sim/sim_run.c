@@ -480,8 +480,10 @@ void zc_sim_run(struct zc_sim *sim, struct zc_sim_result *result)
 
     while (moved) {
         moved = settle_all(sim);
-        while (sim->params.timed ? run_earliest(sim) : run_random(sim))
+        while (sim->params.timed ? run_earliest(sim) : run_random(sim)) {
+            zc_progress_step(sim->params.progress, sim->steps, 0);
             moved = true;
+        }
         if (!moved)
             moved = expire(sim);
     }
