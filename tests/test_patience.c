@@ -114,12 +114,27 @@ static void who_waits_in_a_collective_says_so_once(void **state)
     expect_words(call_barrier, "zerocta rank 0: has waited 2", " in barrier of team world; ");
 }
 
+static zcta_status call_window_alloc(zcta_context *context)
+{
+    zcta_window *window = NULL;
+
+    return zcta_window_alloc(zcta_world(context), 100, &window);
+}
+
+static void who_waits_in_a_round_says_so_once(void **state)
+{
+    (void)state;
+    setenv("ZEROCTA_LOG", "warn", 1);
+    expect_words(call_window_alloc, "zerocta rank 0: has waited 2", " in zcta_window_alloc; ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_word_comes_early),
         cmocka_unit_test(a_late_rank_has_ten_minutes),
         cmocka_unit_test(who_waits_in_a_collective_says_so_once),
+        cmocka_unit_test(who_waits_in_a_round_says_so_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

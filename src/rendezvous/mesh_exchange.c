@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/patience.h"
 #include "rendezvous/mesh.h"
 #include "rendezvous/net.h"
 #include "rendezvous/text.h"
@@ -38,6 +39,7 @@ struct round {
     uint32_t unsent; /* entries without SENT */
     uint32_t cursor;
     uint64_t start, resend_ns;
+    uint64_t say_at;     /* when to say for whom this rank waits; UINT64_MAX: it has */
     zcta_status failure; /* a letter came that cannot be used; the round goes on to its end, so that
                             nothing of it is left for the next one */
 };
@@ -221,35 +223,65 @@ static zcta_status fail_gone(const struct round *round, uint32_t rank)
                         round->exchange->what);
 }
 
+/* The ranks that the round waits for. */
+struct late {
+    uint32_t first, count;
+    char who[120];
+};
+
+static bool find_late(const struct round *round, struct late *late)
+{
+    const struct zc_exchange *exchange = round->exchange;
+    uint32_t *ranks = calloc((size_t)exchange->count + 1, sizeof *ranks);
+
+    if (ranks == NULL)
+        return false;
+    late->count = 0;
+    for (uint32_t i = 0; i < exchange->count; i++)
+        if (round->steps[i] != DONE)
+            ranks[late->count++] = exchange->ranks[i];
+    assert(late->count > 0);
+    late->first = ranks[0];
+    zc_text_ranks(late->who, ranks, late->count);
+    free(ranks);
+    return true;
+}
+
 static zcta_status fail_late(const struct round *round)
 {
     const struct zc_exchange *exchange = round->exchange;
-    uint32_t *late = calloc((size_t)exchange->count + 1, sizeof *late);
-    uint32_t count = 0;
-    char who[120], within[24];
-    zcta_status status;
+    struct late late;
+    char within[24];
 
-    if (late == NULL)
+    if (!find_late(round, &late))
         return zc_fail(round->mesh->diag, ZCTA_ERR_NO_MEMORY, exchange->call, 0,
                        "no memory to list the ranks that are late");
-    for (uint32_t i = 0; i < exchange->count; i++)
-        if (round->steps[i] != DONE)
-            late[count++] = exchange->ranks[i];
-    assert(count > 0);
-    zc_text_ranks(who, late, count);
     zc_text_seconds(within, zc_now_ns() - round->start);
-    if (count == 1)
-        status = zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late[0], exchange->call, 0,
-                              "%s (pid %" PRId64 ") %s within %s: it is stopped, very slow, or "
-                              "makes another call",
-                              who, round->mesh->peers[late[0]].pid, exchange->what, within);
-    else
-        status = zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late[0], exchange->call, 0,
-                              "%s %s within %s (the first has pid %" PRId64
-                              "): they are stopped, very slow, or make another call",
-                              who, exchange->what, within, round->mesh->peers[late[0]].pid);
-    free(late);
-    return status;
+    if (late.count == 1)
+        return zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late.first, exchange->call, 0,
+                            "%s (pid %" PRId64 ") %s within %s: it is stopped, very slow, or "
+                            "makes another call",
+                            late.who, round->mesh->peers[late.first].pid, exchange->what, within);
+    return zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late.first, exchange->call, 0,
+                        "%s %s within %s (the first has pid %" PRId64
+                        "): they are stopped, very slow, or make another call",
+                        late.who, exchange->what, within, round->mesh->peers[late.first].pid);
+}
+
+/* Long before the deadline, and once. */
+static void say_late(struct round *round)
+{
+    const uint64_t waited = zc_now_ns() - round->start;
+    struct late late;
+    char whom[160];
+
+    round->say_at = UINT64_MAX;
+    if (!find_late(round, &late))
+        return;
+    snprintf(whom, sizeof whom, "%s (%spid %" PRId64 ")", late.who,
+             late.count == 1 ? "" : "the first has ", round->mesh->peers[late.first].pid);
+    zc_say_waiting(round->mesh->diag, whom, round->exchange->call, waited,
+                   round->exchange->deadline - round->start);
 }
 
 static void wait_for_change(struct zc_mesh *mesh, uint64_t until)
@@ -352,9 +384,14 @@ static zcta_status finish(struct round *round)
         if (status != ZCTA_OK || received || round->left == 0)
             continue;
         verdict = judge(round, &blame_at, &gone);
-        if (verdict == WAIT)
-            wait_for_change(
-                mesh, earlier(earlier(round->exchange->deadline, blame_at), next_look(round)));
+        if (verdict == WAIT && zc_time_left_ns(round->say_at) == 0) {
+            pthread_mutex_unlock(&mesh->lock);
+            say_late(round);
+            pthread_mutex_lock(&mesh->lock);
+        } else if (verdict == WAIT) {
+            wait_for_change(mesh, earlier(earlier(round->exchange->deadline, blame_at),
+                                          earlier(next_look(round), round->say_at)));
+        }
     }
     pthread_mutex_unlock(&mesh->lock);
     if (status != ZCTA_OK || verdict == WAIT)
@@ -381,9 +418,12 @@ static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange,
                           .stands = stands,
                           .start = zc_now_ns(),
                           .resend_ns = RESEND_FIRST_NS};
+    const uint64_t longest =
+        exchange->deadline > round.start ? exchange->deadline - round.start : 0;
     zcta_status status;
 
     assert(exchange->bytes <= ZC_MAX_MESSAGE);
+    round.say_at = zc_after_ns(round.start, zc_first_word_ns(longest));
     if (exchange->finished != NULL)
         *exchange->finished = false;
     round.steps = calloc(exchange->count, sizeof *round.steps);
