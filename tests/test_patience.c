@@ -9,6 +9,7 @@
 
 #include "api/objects.h"
 #include "base/patience.h"
+#include "support_ports.h"
 #include "support_ranks.h"
 
 #define S UINT64_C(1000000000)
@@ -128,6 +129,68 @@ static void who_waits_in_a_round_says_so_once(void **state)
     expect_words(call_window_alloc, "zerocta rank 0: has waited 2", " in zcta_window_alloc; ");
 }
 
+/* ---- Joining ---- */
+
+struct joining {
+    char root[32];
+    struct board board;
+    uint32_t late;
+};
+
+static void join_late(struct joining *joining, uint32_t rank)
+{
+    const zcta_init_params params = {.size = sizeof params,
+                                     .rank = rank,
+                                     .rank_count = 2,
+                                     .root = joining->root,
+                                     .token = "a test's token",
+                                     .device = ZCTA_DEVICE_HOST,
+                                     .timeout_ns = 8 * S};
+    zcta_context *context = NULL;
+
+    if (rank == joining->late)
+        come_late(&joining->board);
+    else
+        EXPECT(dup2(fileno(joining->board.words), STDERR_FILENO) == STDERR_FILENO);
+    EXPECT(zcta_init(&params, &context) == ZCTA_OK);
+    EXPECT_OK(context, zcta_finalize(&context));
+}
+
+static void expect_words_while_joining(uint32_t late, const char *begin, const char *end)
+{
+    struct joining joining = {.board = {.words = tmpfile()}, .late = late};
+    pid_t pids[2];
+    char text[1000];
+
+    assert_non_null(joining.board.words);
+    snprintf(joining.root, sizeof joining.root, "127.0.0.1:%u", free_port());
+    fflush(NULL);
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        pids[rank] = fork();
+        assert_true(pids[rank] >= 0);
+        if (pids[rank] == 0) {
+            join_late(&joining, rank);
+            _exit(0);
+        }
+    }
+    for (uint32_t rank = 0; rank < 2; rank++)
+        assert_int_equal(wait_process(pids[rank], 60), 0);
+    read_words(&joining.board, text, sizeof text);
+    fclose(joining.board.words);
+    if (strncmp(text, begin, strlen(begin)) != 0 || strstr(text, end) == NULL)
+        fprintf(stderr, "wanted '%s ... %s' in '%s'\n", begin, end, text);
+    assert_int_equal(strncmp(text, begin, strlen(begin)), 0);
+    assert_non_null(strstr(text, end));
+}
+
+static void who_waits_for_others_to_join_says_so(void **state)
+{
+    (void)state;
+    setenv("ZEROCTA_LOG", "warn", 1);
+    expect_words_while_joining(1, "zerocta rank 0: has waited 2", "for rank 1 in zcta_init; ");
+    expect_words_while_joining(0, "zerocta rank 1: has waited 2", "for rank 0 at 127.0.0.1:");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -135,6 +198,7 @@ int main(void)
         cmocka_unit_test(a_late_rank_has_ten_minutes),
         cmocka_unit_test(who_waits_in_a_collective_says_so_once),
         cmocka_unit_test(who_waits_in_a_round_says_so_once),
+        cmocka_unit_test(who_waits_for_others_to_join_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/patience.h"
 #include "rendezvous/bootstrap.h"
 #include "rendezvous/claim.h"
 #include "rendezvous/handshake.h"
@@ -41,6 +42,7 @@ struct reception {
     uint32_t taken;
     uint64_t starved_until; /* 0: there are descriptors for who comes */
     zcta_status failure;    /* of what a guest or a seated rank brought, already said */
+    bool said;              /* for whom it waits */
 };
 
 static void leave_seat(struct reception *reception, uint32_t rank)
@@ -149,40 +151,51 @@ static void tell_seated(struct reception *reception, enum zc_verdict_code code, 
     }
 }
 
+/* Who has not come; returns the first of them, and ZCTA_NO_RANK without memory. */
+static uint32_t find_missing(const struct reception *reception, char who[120], uint32_t *count)
+{
+    const uint32_t rank_count = reception->bootstrap->job->rank_count;
+    uint32_t *missing = calloc(rank_count, sizeof *missing);
+    uint32_t first;
+
+    *count = 0;
+    if (missing == NULL)
+        return ZCTA_NO_RANK;
+    /* Who came and left has given up before this one did, and not for a reason of its own: it is
+     * named only if nobody else is missing. */
+    for (enum seat_state state = SEAT_EMPTY; *count == 0 && state <= SEAT_LEFT; state++)
+        for (uint32_t rank = 1; state != SEAT_TAKEN && rank < rank_count; rank++)
+            if (reception->seats[rank].state == state)
+                missing[(*count)++] = rank;
+    zc_text_ranks(who, missing, *count);
+    first = missing[0];
+    free(missing);
+    return first;
+}
+
 static zcta_status fail_missing(struct reception *reception)
 {
     struct zc_bootstrap *bootstrap = reception->bootstrap;
-    const uint32_t rank_count = bootstrap->job->rank_count;
     const struct zc_lobby *lobby = &reception->lobby;
-    uint32_t *missing = calloc(rank_count, sizeof *missing);
-    uint32_t count = 0;
     char who[120], within[24], strangers[96] = "";
-    zcta_status status;
+    uint32_t count;
+    const uint32_t first = find_missing(reception, who, &count);
 
-    if (missing == NULL)
+    if (first == ZCTA_NO_RANK)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory to list the ranks that did not come");
-    /* Who came and left has given up before this one did, and not for a reason of its own: it is
-     * named only if nobody else is missing. */
-    for (enum seat_state state = SEAT_EMPTY; count == 0 && state <= SEAT_LEFT; state++)
-        for (uint32_t rank = 1; state != SEAT_TAKEN && rank < rank_count; rank++)
-            if (reception->seats[rank].state == state)
-                missing[count++] = rank;
-    zc_text_ranks(who, missing, count);
     zc_text_seconds(within, (reception->starved_until == 0 ? bootstrap->deadline : zc_now_ns()) -
                                 bootstrap->start);
     if (lobby->strangers > 0)
         snprintf(strangers, sizeof strangers,
                  "; %" PRIu64 " connections there did not prove the job's token", lobby->strangers);
-    tell_seated(reception, ZC_VERDICT_MISSING, missing[0], count);
-    status = zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, missing[0], "zcta_init", 0,
-                          "%s did not come to rank 0 at %s within %s: were all %" PRIu32
-                          " ranks started with the same root and token?%s%s",
-                          who, bootstrap->job->root, within, rank_count, strangers,
-                          lobby->starved ? "; rank 0 ran out of file descriptors, raise `ulimit -n`"
-                                         : "");
-    free(missing);
-    return status;
+    tell_seated(reception, ZC_VERDICT_MISSING, first, count);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, first, "zcta_init", 0,
+                        "%s did not come to rank 0 at %s within %s: were all %" PRIu32
+                        " ranks started with the same root and token?%s%s",
+                        who, bootstrap->job->root, within, bootstrap->job->rank_count, strangers,
+                        lobby->starved ? "; rank 0 ran out of file descriptors, raise `ulimit -n`"
+                                       : "");
 }
 
 static zcta_status check_departed(struct reception *reception)
@@ -222,6 +235,22 @@ static bool is_one_process(const struct zc_bootstrap *bootstrap)
               memcmp(bootstrap->table[rank].host, bootstrap->mine.host,
                      sizeof bootstrap->mine.host) == 0;
     return one;
+}
+
+/* For whom rank 0 waits: once, long before the deadline. */
+static void say_missing(struct reception *reception)
+{
+    const struct zc_bootstrap *bootstrap = reception->bootstrap;
+    const uint64_t longest = bootstrap->deadline - bootstrap->start;
+    const uint64_t waited = zc_now_ns() - bootstrap->start;
+    char who[120];
+    uint32_t count;
+
+    if (reception->said || waited < zc_first_word_ns(longest))
+        return;
+    reception->said = true;
+    if (find_missing(reception, who, &count) != ZCTA_NO_RANK)
+        zc_say_waiting(bootstrap->diag, who, "zcta_init", waited, longest);
 }
 
 /* One look at the door and at who is seated. */
@@ -287,6 +316,8 @@ static zcta_status receive_all(struct reception *reception)
             settled_at = UINT64_MAX;
         if (!complete && (zc_time_left_ns(until) == 0 || is_starved(reception)))
             return fail_missing(reception);
+        if (!complete)
+            say_missing(reception);
         status = receive_some(reception, complete ? settled_at : until);
     }
     return status;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/patience.h"
 #include "rendezvous/bootstrap.h"
 #include "rendezvous/claim.h"
 #include "rendezvous/handshake.h"
@@ -24,6 +25,7 @@ struct search {
     struct zc_bootstrap *bootstrap;
     int last_error;  /* of connect(), 0 once something answered */
     const char *odd; /* what answered instead of rank 0, or NULL */
+    bool said;       /* that rank 0 does not answer */
 };
 
 static zcta_status fail_refused(const struct search *search, const struct zc_verdict *verdict)
@@ -288,6 +290,21 @@ static zcta_status fail_not_found(const struct search *search)
                         bootstrap->job->root, within, strerror(search->last_error));
 }
 
+/* That rank 0 is awaited: once, long before the deadline. */
+static void say_not_found(struct search *search)
+{
+    const struct zc_bootstrap *bootstrap = search->bootstrap;
+    const uint64_t longest = bootstrap->deadline - bootstrap->start;
+    const uint64_t waited = zc_now_ns() - bootstrap->start;
+    char whom[256];
+
+    if (search->said || waited < zc_first_word_ns(longest))
+        return;
+    search->said = true;
+    snprintf(whom, sizeof whom, "rank 0 at %s, which does not answer,", bootstrap->job->root);
+    zc_say_waiting(bootstrap->diag, whom, "zcta_init", waited, longest);
+}
+
 zcta_status zc_bootstrap_join(struct zc_bootstrap *bootstrap)
 {
     struct search search = {.bootstrap = bootstrap};
@@ -306,6 +323,7 @@ zcta_status zc_bootstrap_join(struct zc_bootstrap *bootstrap)
             return status;
         if (left == 0)
             return fail_not_found(&search);
+        say_not_found(&search);
         /* Rank 0 may start later. */
         status = zc_bootstrap_wait(bootstrap, -1, zc_deadline_in(pause < left ? pause : left));
         if (status != ZCTA_OK)
