@@ -230,6 +230,54 @@ static void ranks_that_try_again_meet_one_that_comes_late(void **state)
         run_as_threads(3, come_late, NULL);
 }
 
+/* ---- What all ranks find out together ---- */
+
+static _Thread_local bool no_memory;
+
+zcta_status __real_zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                        struct zc_memory **memory);
+zcta_status __wrap_zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                        struct zc_memory **memory);
+
+zcta_status __wrap_zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+                                        struct zc_memory **memory)
+{
+    if (no_memory)
+        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0, "none is left");
+    return __real_zc_host_memory_alloc(device, bytes, sharers, memory);
+}
+
+static void allocate_on_some(zcta_context *context, void *data)
+{
+    const uint32_t failing = *(const uint32_t *)data;
+    zcta_team *world = zcta_world(context), *part = NULL;
+    const uint32_t rank = zcta_team_rank(world);
+    zcta_window *window = NULL;
+
+    for (int i = 0; i < 20; i++) {
+        no_memory = (failing >> rank & 1) != 0;
+        expect_error(context, zcta_team_split(world, 0, 0, NULL, &part), ZCTA_ERR_NO_MEMORY,
+                     no_memory ? "none is left" : "its own message says why");
+        expect_error(context, zcta_window_alloc(world, BYTES, &window), ZCTA_ERR_NO_MEMORY,
+                     no_memory ? "none is left" : "its own message says why");
+        no_memory = false;
+    }
+    EXPECT_OK(context, zcta_team_split(world, 0, 0, NULL, &part));
+    EXPECT_OK(context, zcta_barrier(part, NULL));
+}
+
+/* Nobody waits, nothing fails but the call, and it can be made again. */
+static void one_ranks_want_of_memory_is_every_ranks_answer(void **state)
+{
+    const uint64_t start = now_ns();
+    uint32_t failing;
+
+    (void)state;
+    for (failing = 1; failing < 8; failing++)
+        run_as_threads(3, allocate_on_some, &failing);
+    assert_true(now_ns() - start < 60000 * MS * SLOWNESS);
+}
+
 /* ---- A failure that comes early ---- */
 
 static _Thread_local uint32_t
@@ -473,6 +521,7 @@ int main(void)
         cmocka_unit_test(a_refused_call_spoils_no_later_one),
         cmocka_unit_test(what_a_rank_gave_up_leaves_nothing_with_the_others),
         cmocka_unit_test(ranks_that_try_again_meet_one_that_comes_late),
+        cmocka_unit_test(one_ranks_want_of_memory_is_every_ranks_answer),
         cmocka_unit_test(a_team_that_fails_while_it_is_made_fails_on_all_ranks),
         cmocka_unit_test(one_death_fails_hundreds_of_teams_together),
         cmocka_unit_test(two_deaths_at_once_have_one_culprit),

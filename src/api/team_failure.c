@@ -39,7 +39,8 @@ static zcta_status status_for_others(zcta_status status)
 
 void zc_team_tell(const zcta_team *team, const zcta_error *failure)
 {
-    struct team_notice notice = {.tag = team->group.tag,
+    /* Without a failure the others may still be about to take what this rank has sent. */
+    struct team_notice notice = {.tag = failure->status == ZCTA_OK ? 0 : team->group.tag,
                                  .status = (uint32_t)status_for_others(failure->status),
                                  .rank = failure->rank,
                                  .left = team->by_leaving};

@@ -375,6 +375,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
     uint32_t open_fds = 0;
     bool finished = false;
     zcta_status status, own, told;
+    zcta_error said;
 
     if (symmetric == NULL || offers == NULL || fds == NULL) {
         status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
@@ -388,6 +389,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
     for (uint32_t i = 0; i < group->count; i++)
         offers[i].bytes = bytes; /* until told otherwise */
     own = allocate(group, base, bytes, call, &symmetric->parts[group->self]);
+    zc_diag_last(group->diag, &said);
     told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds, &finished);
     status =
         !finished || told == ZCTA_ERR_MISMATCH
@@ -397,6 +399,11 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
         status = compare_devices(group, call, offers);
     if (status == ZCTA_OK)
         status = compare_sizes(group, call, offers);
+    /* Whatever became of the round, this rank's own trouble is what its caller has to know. */
+    if (own != ZCTA_OK) {
+        status = own;
+        zc_diag_repeat(group->diag, &said);
+    }
     if (status != ZCTA_OK)
         goto out;
     symmetric->alike = are_alike(offers, group->count);

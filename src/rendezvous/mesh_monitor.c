@@ -303,9 +303,12 @@ zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh)
     if (error != 0) {
         free(start);
         return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
-                       "the thread that watches the other ranks cannot start: %s; raise "
-                       "`ulimit -n` or `ulimit -u`",
-                       strerror(error));
+                       "the thread that watches the other ranks cannot start: %s%s",
+                       strerror(error),
+                       error == EMFILE || error == ENFILE ? "; raise `ulimit -n`"
+                       : error == EAGAIN                  ? "; raise `ulimit -u`"
+                       : error == ENOMEM                  ? "; raise `ulimit -v`"
+                                                          : "");
     }
     mesh->monitor_runs = true;
     return ZCTA_OK;
