@@ -24,8 +24,10 @@ starts() {
     check "$name: with both names" grep -q "launchers contradict .*WORLD_SIZE.*says rank . of 3" \
         "$scratch/err" "$scratch/out"
 
-    # Two launches of one program at the same time are two jobs.
-    timeout 60 "$@" $(gather) >"$scratch/other" 2>&1 </dev/null &
+    # Two launches of one program at the same time are two jobs. (Open MPI's own two would both make
+    # one folder.)
+    mkdir -p "$scratch/tmp"
+    TMPDIR=$scratch/tmp timeout 60 "$@" $(gather) >"$scratch/other" 2>&1 </dev/null &
     run timeout 60 "$@" $(gather)
     wait $!
     check "$name: two launches at once, the one" found 3
