@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@
 
 #define MS UINT64_C(1000000)
 
-enum { BYTES = 4096 };
+enum { BYTES = 4096, MANY = 6 };
 
 /* ---- Sends that fail ---- */
 
@@ -230,6 +231,34 @@ static void ranks_that_try_again_meet_one_that_comes_late(void **state)
         run_as_threads(3, come_late, NULL);
 }
 
+/* ---- More ranks than a process may have files ---- */
+
+static void never_called(zcta_context *context, void *data)
+{
+    (void)context, (void)data;
+    EXPECT(!"joined");
+}
+
+/* Ranks are processes here, so that the limit is theirs alone. */
+static void a_limit_that_stands_in_the_way_is_told_at_once(void **state)
+{
+    const struct ranks_options options = {.timeout_ns = 60000 * MS, .may_fail_to_init = true};
+    const uint64_t start = now_ns();
+    struct rlimit before, small;
+    pid_t pids[MANY];
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    small = before;
+    small.rlim_cur = 16; /* for 6 ranks: 5 connections, 5 descriptors of memory, some more */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &small), 0);
+    start_processes(MANY, &options, never_called, NULL, pids);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (uint32_t rank = 0; rank < MANY; rank++)
+        assert_int_equal(wait_process(pids[rank], 60), 0);
+    assert_true(now_ns() - start < 30000 * MS * SLOWNESS);
+}
+
 /* ---- What all ranks find out together ---- */
 
 static _Thread_local bool no_memory;
@@ -328,7 +357,7 @@ static void a_team_that_fails_while_it_is_made_fails_on_all_ranks(void **state)
 
 /* ---- Deaths ---- */
 
-enum { TEAMS = 300, MANY = 6 };
+enum { TEAMS = 300 };
 
 struct deaths {
     uint32_t victims[2];
@@ -521,6 +550,7 @@ int main(void)
         cmocka_unit_test(a_refused_call_spoils_no_later_one),
         cmocka_unit_test(what_a_rank_gave_up_leaves_nothing_with_the_others),
         cmocka_unit_test(ranks_that_try_again_meet_one_that_comes_late),
+        cmocka_unit_test(a_limit_that_stands_in_the_way_is_told_at_once),
         cmocka_unit_test(one_ranks_want_of_memory_is_every_ranks_answer),
         cmocka_unit_test(a_team_that_fails_while_it_is_made_fails_on_all_ranks),
         cmocka_unit_test(one_death_fails_hundreds_of_teams_together),

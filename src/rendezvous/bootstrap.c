@@ -254,7 +254,7 @@ void zc_bootstrap_decline(struct zc_bootstrap *bootstrap)
     zc_diag_last(bootstrap->diag, &why);
     if (job->exchange != NULL) {
         zc_job_decline(job->exchange, job->exchange_data, job->rank_count);
-    } else if (job->root[0] != '\0' && sodium_init() >= 0) {
+    } else if (job->root[0] != '\0' && bootstrap->table != NULL && sodium_init() >= 0) {
         if (bootstrap->deadline > soon)
             bootstrap->deadline = soon;
         bootstrap->declines = true;

@@ -8,6 +8,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -17,6 +18,10 @@
 
 /* Of the round in which the board is shared; the tags of teams are hashes. */
 #define BOARD_TAG UINT64_C(2)
+
+/* Descriptors that a rank has besides those that grow with the ranks, at the least; and what is
+ * advised for the program's own. */
+enum { OTHER_FILES = 9, ROUND_FILES = 64 };
 
 #define FAREWELL_NS UINT64_C(100000000)
 
@@ -84,19 +89,40 @@ static void mesh_destroy(struct zc_mesh *mesh)
     free(mesh);
 }
 
+zcta_status zc_mesh_check_files(const struct zc_bootstrap *bootstrap, uint32_t needed)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur >= (rlim_t)needed + OTHER_FILES)
+        return ZCTA_OK;
+    return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", EMFILE,
+                   "rank %" PRIu32 " needs %" PRIu32 " open files at once to join %" PRIu32
+                   " ranks, and its limit is %llu: set `ulimit -n %" PRIu32
+                   "` or more where the job is "
+                   "started",
+                   bootstrap->job->rank, needed + OTHER_FILES, bootstrap->job->rank_count,
+                   (unsigned long long)limit.rlim_cur, needed + ROUND_FILES);
+}
+
 /* This rank's address, and its listener on this host. */
 static zcta_status open_own(struct zc_bootstrap *bootstrap, int *listener)
 {
     const struct zc_job *job = bootstrap->job;
+    zcta_status status;
     int error;
 
     bootstrap->table = calloc(job->rank_count, sizeof *bootstrap->table);
     if (bootstrap->table == NULL)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
+    status = zc_mesh_check_files(bootstrap, job->rank_count - 1);
+    if (status != ZCTA_OK)
+        return status;
     randombytes_buf(bootstrap->mine.name, sizeof bootstrap->mine.name);
     zc_bootstrap_host_id(bootstrap->mine.host, job->node);
     bootstrap->mine.pid = getpid();
+    bootstrap->mine.uid = geteuid();
     bootstrap->mine.version = zcta_version();
     error = zc_net_listen_unix(bootstrap->mine.name, listener);
     if (error != 0)
@@ -143,10 +169,9 @@ static zcta_status find_and_connect(struct zc_mesh *mesh, const struct zc_job *j
     int listener = -1;
     zcta_status status = open_own(&bootstrap, &listener);
 
+    bootstrap.unheard = status != ZCTA_OK;
     if (status == ZCTA_OK)
         status = zc_bootstrap_run(&bootstrap);
-    else
-        bootstrap.unheard = true;
     if (status == ZCTA_OK) {
         status = zc_mesh_connect(mesh, &bootstrap, listener);
     } else if (bootstrap.unheard) {

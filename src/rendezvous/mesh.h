@@ -53,6 +53,11 @@ struct zc_mesh {
     int claim_fd;           /* this rank's seat, see claim.h; -1: there is none */
 };
 
+/* Whether this process may have so many descriptors for the job at once, besides a few. Said before
+ * any of them is missing, since a job that runs out of them on its way tells less. Errors:
+ * ERR_SYSTEM. */
+zcta_status zc_mesh_check_files(const struct zc_bootstrap *bootstrap, uint32_t needed);
+
 /* Connects this rank to all others; `table` and `key` come from the bootstrap, `listener` is this
  * rank's Unix listener. Fills peers[], but for what arrives later. mesh_connect.c */
 zcta_status zc_mesh_connect(struct zc_mesh *mesh, struct zc_bootstrap *bootstrap, int listener);

@@ -459,6 +459,58 @@ static zcta_status find_hosts(struct zc_mesh *mesh, const struct zc_bootstrap *b
     return ZCTA_OK;
 }
 
+/* How many ranks of this host say that they are of that rank's user. */
+static uint32_t count_of_user(const struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap,
+                              uint32_t of)
+{
+    uint32_t count = 0;
+
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+        count += same_host(bootstrap, of, rank) &&
+                 bootstrap->table[rank].uid == bootstrap->table[of].uid;
+    return count;
+}
+
+/* Ranks of one host that are of different users cannot connect. All of them find the same one to
+ * differ, whoever would have met whom first: the first rank whose user has the fewest. */
+static zcta_status check_users(const struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap)
+{
+    const struct zc_address *table = bootstrap->table;
+    uint32_t most, fewest;
+    bool differ = false;
+
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+        differ = differ || (same_host(bootstrap, mesh->rank, rank) &&
+                            table[rank].uid != table[mesh->rank].uid);
+    if (!differ)
+        return ZCTA_OK;
+    most = fewest = mesh->peers[mesh->rank].host;
+    for (uint32_t rank = most; rank < mesh->rank_count; rank++) {
+        if (!same_host(bootstrap, mesh->rank, rank))
+            continue;
+        if (count_of_user(mesh, bootstrap, rank) > count_of_user(mesh, bootstrap, most))
+            most = rank;
+        if (count_of_user(mesh, bootstrap, rank) < count_of_user(mesh, bootstrap, fewest) ||
+            (fewest == most && table[rank].uid != table[most].uid))
+            fewest = rank;
+    }
+    return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, fewest, "zcta_init", 0,
+                        "rank %" PRIu32 " runs as user %" PRIu32 ", and rank %" PRIu32
+                        " as user %" PRIu32 ": start all ranks of a job as the same user",
+                        fewest, table[fewest].uid, most, table[most].uid);
+}
+
+/* A connection to every rank, and from every other rank of this host a descriptor of its memory,
+ * which may all be here at once. */
+static zcta_status check_files(const struct zc_mesh *mesh, const struct zc_bootstrap *bootstrap)
+{
+    uint32_t needed = mesh->rank_count - 1;
+
+    for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
+        needed += mesh->peers[rank].stream == NULL && bootstrap->table[rank].pid != getpid();
+    return zc_mesh_check_files(bootstrap, needed);
+}
+
 static bool add_door(struct connecting *connecting, int listener, enum zc_wire_purpose purpose)
 {
     struct door *door = &connecting->doors[connecting->door_count++];
@@ -503,6 +555,10 @@ zcta_status zc_mesh_connect(struct zc_mesh *mesh, struct zc_bootstrap *bootstrap
                                     .look_pause = FIRST_LOOK_NS};
     zcta_status status = find_hosts(mesh, bootstrap);
 
+    if (status == ZCTA_OK)
+        status = check_users(mesh, bootstrap);
+    if (status == ZCTA_OK)
+        status = check_files(mesh, bootstrap);
     if (status == ZCTA_OK)
         status = prepare(&connecting, listener);
     if (status == ZCTA_OK)

@@ -179,7 +179,8 @@ void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_addr
     memcpy(bytes, magic, sizeof magic);
     memcpy(bytes + 8, address->name, sizeof address->name);
     memcpy(bytes + 24, address->host, sizeof address->host);
-    put(bytes + 40, (uint64_t)address->pid, 8);
+    put(bytes + 40, (uint64_t)address->pid, 4);
+    put(bytes + 44, address->uid, 4);
     memcpy(bytes + 48, address->ip, sizeof address->ip);
     put(bytes + 64, address->port, 4);
     put(bytes + 68, address->version, 4);
@@ -188,7 +189,7 @@ void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_addr
 enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
                                            struct zc_address *address)
 {
-    const uint64_t pid = get(bytes + 40, 8), port = get(bytes + 64, 4);
+    const uint64_t pid = get(bytes + 40, 4), port = get(bytes + 64, 4);
 
     if (memcmp(bytes, magic, sizeof magic) != 0 || pid > INT32_MAX || port > UINT16_MAX)
         return ZC_WIRE_MALFORMED;
@@ -198,6 +199,7 @@ enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
     memcpy(address->ip, bytes + 48, sizeof address->ip);
     address->port = (uint16_t)port;
     address->version = get32(bytes + 68);
+    address->uid = get32(bytes + 44);
     return ZC_WIRE_OK;
 }
 

@@ -53,6 +53,7 @@ struct zc_address {
     uint8_t ip[16];   /* IPv6, or IPv4 mapped into it: where ranks on other machines call */
     uint16_t port;    /* 0: no other machine can */
     uint32_t version; /* zcta_version() */
+    uint32_t uid;     /* of its user, as the rank sees it; the kernel has the last word */
 };
 
 struct zc_hello {
