@@ -61,18 +61,16 @@ static bool read_number(const char *path, const char *key, uint64_t *number)
     return found;
 }
 
-static void warn_limit(const struct zc_setup_grow *grow, int resource, uint64_t needed,
-                       const char *what, const char *option)
+static void warn_limit(const struct zc_setup_grow *grow, const struct rlimit *limit,
+                       uint64_t needed, const char *what, const char *option)
 {
-    struct rlimit limit;
-
-    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur >= needed)
+    if (limit->rlim_cur >= needed)
         return;
     fprintf(stderr,
             "zerocta %s: note: %" PRIu32 " ranks need about %" PRIu64
             " %s, and the limit is %" PRIu64 "; raise it with `ulimit %s %" PRIu64 "`%s\n",
-            grow->command, grow->rank_count, needed, what, (uint64_t)limit.rlim_cur, option, needed,
-            limit.rlim_max >= needed ? "" : " (as root: the hard limit is lower, too)");
+            grow->command, grow->rank_count, needed, what, (uint64_t)limit->rlim_cur, option,
+            needed, limit->rlim_max >= needed ? "" : " (as root: the hard limit is lower, too)");
 }
 
 /* Says which limits stand in the way of the largest job; the jobs below it may run all the same. */
@@ -83,10 +81,12 @@ static void warn_limits(const struct zc_setup_grow *grow)
                           (double)ranks * (double)grow->bytes;
     struct zc_memory_limits limits;
     struct zc_memory_room room;
+    struct rlimit files, threads;
 
-    warn_limit(grow, RLIMIT_NOFILE, ranks + FILES_BESIDE, "open files in each", "-n");
-    if (geteuid() != 0)
-        warn_limit(grow, RLIMIT_NPROC, ranks * THREADS_OF_RANK, "processes and threads", "-u");
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        warn_limit(grow, &files, ranks + FILES_BESIDE, "open files in each", "-n");
+    if (geteuid() != 0 && getrlimit(RLIMIT_NPROC, &threads) == 0)
+        warn_limit(grow, &threads, ranks * THREADS_OF_RANK, "processes and threads", "-u");
     zc_memory_limits_find(&limits, "");
     zc_memory_limits_ask(&limits, &room);
     if ((double)room.left < memory)

@@ -25,6 +25,15 @@ struct zc_loss {
     bool left;
 };
 
+/* Why some rank gave up a team that this rank has not begun to make: whom to name if nobody comes.
+ */
+struct zc_ending {
+    uint64_t identity; /* 0: free */
+    zcta_error failure;
+};
+
+enum { ZC_ENDINGS = 32 };
+
 /* What a context finds out when it is first asked. */
 struct zc_knowledge {
     pthread_mutex_t lock; /* guards it; loading takes its time, and nobody else waits for that */
@@ -53,6 +62,8 @@ struct zcta_context {
     bool *gone;             /* per world rank: its connection has ended */
     struct zc_loss *losses; /* in the order in which they were heard of */
     uint32_t loss_count;
+    struct zc_ending endings[ZC_ENDINGS]; /* the latest */
+    uint32_t next_ending;
     struct zc_knowledge knowledge;
     bool finalizing; /* ranks that go now go as they should */
 };
@@ -193,6 +204,10 @@ const char *zc_team_title(const zcta_team *team);
 void zc_team_fail(zcta_team *team, const zcta_error *failure);
 /* The same as a group's broken(). */
 zcta_status zc_team_broken(void *data, const zcta_error *why);
+/* Under the context's lock: what is known of others' attempts at such a team, and that they are
+ * over and done with. */
+void zc_team_notice_endings(zcta_team *team);
+void zc_team_forget_endings(zcta_context *context, uint64_t identity);
 /* Under the context's lock: fails the team if it lacks a rank that was lost before. */
 void zc_team_notice_losses(zcta_team *team);
 /* Tells the other ranks that this one's attempt at the team is over; status OK: without a failure.

@@ -403,10 +403,37 @@ static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const 
         team->given_up = *failure;
 }
 
+void zc_team_forget_endings(zcta_context *context, uint64_t identity)
+{
+    for (uint32_t i = 0; i < ZC_ENDINGS; i++)
+        if (context->endings[i].identity == identity)
+            context->endings[i].identity = 0;
+}
+
+void zc_team_notice_endings(zcta_team *team)
+{
+    zcta_context *context = team->context;
+
+    for (uint32_t i = 0; i < ZC_ENDINGS; i++)
+        if (context->endings[i].identity == team->identity)
+            team->given_up = context->endings[i].failure;
+}
+
+/* The first one says most. */
+static void keep_ending(zcta_context *context, uint64_t identity, const zcta_error *failure)
+{
+    for (uint32_t i = 0; i < ZC_ENDINGS; i++)
+        if (context->endings[i].identity == identity)
+            return;
+    context->endings[context->next_ending++ % ZC_ENDINGS] =
+        (struct zc_ending){.identity = identity, .failure = *failure};
+}
+
 static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
 {
     struct team_notice notice;
     zcta_error failure = {.call = "collective"};
+    bool found = false;
 
     if (event->bytes != sizeof notice)
         return;
@@ -422,9 +449,13 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     memcpy(failure.message, notice.message, sizeof failure.message);
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
-        if (team->identity == event->tag && has_rank(team, event->rank))
+        if (team->identity == event->tag && has_rank(team, event->rank)) {
             end_attempt(team, index_of(team, event->rank), event->number, &failure,
                         notice.left != 0);
+            found = true;
+        }
+    if (!found)
+        keep_ending(context, event->tag, &failure);
     pthread_mutex_unlock(&context->lock);
 }
 

@@ -174,6 +174,7 @@ static void list(zcta_team *team)
     team->attempt = ++context->attempts;
     team->next = context->teams;
     context->teams = team;
+    zc_team_notice_endings(team);
     zc_team_notice_losses(team);
     pthread_mutex_unlock(&context->lock);
 }
@@ -293,6 +294,7 @@ static zcta_status publish(zcta_team *team)
     pthread_mutex_lock(&context->lock);
     pthread_mutex_lock(&team->failure_lock);
     team->made = true;
+    zc_team_forget_endings(context, team->identity);
     pthread_mutex_unlock(&team->failure_lock);
     pthread_mutex_unlock(&context->lock);
     for (uint32_t i = 0; i < team->group.count; i++)

@@ -48,6 +48,9 @@ struct zc_mesh {
     pthread_cond_t changed; /* a letter came or a peer's state changed; on CLOCK_MONOTONIC */
     pthread_t monitor;
     bool monitor_runs;
+    _Atomic bool stopping;
+    _Atomic int
+        deaf; /* why the monitor could receive nothing when it last tried, an errno; else 0 */
     int epoll_fd, stop_fd;
     struct zc_board *board; /* of this host's ranks; NULL: this rank is alone on it */
     int claim_fd;           /* this rank's seat, see claim.h; -1: there is none */

@@ -39,6 +39,8 @@ struct round {
     uint32_t unsent; /* entries without SENT */
     uint32_t cursor;
     uint64_t start, resend_ns;
+    uint64_t own_deadline; /* for what keeps this rank itself from going on */
+    int send_error;      /* why this rank's part did not go when last tried, but for want of room */
     uint64_t say_at;     /* when to say for whom this rank waits; UINT64_MAX: it has */
     zcta_status failure; /* a letter came that cannot be used; the round goes on to its end, so that
                             nothing of it is left for the next one */
@@ -84,6 +86,8 @@ static zcta_status send_all(struct round *round)
     const uint32_t before = round->unsent;
     int error = 0;
 
+    round->send_error = 0;
+
     for (uint32_t i = 0; i < round->exchange->count && error != ETOOMANYREFS; i++) {
         if ((round->steps[i] & SENT) != 0)
             continue;
@@ -92,6 +96,8 @@ static zcta_status send_all(struct round *round)
             mark(round, i, SENT);
         else if (!zc_mesh_is_later(error))
             return fail_send(round, round->exchange->ranks[i], error);
+        else if (error != EAGAIN) /* which is the peer's doing, who does not read */
+            round->send_error = error;
     }
     if (round->unsent < before)
         round->resend_ns = RESEND_FIRST_NS;
@@ -292,8 +298,30 @@ static void wait_for_change(struct zc_mesh *mesh, uint64_t until)
     pthread_cond_timedwait(&mesh->changed, &mesh->lock, &time);
 }
 
+/* Why this rank itself keeps the round from its end: the system does not let it send, or receive.
+ * An errno, or 0. */
+static int own_trouble(const struct round *round)
+{
+    return round->unsent > 0 && round->send_error != 0
+               ? round->send_error
+               : atomic_load_explicit(&round->mesh->deaf, memory_order_relaxed);
+}
+
+static zcta_status fail_unable(const struct round *round, int error)
+{
+    const bool sending = round->unsent > 0 && round->send_error != 0;
+
+    return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, round->exchange->call, error,
+                   "rank %" PRIu32 " cannot %s other ranks: %s%s", round->mesh->rank,
+                   sending ? "send to" : "hear", strerror(error),
+                   error == ETOOMANYREFS
+                       ? "; too many descriptors of this user are under way, raise "
+                         "`ulimit -n`"
+                       : "");
+}
+
 /* What the round waits for next, with the lock held. */
-enum verdict { WAIT, GONE, LATE, OVER };
+enum verdict { WAIT, GONE, UNABLE, LATE, OVER };
 
 static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_t *gone)
 {
@@ -309,6 +337,9 @@ static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_
         *blame_at = zc_deadline_in(BLAME_GRACE_NS);
     if (*gone != ZCTA_NO_RANK && zc_time_left_ns(*blame_at) == 0)
         return GONE;
+    /* Who knows that the trouble is its own says so before the others name whomever they miss. */
+    if (own_trouble(round) != 0 && zc_time_left_ns(round->own_deadline) == 0)
+        return UNABLE;
     return zc_time_left_ns(round->exchange->deadline) == 0 ? LATE : WAIT;
 }
 
@@ -322,7 +353,9 @@ static uint64_t next_look(const struct round *round)
 {
     if (round->unsent > 0)
         return zc_deadline_in(round->resend_ns);
-    return round->exchange->over != NULL ? zc_deadline_in(OVER_LOOK_NS) : UINT64_MAX;
+    if (round->exchange->over != NULL)
+        return zc_deadline_in(OVER_LOOK_NS);
+    return zc_time_left_ns(round->own_deadline) > 0 ? round->own_deadline : UINT64_MAX;
 }
 
 /* One step forward, called and left with the lock held, which is given up meanwhile. */
@@ -399,6 +432,8 @@ static zcta_status finish(struct round *round)
     if (verdict == OVER)
         return zc_fail(mesh->diag, ZCTA_ERR_PEER, round->exchange->call, 0,
                        "the team failed while its ranks were to meet");
+    if (verdict == UNABLE)
+        return fail_unable(round, own_trouble(round));
     return verdict == GONE ? fail_gone(round, gone) : fail_late(round);
 }
 
@@ -423,6 +458,7 @@ static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange,
     zcta_status status;
 
     assert(exchange->bytes <= ZC_MAX_MESSAGE);
+    round.own_deadline = zc_after_ns(round.start, longest / 4 * 3);
     round.say_at = zc_after_ns(round.start, zc_first_word_ns(longest));
     if (exchange->finished != NULL)
         *exchange->finished = false;

@@ -29,6 +29,9 @@ enum {
     BUFFER = (int)(ZC_WIRE_FRAME + ZC_MAX_MESSAGE),
 };
 
+/* How long it leaves alone what the system refuses. */
+#define RETRY_NS UINT64_C(1000000)
+
 /* Who an event is about: a rank, or the process of a rank, or: */
 #define STOP    UINT32_MAX
 #define PROCESS UINT32_C(0x80000000)
@@ -166,14 +169,28 @@ static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_pac
     return true;
 }
 
+/* Whether this rank hears anybody: if not, those for whom it waits are not to blame. */
+static void note_hearing(struct zc_mesh *mesh, int error)
+{
+    if (atomic_load_explicit(&mesh->deaf, memory_order_relaxed) != error)
+        atomic_store_explicit(&mesh->deaf, error, memory_order_relaxed);
+}
+
 static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
 {
     const struct zc_peer *peer = &mesh->peers[rank];
     struct zc_packet packet = {.buffer = buffer, .capacity = BUFFER};
 
     for (int turn = 0; turn < FRAMES_A_TURN; turn++) {
-        switch (peer->stream != NULL ? zc_stream_receive(peer->stream, &packet)
-                                     : zc_net_receive_packet(peer->fd, &packet)) {
+        const enum zc_packet_result result = peer->stream != NULL
+                                                 ? zc_stream_receive(peer->stream, &packet)
+                                                 : zc_net_receive_packet(peer->fd, &packet);
+
+        note_hearing(mesh, result == ZC_PACKET_LATER ? ENOMEM : 0);
+        switch (result) {
+        case ZC_PACKET_LATER:
+            zc_net_sleep(RETRY_NS);
+            return;
         case ZC_PACKET_TAKEN:
             if (!take_packet(mesh, rank, &packet, buffer))
                 return;
@@ -207,7 +224,7 @@ static void *monitor_main(void *data)
     struct epoll_event events[EVENTS_A_TURN];
     bool stop = false;
 
-    while (!stop) {
+    while (!stop && !atomic_load_explicit(&mesh->stopping, memory_order_acquire)) {
         const int count = epoll_wait(mesh->epoll_fd, events, EVENTS_A_TURN, -1);
 
         for (int i = 0; i < count; i++) {
@@ -225,7 +242,11 @@ static void *monitor_main(void *data)
                 zc_mesh_flush(mesh, who);
             serve_peer(mesh, who, start->buffer);
         }
-        stop = stop || (count < 0 && errno != EINTR);
+        /* The system may let it go on later; until then this thread says why it hears nothing. */
+        if (count < 0 && errno != EINTR) {
+            note_hearing(mesh, errno);
+            zc_net_sleep(RETRY_NS);
+        }
     }
     free(start);
     return NULL;
@@ -319,6 +340,7 @@ void zc_mesh_monitor_stop(struct zc_mesh *mesh)
     const uint64_t one = 1;
 
     if (mesh->monitor_runs) {
+        atomic_store_explicit(&mesh->stopping, true, memory_order_release);
         /* An eventfd with room takes eight bytes at once. */
         while (write(mesh->stop_fd, &one, sizeof one) < 0 && errno == EINTR)
             continue;

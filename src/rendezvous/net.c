@@ -578,9 +578,10 @@ enum zc_packet_result zc_net_receive_packet(int fd, struct zc_packet *packet)
             return ZC_PACKET_BROKEN;
         }
         /* Where there is no memory just now the packet stays where it is. */
-        if (got < 0 &&
-            (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS))
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return ZC_PACKET_NONE;
+        if (got < 0 && (errno == ENOMEM || errno == ENOBUFS))
+            return ZC_PACKET_LATER;
         if (got < 0 && errno != EINTR && !is_end(errno))
             return ZC_PACKET_UNABLE;
         /* A peer that closes with unread packets of ours shows up as one ECONNRESET before the

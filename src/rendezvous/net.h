@@ -84,6 +84,7 @@ enum zc_packet_result {
     ZC_PACKET_TAKEN,
     ZC_PACKET_NONE,   /* nothing there yet */
     ZC_PACKET_END,    /* the other end closed, everything it sent has been read */
+    ZC_PACKET_LATER,  /* there may be something, and this process has no memory for it just now */
     ZC_PACKET_UNABLE, /* the system does not let this process receive */
     ZC_PACKET_BROKEN, /* longer than the buffer, or with more than one descriptor */
 };

@@ -179,7 +179,7 @@ static enum zc_packet_result begin_frame(struct zc_stream *stream)
     stream->frame = malloc(stream->wanted);
     /* Later, perhaps: the rest of it waits in the socket. */
     if (stream->frame == NULL)
-        return ZC_PACKET_NONE;
+        return ZC_PACKET_LATER;
     memcpy(stream->frame, stream->head, ZC_WIRE_FRAME);
     return ZC_PACKET_TAKEN;
 }
