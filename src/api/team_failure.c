@@ -366,8 +366,8 @@ static void on_unable(zcta_context *context, uint32_t sender)
         .status = ZCTA_ERR_SYSTEM, .rank = context->job.rank, .call = "collective"};
 
     snprintf(failure.message, sizeof failure.message,
-             "rank %" PRIu32 " could not take a message of rank %" PRIu32 ", for want of memory or "
-             "because the system refused it",
+             "rank %" PRIu32 " could not take a message of rank %" PRIu32 ", because the system "
+             "refused it",
              context->job.rank, sender);
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)

@@ -70,19 +70,38 @@ static void end_peer(struct zc_mesh *mesh, uint32_t rank, enum zc_peer_state sta
     report(mesh, &event);
 }
 
-/* Returns NULL, or why the peer cannot be kept. That there is no memory here is no fault of the
- * peer's.
- */
+/* Whether this rank hears anybody: if not, those for whom it waits are not to blame. */
+static void note_hearing(struct zc_mesh *mesh, int error)
+{
+    if (atomic_load_explicit(&mesh->deaf, memory_order_relaxed) != error)
+        atomic_store_explicit(&mesh->deaf, error, memory_order_relaxed);
+}
+
+/* A message that came is not lost for want of memory: nothing else can be received either until
+ * there is some. NULL: the monitor is to stop. */
+static struct zc_letter *make_letter(struct zc_mesh *mesh, const struct zc_frame *frame,
+                                     const uint8_t *data)
+{
+    struct zc_letter *letter = zc_letter_create(frame, data);
+
+    while (letter == NULL && !atomic_load_explicit(&mesh->stopping, memory_order_acquire)) {
+        note_hearing(mesh, ENOMEM);
+        zc_net_sleep(RETRY_NS);
+        letter = zc_letter_create(frame, data);
+    }
+    return letter;
+}
+
+/* Returns NULL, or why the peer cannot be kept. */
 static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                                const uint8_t *data, int fd)
 {
-    struct zc_letter *letter = zc_letter_create(frame, data);
+    struct zc_letter *letter = make_letter(mesh, frame, data);
     bool kept;
 
     if (letter == NULL) {
         if (fd >= 0)
             close(fd);
-        report(mesh, &(struct zc_mesh_event){.kind = ZC_MESH_UNABLE, .rank = rank});
         return NULL;
     }
     letter->fd = fd;
@@ -167,13 +186,6 @@ static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_pac
         break;
     }
     return true;
-}
-
-/* Whether this rank hears anybody: if not, those for whom it waits are not to blame. */
-static void note_hearing(struct zc_mesh *mesh, int error)
-{
-    if (atomic_load_explicit(&mesh->deaf, memory_order_relaxed) != error)
-        atomic_store_explicit(&mesh->deaf, error, memory_order_relaxed);
 }
 
 static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)

@@ -63,7 +63,7 @@ enum zc_mesh_event_kind {
     ZC_MESH_LEFT,   /* the peer said farewell (zc_mesh_close) */
     ZC_MESH_NOTICE, /* the peer sent a notice */
     ZC_MESH_TOLD,   /* the peer has lost another rank */
-    ZC_MESH_UNABLE, /* a message of the peer's was lost here, which is this rank's own affair */
+    ZC_MESH_UNABLE, /* the system lets this rank hear the peer no more, which is its own affair */
 };
 
 struct zc_mesh_event {

@@ -403,7 +403,8 @@ def several_died(story, team, time):
 
 
 def tellers(story, team):
-    """(rank, whom it blames) of all that live and have seen this team fail."""
+    """(rank, whom it blames) of all that live and have seen this team fail. A team that was never made is
+    nobody's yet: what keeps a rank from making it may be that rank's own trouble, and another's, too."""
     for rank in story.members(team):
         if not story.lives(rank):
             continue
@@ -414,7 +415,7 @@ def tellers(story, team):
             if step.get("team") == team and step["op"] != "split" and call.team[0] != OK:
                 yield rank, call.team[1]
             elif step["op"] == "team" and step["team"] == team and call.failed() and \
-                    not several_died(story, team, call.end):
+                    call.error[1] != rank and not several_died(story, team, call.end):
                 yield rank, call.error[1]
         final = story.finals[rank].get(team)
         if final and final[0] != OK:
