@@ -116,14 +116,14 @@ static zcta_status open_own(struct zc_bootstrap *bootstrap, int *listener)
     if (bootstrap->table == NULL)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory for the addresses of %" PRIu32 " ranks", job->rank_count);
-    status = zc_mesh_check_files(bootstrap, job->rank_count - 1);
-    if (status != ZCTA_OK)
-        return status;
     randombytes_buf(bootstrap->mine.name, sizeof bootstrap->mine.name);
     zc_bootstrap_host_id(bootstrap->mine.host, job->node);
     bootstrap->mine.pid = getpid();
     bootstrap->mine.uid = geteuid();
     bootstrap->mine.version = zcta_version();
+    status = zc_mesh_check_files(bootstrap, job->rank_count - 1);
+    if (status != ZCTA_OK)
+        return status;
     error = zc_net_listen_unix(bootstrap->mine.name, listener);
     if (error != 0)
         return zc_fail(bootstrap->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
