@@ -99,23 +99,41 @@ static zcta_error gone_failure(const zcta_context *context, uint32_t rank, bool 
     return failure;
 }
 
+/* Somebody was waited for in vain. */
+static zcta_error missing_failure(const zcta_team *team, uint32_t rank)
+{
+    const double seconds = (double)team->guard.timeout_ns / 1e9;
+    zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
+
+    if (rank == ZCTA_NO_RANK)
+        zc_format(
+            failure.message, sizeof failure.message,
+            "a collective of team %s that NCCL performs has not finished within %.3g s, though "
+            "all ranks%s have begun it",
+            zc_team_title(team), seconds, team->node_ranks == 0 ? "" : " of this node");
+    else
+        zc_format(failure.message, sizeof failure.message,
+                  "rank %" PRIu32 " (pid %" PRId64
+                  ") did not take part in a collective of team %s within "
+                  "%.3g s; it is stopped, busy elsewhere, or made another call or one with other "
+                  "arguments (ZEROCTA_CHECK=1 compares them)",
+                  rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
+    return failure;
+}
+
 /* The sentence for a cause that another rank of this host met first. */
 static zcta_error cause_of(const zcta_team *team, zcta_status status, uint32_t rank)
 {
     zcta_error cause = {.status = status, .rank = rank, .call = "collective"};
-    const char *what = status == ZCTA_ERR_TIMEOUT    ? "did not take part in time"
-                       : status == ZCTA_ERR_MISMATCH ? "makes another call than others"
-                                                     : "has failed";
 
-    if (rank == ZCTA_NO_RANK)
-        snprintf(cause.message, sizeof cause.message,
-                 "a collective of team %s was late, as another rank saw first",
-                 zc_team_title(team));
-    else
-        snprintf(cause.message, sizeof cause.message,
-                 "rank %" PRIu32 " (pid %" PRId64 ") %s in team %s, as another rank saw first; see "
-                 "rank %" PRIu32 "'s own output",
-                 rank, zc_mesh_pid(team->group.mesh, rank), what, zc_team_title(team), rank);
+    if (status == ZCTA_ERR_TIMEOUT)
+        return missing_failure(team, rank);
+    snprintf(cause.message, sizeof cause.message,
+             "rank %" PRIu32 " (pid %" PRId64 ") %s in team %s, as another rank saw first; see "
+             "rank %" PRIu32 "'s own output",
+             rank, zc_mesh_pid(team->group.mesh, rank),
+             status == ZCTA_ERR_MISMATCH ? "makes another call than others" : "has failed",
+             zc_team_title(team), rank);
     return cause;
 }
 
@@ -234,23 +252,9 @@ zcta_status zc_team_check(zcta_team *team, const char *call)
 void zc_team_on_missing(void *data, uint32_t peer)
 {
     zcta_team *team = data;
-    const uint32_t rank = peer == ZCTA_NO_RANK ? ZCTA_NO_RANK : team->ranks[peer];
-    const double seconds = (double)team->guard.timeout_ns / 1e9;
-    zcta_error failure = {.status = ZCTA_ERR_TIMEOUT, .rank = rank, .call = "collective"};
+    const zcta_error failure =
+        missing_failure(team, peer == ZCTA_NO_RANK ? ZCTA_NO_RANK : team->ranks[peer]);
 
-    if (rank == ZCTA_NO_RANK)
-        zc_format(
-            failure.message, sizeof failure.message,
-            "a collective of team %s that NCCL performs has not finished within %.3g s, though "
-            "all ranks%s have begun it",
-            zc_team_title(team), seconds, team->node_ranks == 0 ? "" : " of this node");
-    else
-        zc_format(failure.message, sizeof failure.message,
-                  "rank %" PRIu32 " (pid %" PRId64
-                  ") did not take part in a collective of team %s within "
-                  "%.3g s; it is stopped, busy elsewhere, or made another call or one with other "
-                  "arguments (ZEROCTA_CHECK=1 compares them)",
-                  rank, zc_mesh_pid(team->group.mesh, rank), zc_team_title(team), seconds);
     zc_team_fail(team, &failure);
 }
 
