@@ -19,6 +19,7 @@ static sem_t release, released;
 
 /* Stands before the system's: one name hangs until the test lets it go, one there is not, one is
  * the loopback. Who allows numbers only is answered at once. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): the system's are reserved */
 int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
                 struct addrinfo **found)
 {

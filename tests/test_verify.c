@@ -338,7 +338,7 @@ static void setup_rows(struct fixture *f)
 static void a_row_that_comes_in_before_all_have_come_is_a_race(void **state)
 {
     const struct zc_place theirs = zc_at(0, ZC_SCRATCH, ROW), mine = zc_at(1, ZC_SCRATCH, 32);
-    struct fixture f;
+    struct fixture f = {0};
     struct zc_plan **plans = f.calls[0].plans;
 
     (void)state;
@@ -365,7 +365,7 @@ static void a_row_that_comes_in_before_all_have_come_is_a_race(void **state)
 static void a_row_that_is_overwritten_while_it_is_sent_is_a_race(void **state)
 {
     const struct zc_place mine = zc_at(1, ZC_SCRATCH, 32), theirs = zc_at(0, ZC_SCRATCH, 0);
-    struct fixture f;
+    struct fixture f = {0};
     struct zc_plan **plans = f.calls[0].plans;
 
     (void)state;

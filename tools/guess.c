@@ -3,6 +3,7 @@
 #include "guess.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -12,6 +13,11 @@ enum { NAME_MOST = 40 };
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
+}
+
+static bool same_letter(char a, char b)
+{
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
 }
 
 /* How many letters to change, add or leave out; lower and upper case are the same. */
@@ -27,9 +33,7 @@ static size_t distance_of(const char *a, const char *b)
 
         row[0] = i;
         for (size_t j = 1; j <= columns; j++) {
-            const int differs =
-                tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]);
-            const size_t changed = diagonal + (size_t)differs;
+            const size_t changed = diagonal + !same_letter(a[i - 1], b[j - 1]);
 
             diagonal = row[j];
             row[j] = smaller(changed, 1 + smaller(row[j], row[j - 1]));

@@ -130,7 +130,7 @@ static int open_terminal(int ends[2])
 static int open_channel(struct zc_output *output, size_t index, int *writer)
 {
     struct source *source = &output->sources[index];
-    int ends[2];
+    int ends[2] = {-1, -1};
 
     source->terminal = output->style.terminals && index % ZC_CHANNELS == ZC_CHANNEL_OUT &&
                        open_terminal(ends) == 0;

@@ -22,8 +22,10 @@ static const struct {
 const char *zc_signal_text(int signal_number, char text[ZC_SIGNAL_TEXT_BYTES])
 {
     for (size_t i = 0; i < sizeof signal_names / sizeof signal_names[0]; i++)
-        if (signal_names[i].number == signal_number)
-            return strcpy(text, signal_names[i].name);
+        if (signal_names[i].number == signal_number) {
+            snprintf(text, ZC_SIGNAL_TEXT_BYTES, "%s", signal_names[i].name);
+            return text;
+        }
     snprintf(text, ZC_SIGNAL_TEXT_BYTES, "signal %d", signal_number);
     return text;
 }

@@ -6,6 +6,8 @@
 #include "collective.h"
 #include "options.h"
 
+/* Initialisers and texts that are joined take no parentheses.
+ * NOLINTBEGIN(bugprone-macro-parentheses) */
 #define ZC_ROW_FLAG(called, at, what)                                                              \
     {                                                                                              \
         .name = called, .help = what, .kind = ZC_OPTION_FLAG, .offset = at                         \
@@ -50,5 +52,6 @@
         .help = "write " what " there as well; - is standard output, and what else is printed "    \
                 "then goes to standard error"                                                      \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif

@@ -53,9 +53,13 @@ static bool read_number(const char *path, const char *key, uint64_t *number)
     char line[256];
     bool found = false;
 
-    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL)
-        found = strncmp(line, key, strlen(key)) == 0 &&
-                sscanf(line + strlen(key), "%" SCNu64, number) == 1;
+    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
+        char *end = line;
+
+        if (strncmp(line, key, strlen(key)) == 0)
+            *number = strtoull(line + strlen(key), &end, 10);
+        found = end > line + strlen(key);
+    }
     if (file != NULL)
         fclose(file);
     return found;
@@ -129,7 +133,7 @@ static void print_row(const struct rank *r)
     printf("%7" PRIu32 " %10.1f %10.1f %10.1f %10.1f %7" PRIu64 " %8" PRIu64 " %10" PRIu64 "\n",
            r->count, (double)(last - first) / 1e6, (double)(joined - last) / 1e6,
            (double)most.team_ns / 1e6, (double)most.window_ns / 1e6, most.files, most.threads,
-           memory / r->count >> 10);
+           memory / (r->count > 0 ? r->count : 1) >> 10);
     fflush(stdout);
 }
 

@@ -191,7 +191,7 @@ enum zc_found zc_map_find(struct zc_address_map *map, const void *address, uint6
 
 /* Makes the team and lists it. Collective over the ranks, which are checked. */
 zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
-                         const zcta_team_params *params, zcta_team **team);
+                         const zcta_team_params *given, zcta_team **team);
 void zc_team_free(zcta_team *team); /* local; nothing runs any more */
 
 /* ---- team_failure.c ---- */
@@ -285,7 +285,7 @@ struct zc_call_numbers zc_numbers_of(const zcta_team *team, const struct zc_sett
 zcta_status zc_agree(zcta_team *team, const struct zc_settled *settled, const char *call,
                      bool captured, zcta_status own);
 /* The guard's: fails the team, whose ranks are in different calls. */
-void zc_on_mismatch(void *team, uint32_t peer, const struct zc_call_numbers *const *calls);
+void zc_on_mismatch(void *data, uint32_t peer, const struct zc_call_numbers *const *calls);
 
 /* ---- call.c ---- */
 

@@ -105,11 +105,12 @@ static zcta_status join(zcta_team *team)
                                          .what = "did not join the team"};
     zcta_status status;
 
-    if (attempts == NULL)
+    if (attempts == NULL) {
         status =
             zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM, "out of memory");
-    else
-        status = zc_mesh_join(team->group.mesh, &exchange);
+        return zc_group_give_up(&team->group, status);
+    }
+    status = zc_mesh_join(team->group.mesh, &exchange);
     if (status == ZCTA_ERR_TIMEOUT)
         name_absent(team);
     if (status != ZCTA_OK)

@@ -54,9 +54,15 @@ static bool has_word(const char *list, const char *word)
 {
     const size_t length = strlen(word);
 
-    for (const char *at = list; at != NULL; at = strchr(at, ','), at += at != NULL)
+    const char *at = list;
+
+    while (at != NULL) {
         if (strncmp(at, word, length) == 0 && (at[length] == ',' || at[length] == '\0'))
             return true;
+        at = strchr(at, ',');
+        if (at != NULL)
+            at++;
+    }
     return false;
 }
 

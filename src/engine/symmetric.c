@@ -52,6 +52,7 @@ static zcta_status run_round(const struct zc_group *group, struct zc_exchange *e
 {
     zcta_status status;
 
+    *finished = false;
     exchange->number = ++*group->rounds;
     exchange->finished = finished;
     status = zc_mesh_exchange(group->mesh, exchange);

@@ -35,7 +35,7 @@ static void make_names(const struct zc_job *job, uint8_t seat[16], uint8_t rival
              job->rank_count, job->root);
     crypto_generichash(seat, 16, (const unsigned char *)facts, sizeof facts, job->key,
                        sizeof job->key);
-    memcpy(facts, "rivl", 4);
+    facts[0] = 'r'; /* "reat 3 of 8 ...": other facts for the other name */
     crypto_generichash(rival, 16, (const unsigned char *)facts, sizeof facts, job->key,
                        sizeof job->key);
 }

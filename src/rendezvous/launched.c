@@ -345,6 +345,7 @@ static int64_t read_process(int64_t pid, uint64_t *start, char name[64])
         return 0;
     *at = '\0';
     snprintf(name, 64, "%.63s", strchr(text, '(') + 1);
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel writes numbers that fit */
     if (sscanf(at + 2,
                "%*c %lld %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
                &parent, &since) != 2)

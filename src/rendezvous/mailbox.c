@@ -36,7 +36,7 @@ bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter)
         zc_mailbox_drop(mailbox, letter->tag, UINT32_MAX);
     if (mailbox->count >= ZC_MAILBOX_LETTERS || mailbox->bytes + letter->bytes > ZC_MAILBOX_BYTES)
         return false;
-    if (mailbox->first == NULL)
+    if (mailbox->last == NULL)
         mailbox->first = letter;
     else
         mailbox->last->next = letter;

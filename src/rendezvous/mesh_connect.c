@@ -269,15 +269,14 @@ static zcta_status fail_missing(const struct connecting *connecting)
 {
     const struct zc_bootstrap *bootstrap = connecting->bootstrap;
     const struct zc_mesh *mesh = connecting->mesh;
-    uint32_t *missing = calloc(mesh->rank_count, sizeof *missing);
+    uint32_t *missing;
     uint32_t count = 0;
     char who[120], within[24];
     zcta_status status;
 
-    if (connecting->connected + 1 == mesh->rank_count) {
-        free(missing);
+    if (connecting->connected + 1 == mesh->rank_count)
         return zc_bootstrap_fail_awaited(bootstrap);
-    }
+    missing = calloc((size_t)mesh->rank_count + 1, sizeof *missing);
     if (missing == NULL)
         return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory to list the ranks that did not connect");

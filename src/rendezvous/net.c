@@ -404,11 +404,13 @@ bool zc_net_peer_name(int fd, uint8_t name[16])
         memcmp(there.sun_path, like.sun_path, UNIX_PREFIX) != 0)
         return false;
     for (size_t i = 0; i < 16; i++) {
-        unsigned byte;
+        const char digits[3] = {there.sun_path[UNIX_PREFIX + 2 * i],
+                                there.sun_path[UNIX_PREFIX + 2 * i + 1], '\0'};
+        char *end;
 
-        if (sscanf(there.sun_path + UNIX_PREFIX + 2 * i, "%2x", &byte) != 1)
+        name[i] = (uint8_t)strtoul(digits, &end, 16);
+        if (end != digits + 2)
             return false;
-        name[i] = (uint8_t)byte;
     }
     return true;
 }

@@ -104,7 +104,7 @@ static void replays_of_barriers_end(void **state)
 static void gather_amid_capture(zcta_context *context, void *data)
 {
     struct seat s = take_seat(context, SHARE);
-    const zc_cu_stream captured = s.stream;
+    zc_cu_stream captured = s.stream;
     zc_cu_stream beside = NULL;
     zc_cu_graph_exec exec;
 

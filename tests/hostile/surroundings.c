@@ -41,12 +41,14 @@ static const char *set_limit(long resource, long value)
 /* So much more than now. */
 static const char *limit_space(long resource, long more)
 {
-    unsigned long pages = 0;
     FILE *file = fopen("/proc/self/statm", "re");
+    char line[128] = "";
+    unsigned long pages;
 
-    if (file == NULL || fscanf(file, "%lu", &pages) != 1)
+    if (file == NULL || fgets(line, sizeof line, file) == NULL)
         return "/proc does not tell the size";
     fclose(file);
+    pages = strtoul(line, NULL, 10);
     return set_limit(resource, (long)pages * sysconf(_SC_PAGESIZE) + more);
 }
 

@@ -299,7 +299,7 @@ static uint32_t awaited(const struct run *run)
     for (uint32_t lane = 0; lane < run->program->lane_count && op == NULL; lane++)
         op = blocked_wait(run, lane);
     assert(op != NULL && "lane 0 has not ended, and cannot go on");
-    return op->peer;
+    return op != NULL ? op->peer : ZCTA_NO_RANK;
 }
 
 /* Looks what the awaited rank is in, speaks up when it is time for that, and gives up at the
