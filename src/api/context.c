@@ -280,6 +280,20 @@ static void decline(zcta_context *context, const zcta_init_params *known)
         zc_job_decline(known->exchange, known->exchange_data, known->rank_count);
 }
 
+/* There is no context that could keep an error. */
+static zcta_status fail_early(zcta_context **context, const zcta_init_params *known)
+{
+    const uint32_t rank = known->rank_count > 0 ? known->rank : ZCTA_NO_RANK;
+    const zcta_status status = context == NULL ? zc_fail_null(NULL, "zcta_init", "context")
+                                               : zc_fail_rank(NULL, ZCTA_ERR_NO_MEMORY, rank,
+                                                              "zcta_init", ENOMEM, "out of memory");
+
+    decline(NULL, known);
+    if (known->error != NULL)
+        zc_diag_last(NULL, known->error);
+    return status;
+}
+
 zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
 {
     const zcta_init_params known = trusted(given);
@@ -288,15 +302,9 @@ zcta_status zcta_init(const zcta_init_params *given, zcta_context **context)
     zcta_status status;
     bool met = false;
 
-    if (context == NULL) {
-        decline(NULL, &known);
-        return zc_fail_null(NULL, "zcta_init", "context");
-    }
-    made = calloc(1, sizeof *made);
-    if (made == NULL) {
-        decline(NULL, &known);
-        return zc_fail(NULL, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
-    }
+    made = context == NULL ? NULL : calloc(1, sizeof *made);
+    if (made == NULL)
+        return fail_early(context, &known);
     zc_fd_hold_standard();
     zc_diag_init(&made->diag);
     pthread_mutex_init(&made->lock, NULL);

@@ -306,6 +306,17 @@ static bool is_hit(const zcta_team *team, const struct zc_loss *loss)
     return !team->leaving && has_rank(team, loss->rank) && has_rank(team, loss->teller);
 }
 
+/* A rank that leaves because its attempt at the team has failed has said why. With the context's
+ * lock held. */
+static const zcta_error *cause_of_loss(const zcta_team *team, const struct zc_loss *loss,
+                                       const zcta_error *gone)
+{
+    const bool told = !team->joined && team->given_up.status != ZCTA_OK &&
+                      team->over[index_of(team, loss->rank)] > 0;
+
+    return loss->left && told ? &team->given_up : gone;
+}
+
 /* Fails the teams that lack a rank from now on, and keeps it in mind for those that are to come: of
  * a team's ranks the one that was lost first is the cause, and who follows it may only have seen
  * that. One word for all teams is enough: everybody learns the same from it. */
@@ -321,7 +332,7 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
     }
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (is_hit(team, loss))
-            fail(team, &failure, false, loss->left);
+            fail(team, cause_of_loss(team, loss, &failure), false, loss->left);
 }
 
 static void on_gone(zcta_context *context, uint32_t rank, bool left)

@@ -156,20 +156,18 @@ bool zc_bootstrap_is_settled(const struct zc_bootstrap *bootstrap)
 
 zcta_status zc_bootstrap_fail_awaited(const struct zc_bootstrap *bootstrap)
 {
-    uint32_t rank, i = 0;
-    char within[24], more[32] = "";
+    uint32_t silent[8] = {0}, count = 0; /* more of them are only counted */
+    char within[24], who[120];
 
-    while (i + 1 < bootstrap->line_count &&
-           (bootstrap->lines[i].fd < 0 || bootstrap->lines[i].ready))
-        i++;
-    rank = bootstrap->lines[i].rank;
-    if (bootstrap->awaited > 1)
-        snprintf(more, sizeof more, " and %" PRIu32 " more", bootstrap->awaited - 1);
+    for (uint32_t i = 0; i < bootstrap->line_count && count < 8; i++)
+        if (bootstrap->job->rank != 0 || !bootstrap->lines[i].ready)
+            silent[count++] = bootstrap->lines[i].rank;
+    zc_text_ranks(who, silent, count < 8 ? count : bootstrap->awaited);
     zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
-    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, rank, "zcta_init", 0,
-                        "rank %" PRIu32 " (pid %" PRId64
-                        ")%s did not say within %s that all is connected: stopped, or very slow?",
-                        rank, bootstrap->table[rank].pid, more, within);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, silent[0], "zcta_init", 0,
+                        "%s did not say within %s that all is connected (the first has pid %" PRId64
+                        "): stopped, or very slow?",
+                        who, within, bootstrap->table[silent[0]].pid);
 }
 
 zcta_status zc_bootstrap_open_lines(struct zc_bootstrap *bootstrap, uint32_t count)

@@ -24,6 +24,7 @@
 enum { OTHER_FILES = 9, ROUND_FILES = 64 };
 
 #define FAREWELL_NS UINT64_C(100000000)
+#define RETRY_NS    UINT64_C(1000000)
 
 static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *on_event,
                                    void *event_data, struct zc_diag *diag)
@@ -311,6 +312,20 @@ zcta_status zc_mesh_open(const struct zc_job *job, uint64_t deadline, zc_mesh_ev
     return ZCTA_OK;
 }
 
+/* A socket that has room is no reason to go on after the deadline: the system may refuse. */
+static void send_rest(struct zc_mesh *mesh, uint32_t rank, uint64_t deadline)
+{
+    int error = zc_mesh_flush(mesh, rank);
+
+    while (error != 0 && zc_time_left_ns(deadline) > 0) {
+        if (error == EAGAIN)
+            zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline);
+        else
+            zc_net_sleep(RETRY_NS);
+        error = zc_mesh_flush(mesh, rank);
+    }
+}
+
 /* All peers share one short deadline: a stopped one makes leaving no slower than that. A connection
  * that holds back what was said before says the farewell after it. */
 static void say_farewell(struct zc_mesh *mesh)
@@ -322,9 +337,8 @@ static void say_farewell(struct zc_mesh *mesh)
         if (rank != mesh->rank)
             zc_mesh_post(mesh, rank, &frame, NULL);
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
-        while (rank != mesh->rank && !zc_mesh_flush(mesh, rank) &&
-               zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline))
-            continue;
+        if (rank != mesh->rank)
+            send_rest(mesh, rank, deadline);
 }
 
 void zc_mesh_close(struct zc_mesh *mesh)

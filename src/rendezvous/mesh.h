@@ -75,8 +75,10 @@ bool zc_mesh_is_gone(int error);
 /* Sends a frame now or as soon as there is room; never waits. From any thread. */
 void zc_mesh_post(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                   const void *data);
-/* Sends what is kept, as far as there is room. True if nothing is kept any more. */
-bool zc_mesh_flush(struct zc_mesh *mesh, uint32_t rank);
+/* Sends what is kept. 0: nothing is kept any more, or nobody is there. EAGAIN: there is no room,
+ * and the socket tells when there is. Another errno: the system refuses it though there is room; it
+ * is to be left alone for a moment. */
+int zc_mesh_flush(struct zc_mesh *mesh, uint32_t rank);
 void zc_mesh_drop_posts(struct zc_peer *peer);
 
 /* mesh_monitor.c. Stopping is final and may be called without a start. */

@@ -223,6 +223,12 @@ static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
     }
 }
 
+/* Its sockets would say at once again that there is room. */
+static bool is_refused(int error)
+{
+    return error != 0 && error != EAGAIN;
+}
+
 /* The buffer that zc_mesh_monitor_start() allocated follows the mesh into the thread. */
 struct monitor_start {
     struct zc_mesh *mesh;
@@ -250,8 +256,8 @@ static void *monitor_main(void *data)
                 end_process(mesh, who & ~PROCESS, start->buffer);
                 continue;
             }
-            if ((events[i].events & EPOLLOUT) != 0)
-                zc_mesh_flush(mesh, who);
+            if ((events[i].events & EPOLLOUT) != 0 && is_refused(zc_mesh_flush(mesh, who)))
+                zc_net_sleep(RETRY_NS);
             serve_peer(mesh, who, start->buffer);
         }
         /* The system may let it go on later; until then this thread says why it hears nothing. */

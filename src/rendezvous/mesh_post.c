@@ -44,14 +44,38 @@ bool zc_mesh_is_gone(int error)
     return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECONNREFUSED;
 }
 
+/* With the post lock held. */
+static void drop_first(struct zc_peer *peer)
+{
+    struct zc_post *post = peer->first_post;
+
+    peer->first_post = post->next;
+    peer->post_count--;
+    free(post);
+}
+
+/* With the post lock held: sends what is kept. 0, or why the rest has to wait. */
+static int send_kept(struct zc_peer *peer)
+{
+    int error = 0;
+
+    while (peer->first_post != NULL && !zc_mesh_is_later(error)) {
+        error = send_now(peer, &peer->first_post->frame, peer->first_post->data, -1);
+        if (!zc_mesh_is_later(error))
+            drop_first(peer);
+    }
+    return peer->first_post != NULL ? error : 0;
+}
+
 int zc_mesh_send(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                  const void *data, int pass_fd)
 {
     struct zc_peer *peer = &mesh->peers[rank];
-    int error = EAGAIN;
+    int error;
 
     pthread_mutex_lock(&peer->post_lock);
-    if (peer->first_post == NULL)
+    error = send_kept(peer);
+    if (error == 0)
         error = send_now(peer, frame, data, pass_fd);
     pthread_mutex_unlock(&peer->post_lock);
     return error;
@@ -108,10 +132,11 @@ void zc_mesh_post(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *fr
                   const void *data)
 {
     struct zc_peer *peer = &mesh->peers[rank];
-    int error = EAGAIN;
+    int error;
 
     pthread_mutex_lock(&peer->post_lock);
-    if (peer->first_post == NULL)
+    error = send_kept(peer);
+    if (error == 0)
         error = send_now(peer, frame, data, -1);
     if (zc_mesh_is_later(error)) {
         error = keep(peer, frame, data) ? 0 : ENOBUFS;
@@ -122,34 +147,18 @@ void zc_mesh_post(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *fr
         cut(mesh, rank);
 }
 
-/* With the post lock held. */
-static void drop_first(struct zc_peer *peer)
-{
-    struct zc_post *post = peer->first_post;
-
-    peer->first_post = post->next;
-    peer->post_count--;
-    free(post);
-}
-
-bool zc_mesh_flush(struct zc_mesh *mesh, uint32_t rank)
+int zc_mesh_flush(struct zc_mesh *mesh, uint32_t rank)
 {
     struct zc_peer *peer = &mesh->peers[rank];
-    bool empty;
-    int error = 0;
+    int error;
 
-    if (peer->stream != NULL)
-        zc_stream_flush(peer->stream);
     pthread_mutex_lock(&peer->post_lock);
-    while (peer->first_post != NULL && !zc_mesh_is_later(error)) {
-        error = send_now(peer, &peer->first_post->frame, peer->first_post->data, -1);
-        if (!zc_mesh_is_later(error))
-            drop_first(peer);
-    }
+    error = send_kept(peer);
+    if (error == 0 && peer->stream != NULL)
+        error = zc_stream_flush(peer->stream);
     arm(mesh, rank);
-    empty = peer->first_post == NULL;
     pthread_mutex_unlock(&peer->post_lock);
-    return empty && (peer->stream == NULL || zc_stream_is_empty(peer->stream));
+    return zc_mesh_is_gone(error) ? 0 : error;
 }
 
 void zc_mesh_drop_posts(struct zc_peer *peer)

@@ -54,16 +54,6 @@ void zc_stream_want_room(struct zc_stream *stream, bool wanted)
     pthread_mutex_unlock(&stream->lock);
 }
 
-bool zc_stream_is_empty(struct zc_stream *stream)
-{
-    bool empty;
-
-    pthread_mutex_lock(&stream->lock);
-    empty = stream->rest == NULL;
-    pthread_mutex_unlock(&stream->lock);
-    return empty;
-}
-
 int zc_stream_watch(struct zc_stream *stream, int epoll_fd, uint32_t who)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = who};
@@ -90,8 +80,8 @@ static ssize_t push(const struct zc_stream *stream, struct iovec *parts, size_t 
 
         if (sent >= 0)
             return sent;
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return 0;
+        if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
+            return -errno;
         if (errno != EINTR)
             return -EPIPE;
     }
@@ -105,8 +95,8 @@ static int flush(struct zc_stream *stream)
                              .iov_len = stream->rest_bytes - stream->rest_sent};
         const ssize_t sent = push(stream, &part, 1);
 
-        if (sent <= 0)
-            return sent < 0 ? EPIPE : EAGAIN;
+        if (sent < 0)
+            return (int)-sent;
         stream->rest_sent += (size_t)sent;
         if (stream->rest_sent == stream->rest_bytes) {
             free(stream->rest);
@@ -117,11 +107,14 @@ static int flush(struct zc_stream *stream)
     return 0;
 }
 
-void zc_stream_flush(struct zc_stream *stream)
+int zc_stream_flush(struct zc_stream *stream)
 {
+    int error;
+
     pthread_mutex_lock(&stream->lock);
-    (void)flush(stream);
+    error = flush(stream);
     pthread_mutex_unlock(&stream->lock);
+    return error;
 }
 
 /* With the lock held: sends what goes and keeps the rest, for which there is room in `rest`. */
@@ -133,8 +126,8 @@ static int send_or_keep(struct zc_stream *stream, const void *head, size_t head_
                              {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes}};
     const ssize_t sent = push(stream, parts, bytes > 0 ? 2 : 1);
 
-    if (sent <= 0)
-        return sent < 0 ? EPIPE : EAGAIN;
+    if (sent < 0)
+        return (int)-sent;
     if ((size_t)sent == head_bytes + bytes)
         return 0;
     memcpy(rest, head, head_bytes);

@@ -41,15 +41,14 @@ int zc_stream_watch(struct zc_stream *stream, int epoll_fd, uint32_t who);
  * failed in whatever way. */
 int zc_stream_send(struct zc_stream *stream, const void *head, size_t head_bytes, const void *data,
                    size_t bytes);
-/* What was kept, as far as there is room. Errors show up when the stream is read. */
-void zc_stream_flush(struct zc_stream *stream);
+/* Sends what was kept. 0: nothing is kept any more. EAGAIN: there is no room. EPIPE: it has failed,
+ * as who reads it sees. Another errno: the system does not let it send now. */
+int zc_stream_flush(struct zc_stream *stream);
 
 /* Whether the owner wants to be told of room, as an event of the epoll, though nothing is kept
  * here.
  */
 void zc_stream_want_room(struct zc_stream *stream, bool wanted);
-/* Whether nothing is kept. */
-bool zc_stream_is_empty(struct zc_stream *stream);
 
 /* The next frame; its buffer is the stream's, until the next call. */
 enum zc_packet_result zc_stream_receive(struct zc_stream *stream, struct zc_packet *packet);

@@ -5,7 +5,7 @@
 #   bytes     no call says OK and has wrong bytes, or bytes around them
 #   together  no collective says OK to a rank before every rank of it has begun
 #   cause     a call fails only where the schedule has made a rank fail by then; others succeed
-#   culprit   an error names such a rank, never a healthy one
+#   culprit   an error names such a rank, never a healthy one, but for one that such a rank held up
 #   agreed    all ranks name the same rank for a team's failure; none takes a failed team for well
 #   whole     a call that some ranks finish and some do not leaves a failed team behind
 #   time      every call comes back within its deadline and a bound; a death is seen at once
@@ -235,6 +235,28 @@ def right_statuses(story, incident):
     return set(range(1, len(STATUSES)))
 
 
+def was_held(story, named, call):
+    """Whether an incident held that rank in another call while this one waited for it, for most of
+    a deadline."""
+    for k, other in story.calls[named].items():
+        if other.begin is None or other.end is None or not other.failed():
+            continue
+        held = min(other.end, call.end) - max(other.begin, call.begin)
+        if held > 0.5 * story.deadline_ns and story.guilty_by(other.end, story.ranks):
+            return True
+    return False
+
+
+def find_held_up(story):
+    """(team, rank) of who is to be named though it is well: others waited for it in vain."""
+    for rank in story.ranks:
+        for k, call in story.calls[rank].items():
+            step = story.schedule.step(k) or {}
+            if call.status == TIMEOUT and call.error[1] in story.ranks and \
+                    was_held(story, call.error[1], call):
+                yield step.get("team", 0), call.error[1]
+
+
 def judge_error(story, step, rank, call):
     """A call that failed: who may be named, and how."""
     ranks = story.ranks_of(step)
@@ -242,6 +264,8 @@ def judge_error(story, step, rank, call):
     guilty = story.guilty_by(call.end, ranks)
     told = f"{where(step, rank)}: {name(call.status)} «{call.error[3]}»"
     judge_sentence(story, step, rank, call.status, call.error)
+    if call.status == TIMEOUT and (step.get("team", 0), named) in story.held_up:
+        return
     if not guilty:
         story.say("cause", f"{told}, and nothing has happened to any rank of it")
         return
@@ -496,6 +520,7 @@ def judge_left(story, process):
 def judge(folder, slack_s=15):
     """Returns the story with its problems."""
     story = Story(folder, slack_s)
+    story.held_up = set(find_held_up(story))
     for rank in story.ranks:
         judge_rank(story, rank)
     for team in story.schedule.teams:

@@ -41,7 +41,8 @@ KINDS = {
 }
 PRELOADED = {"send", "receive", "map", "allocate", "thread", "init_fault"}
 
-# Function, error, and whether the rank can have lost a peer's message for good by it.
+# Function, error, and whether the rank can have lost a peer's message for good by it. None by which
+# the system would say that somebody else is at fault, as ECONNREFUSED.
 FAULTS = {
     "send": [("sendmsg", "ETOOMANYREFS", False), ("sendmsg", "ENOBUFS", False),
              ("sendmsg", "ENOMEM", False)],
@@ -53,7 +54,7 @@ FAULTS = {
     "allocate": [("malloc", "ENOMEM", True), ("calloc", "ENOMEM", True),
                  ("realloc", "ENOMEM", True)],
     "thread": [("pthread_create", "EAGAIN", False)],
-    "init_fault": [("connect", "ECONNREFUSED", True), ("connect", "EAGAIN", True),
+    "init_fault": [("connect", "ENOMEM", True), ("connect", "EAGAIN", True),
                    ("accept4", "EMFILE", True), ("socket", "EMFILE", True),
                    ("sendmsg", "ENOBUFS", True), ("recvmsg", "ENOMEM", True),
                    ("mmap", "ENOMEM", True), ("memfd_create", "ENFILE", True),
@@ -624,6 +625,7 @@ class Maker:
         function, error, hard = self.random.choice(FAULTS[name])
         lasting = self.chance(0.3) and error != "EINTR"  # whoever is interrupted tries again
         self.fence()
+        since = self.k
         struck = self.struck_step(team, {"map": ["window", "window", "team"],
                                          "thread": ["stream"]}.get(name))
         self.incident(name, "fault", rank, guilty, call=function, errno=getattr(errno, error),
@@ -641,6 +643,9 @@ class Maker:
             self.good_teams.remove(team)
             self.plans = {plan: about for plan, about in self.plans.items()
                           if about["team"] != team}
+        # A window of then may not exist everywhere.
+        self.windows = {window: about for window, about in self.windows.items()
+                        if about["k"] <= since}
         self.recover()
         return True
 
@@ -659,9 +664,10 @@ class Maker:
             self.dead |= set(guilty)
         else:
             function, error, hard = self.random.choice(FAULTS[name])
+            # A queue that stays full is the other end's fault.
             self.incident(name, "fault", rank, guilty, call=function, errno=getattr(errno, error),
                           nth=int(10 ** self.random.uniform(0, 1.5)),
-                          lasting=int(self.chance(0.3)), hard=int(hard))
+                          lasting=int(self.chance(0.3) and error != "EAGAIN"), hard=int(hard))
         self.step_barrier(0)
 
     def end(self):

@@ -111,6 +111,21 @@ def problems_of(job):
         return judge.judge(folder).problems
 
 
+# ---- What is right, too ----
+
+def held_up(job):
+    """Rank 1 learns late of the death, and rank 0 waits for it as long as it may."""
+    missed = [judge.TIMEOUT, 1, "zcta_team_get", "rank 1 did not join the team within 20 s"]
+    job.line(1, 4, "end")["end"] += 12000 * MS
+    job.line(1, 5, "begin")["begin"] += 12000 * MS
+    for rank in (0, 1):
+        job.line(rank, 5, "end").update(status=judge.TIMEOUT, error=missed,
+                                        end=at(5, rank) + 20000 * MS)
+        job.histories[rank] = [line for line in job.histories[rank]
+                               if line.get("k") != 6 and line.get("final") != 1]
+        job.histories[rank].append({"k": 6, "skip": at(6, rank), "why": "no team"})
+
+
 # ---- What can be wrong: each changes a right job ----
 
 def wrong_bytes(job):
@@ -255,12 +270,14 @@ WRONGS = {
 
 def main():
     failures = 0
-    right = Job()
-    problems = problems_of(copy.deepcopy(right))
-    if problems:
-        failures += 1
-        print("FAILED: a right history is judged wrong:", *problems, sep="\n  ")
-    count = 1
+    right, count = Job(), 0
+    for change in (lambda job: None, held_up):
+        job, count = copy.deepcopy(right), count + 1
+        change(job)
+        problems = problems_of(job)
+        if problems:
+            failures += 1
+            print("FAILED: a right history is judged wrong:", *problems, sep="\n  ")
     for rule, wrongs in WRONGS.items():
         for wrong in wrongs:
             job, count = copy.deepcopy(right), count + 1
