@@ -23,12 +23,14 @@ struct zc_address_map {
 struct zc_loss {
     uint32_t rank, teller;
     bool left;
+    bool unable; /* it is this rank that could not hear it any more */
 };
 
 /* Why some rank gave up a team that this rank has not begun to make: whom to name if nobody comes.
  */
 struct zc_ending {
-    uint64_t identity; /* 0: free */
+    uint64_t identity;     /* 0: free */
+    uint32_t rank, number; /* who, and at which attempt of its own */
     zcta_error failure;
 };
 

@@ -99,6 +99,21 @@ static zcta_error gone_failure(const zcta_context *context, uint32_t rank, bool 
     return failure;
 }
 
+/* How a loss is told. */
+static zcta_error failure_by(const zcta_context *context, const struct zc_loss *loss)
+{
+    zcta_error failure = {
+        .status = ZCTA_ERR_SYSTEM, .rank = context->job.rank, .call = "collective"};
+
+    if (!loss->unable)
+        return gone_failure(context, loss->rank, loss->left);
+    snprintf(failure.message, sizeof failure.message,
+             "rank %" PRIu32 " could not take a message of rank %" PRIu32 ", because the system "
+             "refused it",
+             context->job.rank, loss->rank);
+    return failure;
+}
+
 /* Somebody was waited for in vain. */
 static zcta_error missing_failure(const zcta_team *team, uint32_t rank)
 {
@@ -322,7 +337,7 @@ static const zcta_error *cause_of_loss(const zcta_team *team, const struct zc_lo
  * that. One word for all teams is enough: everybody learns the same from it. */
 static void lose(zcta_context *context, const struct zc_loss *loss)
 {
-    const zcta_error failure = gone_failure(context, loss->rank, loss->left);
+    const zcta_error failure = failure_by(context, loss);
     struct zc_loss *grown =
         realloc(context->losses, (context->loss_count + 1) * sizeof *context->losses);
 
@@ -332,7 +347,18 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
     }
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (is_hit(team, loss))
-            fail(team, cause_of_loss(team, loss, &failure), false, loss->left);
+            fail(team, cause_of_loss(team, loss, &failure), loss->unable, loss->left);
+}
+
+/* Whether this rank could not hear that one any more, before it closed the connection itself. */
+static bool is_unheard(const zcta_context *context, uint32_t rank)
+{
+    uint32_t at = 0;
+
+    while (at < context->loss_count &&
+           !(context->losses[at].rank == rank && context->losses[at].unable))
+        at++;
+    return at < context->loss_count;
 }
 
 static void on_gone(zcta_context *context, uint32_t rank, bool left)
@@ -341,7 +367,7 @@ static void on_gone(zcta_context *context, uint32_t rank, bool left)
 
     pthread_mutex_lock(&context->lock);
     context->gone[rank] = true;
-    if (!context->finalizing) {
+    if (!context->finalizing && !is_unheard(context, rank)) {
         zc_mesh_tell_gone(context->mesh, rank, context->job.rank, left);
         lose(context, &loss);
     }
@@ -377,17 +403,10 @@ static void on_told(zcta_context *context, uint32_t teller, uint32_t rank, bool 
  * this rank's own affair. */
 static void on_unable(zcta_context *context, uint32_t sender)
 {
-    zcta_error failure = {
-        .status = ZCTA_ERR_SYSTEM, .rank = context->job.rank, .call = "collective"};
+    const struct zc_loss loss = {.rank = sender, .teller = context->job.rank, .unable = true};
 
-    snprintf(failure.message, sizeof failure.message,
-             "rank %" PRIu32 " could not take a message of rank %" PRIu32 ", because the system "
-             "refused it",
-             context->job.rank, sender);
     pthread_mutex_lock(&context->lock);
-    for (zcta_team *team = context->teams; team != NULL; team = team->next)
-        if (has_rank(team, sender))
-            fail(team, &failure, true, false);
+    lose(context, &loss);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -397,11 +416,20 @@ void zc_team_notice_losses(zcta_team *team)
 
     for (uint32_t i = 0; i < context->loss_count; i++) {
         const struct zc_loss *loss = &context->losses[i];
-        const zcta_error failure = gone_failure(context, loss->rank, loss->left);
+        const zcta_error failure = failure_by(context, loss);
 
         if (is_hit(team, loss))
-            fail(team, &failure, false, loss->left);
+            fail(team, cause_of_loss(team, loss, &failure), loss->unable, loss->left);
     }
+}
+
+/* Of those who gave up the first one says most. */
+static void note_ending(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure)
+{
+    if (number > team->over[index])
+        team->over[index] = number;
+    if (team->given_up.status == ZCTA_OK)
+        team->given_up = *failure;
 }
 
 /* A rank's attempt at a team has failed. What was made, or is being made, with that attempt or an
@@ -410,12 +438,10 @@ void zc_team_notice_losses(zcta_team *team)
 static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure,
                         bool left)
 {
-    if (number > team->over[index])
-        team->over[index] = number;
     if (team->joined ? team->attempts[index] <= number : number == 0)
         fail(team, failure, true, left);
-    else if (!team->joined && team->given_up.status == ZCTA_OK)
-        team->given_up = *failure;
+    else if (!team->joined)
+        note_ending(team, index, number, failure);
 }
 
 void zc_team_forget_endings(zcta_context *context, uint64_t identity)
@@ -429,19 +455,24 @@ void zc_team_notice_endings(zcta_team *team)
 {
     zcta_context *context = team->context;
 
-    for (uint32_t i = 0; i < ZC_ENDINGS; i++)
-        if (context->endings[i].identity == team->identity)
-            team->given_up = context->endings[i].failure;
+    for (uint32_t i = 0; i < ZC_ENDINGS; i++) {
+        const struct zc_ending *ending = &context->endings[(context->next_ending + i) % ZC_ENDINGS];
+
+        if (ending->identity == team->identity && has_rank(team, ending->rank))
+            note_ending(team, index_of(team, ending->rank), ending->number, &ending->failure);
+    }
 }
 
-/* The first one says most. */
-static void keep_ending(zcta_context *context, uint64_t identity, const zcta_error *failure)
+/* A rank's latest word counts. */
+static void keep_ending(zcta_context *context, const struct zc_ending *ending)
 {
     for (uint32_t i = 0; i < ZC_ENDINGS; i++)
-        if (context->endings[i].identity == identity)
+        if (context->endings[i].identity == ending->identity &&
+            context->endings[i].rank == ending->rank) {
+            context->endings[i] = *ending;
             return;
-    context->endings[context->next_ending++ % ZC_ENDINGS] =
-        (struct zc_ending){.identity = identity, .failure = *failure};
+        }
+    context->endings[context->next_ending++ % ZC_ENDINGS] = *ending;
 }
 
 static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
@@ -470,7 +501,10 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
             found = true;
         }
     if (!found)
-        keep_ending(context, event->tag, &failure);
+        keep_ending(context, &(struct zc_ending){.identity = event->tag,
+                                                 .rank = event->rank,
+                                                 .number = event->number,
+                                                 .failure = failure});
     pthread_mutex_unlock(&context->lock);
 }
 

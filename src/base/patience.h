@@ -5,6 +5,7 @@
 #ifndef ZC_PATIENCE_H
 #define ZC_PATIENCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/diag.h"
@@ -16,6 +17,17 @@ static inline uint64_t zc_first_word_ns(uint64_t timeout_ns)
 
     return timeout_ns / 4 < usual ? timeout_ns / 4 : usual;
 }
+
+/* Until when somebody waits. */
+struct zc_limit {
+    uint64_t at;
+    bool last;
+};
+
+/* Whether the time is up. A process that was stopped, or had no CPU, finds that out late, and what
+ * others sent meanwhile lies there unread: it gets a moment more to take it, and blames nobody yet.
+ * So whoever looks at a clock and at what has come looks at the clock first. */
+bool zc_limit_is_over(struct zc_limit *limit);
 
 /* Logs, at level warn, that this rank has waited for `whom` ("rank 3 (pid 123)") in `where`
  * ("all_gather of team world"). Once a wait, zc_first_word_ns() after its begin. */

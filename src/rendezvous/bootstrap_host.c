@@ -300,7 +300,7 @@ static bool is_starved(struct reception *reception)
 static zcta_status receive_all(struct reception *reception)
 {
     const struct zc_job *job = reception->bootstrap->job;
-    const uint64_t until = patience(reception->bootstrap);
+    struct zc_limit limit = {.at = patience(reception->bootstrap)};
     uint64_t settled_at = UINT64_MAX;
     zcta_status status = ZCTA_OK;
 
@@ -314,11 +314,11 @@ static zcta_status receive_all(struct reception *reception)
             settled_at = zc_deadline_in(job->settle_ns);
         else if (!complete)
             settled_at = UINT64_MAX;
-        if (!complete && (zc_time_left_ns(until) == 0 || is_starved(reception)))
+        if (!complete && (zc_limit_is_over(&limit) || is_starved(reception)))
             return fail_missing(reception);
         if (!complete)
             say_missing(reception);
-        status = receive_some(reception, complete ? settled_at : until);
+        status = receive_some(reception, complete ? settled_at : limit.at);
     }
     return status;
 }

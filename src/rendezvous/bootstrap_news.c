@@ -160,7 +160,8 @@ zcta_status zc_bootstrap_fail_awaited(const struct zc_bootstrap *bootstrap)
     char within[24], who[120];
 
     for (uint32_t i = 0; i < bootstrap->line_count && count < 8; i++)
-        if (bootstrap->job->rank != 0 || !bootstrap->lines[i].ready)
+        if (bootstrap->lines[i].fd >= 0 &&
+            (bootstrap->job->rank != 0 || !bootstrap->lines[i].ready))
             silent[count++] = bootstrap->lines[i].rank;
     zc_text_ranks(who, silent, count < 8 ? count : bootstrap->awaited);
     zc_text_seconds(within, bootstrap->deadline - bootstrap->start);

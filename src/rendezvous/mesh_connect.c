@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/patience.h"
 #include "rendezvous/handshake.h"
 #include "rendezvous/mesh.h"
 #include "rendezvous/net.h"
@@ -393,16 +394,17 @@ static void serve_doors(struct connecting *connecting)
 static zcta_status connect_all(struct connecting *connecting)
 {
     const struct zc_mesh *mesh = connecting->mesh;
-    const uint64_t deadline = connecting->bootstrap->deadline;
+    struct zc_limit limit = {.at = connecting->bootstrap->deadline};
     zcta_status status = ZCTA_OK;
 
     while (status == ZCTA_OK && (connecting->connected + 1 < mesh->rank_count ||
                                  !zc_bootstrap_is_settled(connecting->bootstrap))) {
-        int timeout_ms = zc_net_poll_ms(deadline, 500);
+        int timeout_ms;
         size_t count, at, calls;
 
-        if (zc_time_left_ns(deadline) == 0)
+        if (zc_limit_is_over(&limit))
             return fail_missing(connecting);
+        timeout_ms = zc_net_poll_ms(limit.at, 500);
         status = dial_missing(connecting);
         if (status == ZCTA_OK)
             status = look_for_gone(connecting, &timeout_ms);

@@ -38,7 +38,8 @@ struct round {
     uint32_t left;   /* entries that are not DONE */
     uint32_t unsent; /* entries without SENT */
     uint32_t cursor;
-    uint64_t start, resend_ns;
+    uint64_t start, longest, resend_ns;
+    struct zc_limit limit;
     uint64_t own_deadline; /* for what keeps this rank itself from going on */
     int send_error;      /* why this rank's part did not go when last tried, but for want of room */
     uint64_t say_at;     /* when to say for whom this rank waits; UINT64_MAX: it has */
@@ -262,7 +263,7 @@ static zcta_status fail_late(const struct round *round)
     if (!find_late(round, &late))
         return zc_fail(round->mesh->diag, ZCTA_ERR_NO_MEMORY, exchange->call, 0,
                        "no memory to list the ranks that are late");
-    zc_text_seconds(within, zc_now_ns() - round->start);
+    zc_text_seconds(within, round->longest);
     if (late.count == 1)
         return zc_fail_rank(round->mesh->diag, ZCTA_ERR_TIMEOUT, late.first, exchange->call, 0,
                             "%s (pid %" PRId64 ") %s within %s: it is stopped, very slow, or "
@@ -286,8 +287,7 @@ static void say_late(struct round *round)
         return;
     snprintf(whom, sizeof whom, "%s (%spid %" PRId64 ")", late.who,
              late.count == 1 ? "" : "the first has ", round->mesh->peers[late.first].pid);
-    zc_say_waiting(round->mesh->diag, whom, round->exchange->call, waited,
-                   round->exchange->deadline - round->start);
+    zc_say_waiting(round->mesh->diag, whom, round->exchange->call, waited, round->longest);
 }
 
 static void wait_for_change(struct zc_mesh *mesh, uint64_t until)
@@ -323,7 +323,7 @@ static zcta_status fail_unable(const struct round *round, int error)
 /* What the round waits for next, with the lock held. */
 enum verdict { WAIT, GONE, UNABLE, LATE, OVER };
 
-static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_t *gone)
+static enum verdict judge(struct round *round, uint64_t *blame_at, uint32_t *gone)
 {
     const _Atomic uint32_t *over = round->exchange->over;
 
@@ -340,7 +340,7 @@ static enum verdict judge(const struct round *round, uint64_t *blame_at, uint32_
     /* Who knows that the trouble is its own says so before the others name whomever they miss. */
     if (own_trouble(round) != 0 && zc_time_left_ns(round->own_deadline) == 0)
         return UNABLE;
-    return zc_time_left_ns(round->exchange->deadline) == 0 ? LATE : WAIT;
+    return zc_limit_is_over(&round->limit) ? LATE : WAIT;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -422,7 +422,7 @@ static zcta_status finish(struct round *round)
             say_late(round);
             pthread_mutex_lock(&mesh->lock);
         } else if (verdict == WAIT) {
-            wait_for_change(mesh, earlier(earlier(round->exchange->deadline, blame_at),
+            wait_for_change(mesh, earlier(earlier(round->limit.at, blame_at),
                                           earlier(next_look(round), round->say_at)));
         }
     }
@@ -452,14 +452,15 @@ static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange,
                           .exchange = exchange,
                           .stands = stands,
                           .start = zc_now_ns(),
+                          .limit = {.at = exchange->deadline},
                           .resend_ns = RESEND_FIRST_NS};
-    const uint64_t longest =
-        exchange->deadline > round.start ? exchange->deadline - round.start : 0;
     zcta_status status;
 
     assert(exchange->bytes <= ZC_MAX_MESSAGE);
-    round.own_deadline = zc_after_ns(round.start, longest / 4 * 3);
-    round.say_at = zc_after_ns(round.start, zc_first_word_ns(longest));
+    round.longest = exchange->deadline > round.start ? exchange->deadline - round.start : 0;
+    round.limit.last = round.longest == 0;
+    round.own_deadline = zc_after_ns(round.start, round.longest / 4 * 3);
+    round.say_at = zc_after_ns(round.start, zc_first_word_ns(round.longest));
     if (exchange->finished != NULL)
         *exchange->finished = false;
     round.steps = calloc(exchange->count, sizeof *round.steps);

@@ -276,7 +276,9 @@ def judge_error(story, step, rank, call):
     if not any(call.status in right_statuses(story, incident) for incident in guilty
                if named in incident["guilty"]):
         story.say("culprit", f"{told}: not what that is called")
-    if call.team[0] != OK and call.team[1] != named:
+    # A rank that has no memory may say so before it looks at the team.
+    own = named == rank and call.status not in (PEER, TIMEOUT)
+    if call.team[0] != OK and call.team[1] != named and not own:
         story.say("agreed", f"{told}, but the team says rank {call.team[1]}")
     struck = any(incident["k"] == step["k"] or call.begin <= time <= call.end
                  for time, incident in story.happened if incident in guilty)

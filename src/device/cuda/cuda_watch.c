@@ -196,12 +196,12 @@ static void stand_at(struct zc_cuda_view *view, uint32_t ticket, uint32_t wait)
     view->said = view->said && view->ticket == ticket;
     view->ticket = ticket;
     view->wait = wait;
-    view->since = zc_now_ns();
+    view->since = view->looked;
 }
 
 static uint64_t waited_ns(const struct zc_cuda_view *view)
 {
-    return zc_now_ns() - view->since;
+    return view->looked - view->since;
 }
 
 /* Once a program. */
@@ -245,8 +245,7 @@ static bool is_hopeless(const struct zc_cuda_team *team, const struct zc_cuda_vi
     const uint64_t copying = atomic_load_explicit(
         &team->runs[view->ticket % ZC_CUDA_RUNS].copying_ns, memory_order_acquire);
 
-    return zc_time_left_ns(zc_after_ns(zc_after_ns(view->since, timeout + timeout / 4), copying)) ==
-           0;
+    return zc_after_ns(zc_after_ns(view->since, timeout + timeout / 4), copying) <= view->looked;
 }
 
 static bool is_library_late(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
@@ -371,8 +370,8 @@ static bool is_replay_late(const struct zc_cuda_watcher *w, struct zc_cuda_team 
         zc_deadline_in(timeout / 4 < GRAPH_PERIOD_NS ? timeout / 4 : GRAPH_PERIOD_NS);
     *absent = has_moved(w, team) ? ZCTA_NO_RANK : find_not_replaying(w, team);
     if (*absent == ZCTA_NO_RANK || view->graph_deadline == 0)
-        view->graph_deadline = zc_deadline_in(timeout);
-    return zc_time_left_ns(view->graph_deadline) == 0;
+        view->graph_deadline = zc_after_ns(view->looked, timeout);
+    return view->graph_deadline <= view->looked;
 }
 
 /* ---- Letting go ---- */
@@ -495,7 +494,7 @@ static void visit_all(struct zc_cuda_watcher *w,
         if (!needs_watch(team))
             continue;
         team->visitors++;
-        w->since = zc_now_ns();
+        w->since = team->views[w->index].looked = zc_now_ns();
         pthread_mutex_unlock(&device->lock);
         visit(w, team);
         pthread_mutex_lock(&device->lock);

@@ -304,10 +304,10 @@ static uint32_t awaited(const struct run *run)
 
 /* Looks what the awaited rank is in, speaks up when it is time for that, and gives up at the
  * deadline. Returns until when to sleep. */
-static uint64_t be_patient(struct run *run, uint64_t start)
+static uint64_t be_patient(struct run *run, uint64_t start, uint64_t waited)
 {
     struct zc_guard *guard = run->program->guard;
-    const uint64_t waited = zc_now_ns() - start, first_word = zc_first_word_ns(guard->timeout_ns);
+    const uint64_t first_word = zc_first_word_ns(guard->timeout_ns);
     const uint32_t peer = awaited(run);
     struct zc_call_numbers numbers;
 
@@ -334,12 +334,13 @@ static void block(struct run *run)
     start = zc_now_ns();
     for (;;) {
         const uint32_t bell = atomic_load_explicit(&pad->bell, memory_order_seq_cst);
+        const uint64_t waited = zc_now_ns() - start; /* before the look, which may find it over */
         uint64_t until;
 
         arm(run, 1);
         if (released(run))
             break;
-        until = be_patient(run, start);
+        until = be_patient(run, start, waited);
         zc_host_futex_wait(&pad->bell, bell, until, true);
     }
     arm(run, 0);
