@@ -44,22 +44,27 @@
  * - Parameter structs begin with their own size: zero the struct, set `size`, set what you need.
  *   Zero means default. A struct from a newer header is accepted as long as the fields this
  *   library does not know are zero.
- * - No call waits for ever: see zcta_init_params.timeout_ns. The exception is the caller's own: a
- *   host stream's callback that does not return holds up whoever waits for that stream. Whoever has
- *   waited for 5 s, or for a quarter of the deadline if that is less, says in the log for whom,
- * once a wait.
- * - On a GPU a wait's time counts while the stream stands at it, so copies may take as long as they
- *   take. If the program's own work holds up even a look at the GPU, a deadline is told up to a
- *   quarter late, and for that look a second CUDA context is made for a while (0.5 GiB). A call
- * that has to wait for a stream (zcta_window_free(), zcta_plan_free(), zcta_team_destroy(),
- *   zcta_finalize(), a collective behind 1024 others) gives up when nothing has ended for about two
- *   deadlines, because other work ahead in the stream does not end: then the team fails, and the
- *   memory stays mapped until the process ends.
+ * - No call waits for ever: «What may block» below says on what, and for how long. The exception
+ *   is the caller's own: a host stream's callback that does not return holds up whoever waits for
+ *   that stream. Whoever has waited for 5 s, or for a quarter of the deadline if that is less,
+ *   says in the log for whom, once a wait.
+ * - Waiting counts, copying does not: a rank's own copies may take as long as they take. But a
+ *   rank whose copies are done waits for those that still copy, and that counts: if a peer's
+ *   copies take longer than its own by more than the deadline, the team fails.
+ * - On a GPU a deadline is told late if the program's own work holds up even a look at the GPU: by
+ *   as long as that lasts, up to a quarter of the deadline. After that quarter a second CUDA
+ *   context is made to look with, for a while (0.5 GiB of the GPU's memory), and the wait counts
+ *   anew from the first look there: on two H100 a deadline of 3 s was told after 3.9 to 4.0 s. If
+ *   the wait had lasted for a while before the look was held up, it is told that much later, so
+ *   after more than two deadlines at worst.
  * - A host call that is collective ends on all ranks, or the team fails on all ranks; it is never
- * done on some and to be tried again on others.
+ *   done on some and to be tried again on others.
+ * - A failed team carries the sentence of the rank that saw the cause first and told the others, so
+ *   that all ranks of a host name the same rank (between hosts the first word to arrive counts);
+ *   what keeps a rank itself from going on, no memory for example, it says in its own words.
  * - After fork() only the parent uses the context: in the child every call on it returns
- * ERR_INVALID and changes nothing, also zcta_finalize(). The child may call exec() or _exit().
- * Windows stay mapped in it, so their memory is given back when it ends.
+ *   ERR_INVALID and changes nothing, also zcta_finalize(). The child may call exec() or _exit().
+ *   Windows stay mapped in it, so their memory is given back when it ends.
  * - The library never calls exit(), abort() or signal(), and prints only what ZEROCTA_LOG asks for.
  * - What it leaves to the program: signals reach the program's threads only, but for those that a
  *   thread causes itself (SIGSEGV and the like); the library's threads run on the cores of the
@@ -69,23 +74,53 @@
  *   (EBADF), but nobody gets their numbers any more, unless the program opens or closes them
  *   itself. After dlclose() the library stays loaded, because its threads may run.
  *
+ * What may block, on what, and for how long. «Deadline» is the team's timeout_ns. «Drain» waits
+ * for the work of the team that was submitted. docs/architecture.md says more.
+ *
+ *   zcta_init                       the others, to connect: the deadline of joining; then rounds
+ *                                   of the world: the deadline each
+ *   zcta_team_get, _split,          rounds among the ranks: the deadline each
+ *   zcta_window_alloc, _register,
+ *   all under check, NCCL's first
+ *   calls
+ *   a collective, zcta_release      with a NULL host stream: its turn behind the team's programs
+ *                                   on host streams, as long as those take; then each wait: the
+ *                                   deadline. With another stream: room behind 1024 others, and
+ *                                   drain where a recent call that it replaces is still under way
+ *   zcta_plan_free                  drain
+ *   zcta_window_free,               drain; then a round, unless the team has failed: the deadline
+ *   zcta_team_destroy
+ *   zcta_finalize                   all that is on host streams; drain of all teams; then a round
+ *                                   of the world: the deadline
+ *   zcta_host_stream_call           room behind 1024 others
+ *   zcta_host_stream_synchronize,   all that is on the stream
+ *   _destroy
+ *   all others                      no rank and no stream
+ *
+ * Drain and room last, while the team is well, as long as its streams take, and the deadline for
+ * each wait in them. On a GPU they are given up when nothing has ended for two deadlines and 2 s,
+ * because other work ahead in the stream does not end: then the team fails, and the memory stays
+ * mapped until the process ends. Of a failed team they last no longer than a copy that is under
+ * way; on a GPU until its streams have been let go, and are given up when nothing has ended for
+ * 2 s and the deadline, or for 12 s if that is less. A communicator that NCCL does not end when
+ * its team is given back is waited for until the deadline.
+ *
  * Environment: a value that is not known is ERR_ENVIRONMENT, a ZEROCTA_ name that is not known is
  * told in the log. ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to
  * stderr; ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective (see
  * zcta_all_gather() for what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of every
  * wait for another rank, where the program sets none. Of the rendezvous: ZEROCTA_TOKEN is the job's
- * secret, ZEROCTA_JOB a name that the ranks of one launch share with no other (docs/launchers.md
- * says what it is good for), ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses
- * beyond the loopback, as jobs over several machines need; there ZEROCTA_ADDRESS is the address at
- * which the others reach this rank, if that is not the one by which it reaches rank 0. Host names
- * are resolved by the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say
- * different ones count as on different machines. Of GPUs: every signal between two is a 4-byte
- * copy; ZEROCTA_SIGNALS=write makes those that follow no data stream writes, where the driver has
- * them (before CUDA 13.1). Of NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none";
- * ZEROCTA_NCCL_SYMMETRIC=1, on all ranks, lets its kernels use symmetric windows, which is faster
- * for small calls, but no abort ends them: if a rank dies, the others' processes have to end;
- * ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless
- * it is set; see docs/nccl.md.
+ * secret, ZEROCTA_JOB a name that the ranks of one launch share with no other (see zcta_init()),
+ * ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback, as jobs
+ * over several machines need; there ZEROCTA_ADDRESS is the address at which the others reach this
+ * rank, if that is not the one by which it reaches rank 0. Host names are resolved by the deadline
+ * of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say different ones count as on
+ * different machines. Of GPUs: every signal between two is a 4-byte copy; ZEROCTA_SIGNALS=write
+ * makes those that follow no data stream writes, where the driver has them (before CUDA 13.1). Of
+ * NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none"; ZEROCTA_NCCL_SYMMETRIC=1, on
+ * all ranks, lets its kernels use symmetric windows, which is faster for small calls, but no abort
+ * ends them: if a rank dies, the others' processes have to end; ZEROCTA_TUNE_FILE names the file of
+ * `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless it is set; see docs/nccl.md.
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
@@ -200,8 +235,9 @@ typedef struct zcta_init_params {
     zcta_device device;
     uint32_t check;      /* not 0: as ZEROCTA_CHECK=1 */
     uint64_t timeout_ns; /* longest wait for a peer anywhere; 0: ZEROCTA_TIMEOUT seconds. Without
-                            either 120 s in zcta_init() and 600 s afterwards: a rank may be late,
-                            and one that has died is noticed at once */
+                            either 120 s until all ranks are connected, in zcta_init(), and 600 s
+                            afterwards: a rank may be late, and one that has died is noticed at
+                            once */
     zcta_error *error;   /* if not NULL, filled when zcta_init() fails */
     uint32_t gpu;        /* CUDA: 1 + the GPU's ordinal; 0: the one that the calling thread's
                             current CUDA context is on, else the local rank modulo the GPUs */
@@ -213,7 +249,16 @@ typedef struct zcta_init_params {
  * Ranks on different machines are connected by TCP: each listens at a port of its own meanwhile,
  * and proves the token or, through `exchange`, a key made for the job.
  * A rank that cannot join tells the others why, so that all fail at once; where it finds nobody, it
- * returns a second later for that. Two launches that say the same of themselves fail both.
+ * returns a second later for that.
+ *
+ * Which ranks belong together is decided by what names their launch: the launcher's name for it,
+ * ZEROCTA_JOB, or a token that no other launch has. Ranks with different names never become one
+ * job, in whatever order they come. Where nothing names the launch (RANK, WORLD_SIZE and MASTER_*
+ * set by hand, or `root`), two launches at one root are told apart by their seats only: if two
+ * processes come for one rank until 100 ms after the last seat has been taken, both launches fail.
+ * A job that has formed by then, perhaps of ranks of both, goes on without the others. So name
+ * the launch: set ZEROCTA_JOB.
+ *
  * Errors: ERR_INVALID, ERR_ENVIRONMENT (names the missing variable), ERR_RENDEZVOUS (port taken,
  * wrong token, another version of zerocta, two processes that are the same rank), ERR_TIMEOUT
  * (names a missing rank), ERR_UNSUPPORTED (no such device), ERR_SYSTEM, ERR_NO_MEMORY. */
