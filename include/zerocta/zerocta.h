@@ -107,20 +107,21 @@
  *
  * Environment: a value that is not known is ERR_ENVIRONMENT, a ZEROCTA_ name that is not known is
  * told in the log. ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to
- * stderr; ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective (see
- * zcta_all_gather() for what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of every
- * wait for another rank, where the program sets none. Of the rendezvous: ZEROCTA_TOKEN is the job's
- * secret, ZEROCTA_JOB a name that the ranks of one launch share with no other (see zcta_init()),
- * ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the loopback, as jobs
- * over several machines need; there ZEROCTA_ADDRESS is the address at which the others reach this
- * rank, if that is not the one by which it reaches rank 0. Host names are resolved by the deadline
- * of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say different ones count as on
- * different machines. Of GPUs: every signal between two is a 4-byte copy; ZEROCTA_SIGNALS=write
- * makes those that follow no data stream writes, where the driver has them (before CUDA 13.1). Of
- * NCCL: ZEROCTA_NCCL_LIBRARY names the library to load, or is "none"; ZEROCTA_NCCL_SYMMETRIC=1, on
- * all ranks, lets its kernels use symmetric windows, which is faster for small calls, but no abort
- * ends them: if a rank dies, the others' processes have to end; ZEROCTA_TUNE_FILE names the file of
- * `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0 unless it is set; see docs/nccl.md.
+ * stderr; ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective
+ * (see zcta_all_gather() for what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of
+ * every wait for another rank, where the program sets none. For the rendezvous ZEROCTA_TOKEN is
+ * the job's secret, ZEROCTA_JOB a name that the ranks of one launch share with no other (see
+ * zcta_init()), ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the
+ * loopback, as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the
+ * others reach this rank, if that is not the one by which it reaches rank 0. Host names are
+ * resolved by the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say
+ * different ones count as on different machines. On GPUs a signal to another GPU is a 4-byte copy;
+ * with ZEROCTA_SIGNALS=write those that do not follow a data copy are stream memory writes, where
+ * the driver has them (before CUDA 13.1). ZEROCTA_NCCL_LIBRARY names NCCL's library, or is "none";
+ * ZEROCTA_NCCL_SYMMETRIC=1, on all ranks, lets NCCL's kernels use symmetric windows, which is
+ * faster for small calls, but no abort ends them: if a rank dies, the others' processes have to
+ * end; ZEROCTA_TUNE_FILE names the file of `zerocta tune`. Loading NCCL sets NCCL_NVLS_ENABLE=0
+ * unless it is set; see docs/nccl.md.
  */
 #ifndef ZEROCTA_H
 #define ZEROCTA_H
