@@ -2,6 +2,7 @@
 #include "surroundings.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -19,7 +20,14 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "support_group.h"
+#include "support_locale.h"
+
+#define KIB(n) ((long)(n) << 10)
+#define MIB(n) ((long)(n) << 20)
 
 enum { NOBODY = 65534 };
 
@@ -79,13 +87,31 @@ static void ignore(int number)
 
 static const char *start_timer(long which, long flags)
 {
-    static const int numbers[] = {[ITIMER_REAL] = SIGALRM, [ITIMER_PROF] = SIGPROF};
+    static const int numbers[] = {
+        [ITIMER_REAL] = SIGALRM, [ITIMER_VIRTUAL] = SIGVTALRM, [ITIMER_PROF] = SIGPROF};
     const struct sigaction action = {.sa_handler = ignore, .sa_flags = (int)flags};
     const struct itimerval time = {.it_interval.tv_usec = 1000, .it_value.tv_usec = 1000};
 
     if (sigaction(numbers[which], &action, NULL) != 0)
         return "no handler can be set";
     return setitimer((__itimer_which_t)which, &time, NULL) == 0 ? NULL : "no timer can be set";
+}
+
+/* Its signals are real-time ones: they queue, and are not merged as those of setitimer(). */
+static const char *start_posix_timer(long clock, long a)
+{
+    const struct sigaction action = {.sa_handler = ignore};
+    const struct itimerspec time = {.it_interval.tv_nsec = 1000000, .it_value.tv_nsec = 1000000};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+    timer_t timer;
+
+    (void)a;
+    if (sigaction(SIGRTMIN, &action, NULL) != 0)
+        return "no handler can be set";
+    return timer_create((clockid_t)clock, &event, &timer) == 0 &&
+                   timer_settime(timer, 0, &time, NULL) == 0
+               ? NULL
+               : "no timer can be set";
 }
 
 static const char *block_all_signals(long a, long b)
@@ -102,12 +128,17 @@ static const char *set_signal(long number, long handler)
     return signal((int)number, handler == 0 ? SIG_DFL : SIG_IGN) != SIG_ERR ? NULL : "no signal";
 }
 
-static const char *close_standard(long a, long b)
+static const char *ignore_all_signals(long a, long b)
 {
     (void)a, (void)b;
-    for (int fd = 0; fd <= STDERR_FILENO; fd++)
-        close(fd);
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_IGN); /* which some cannot be */
     return NULL;
+}
+
+static const char *close_files(long first, long last)
+{
+    return close_range((unsigned)first, (unsigned)last, 0) == 0 ? NULL : "files cannot be closed";
 }
 
 static const char *bind_to_one_core(long a, long b)
@@ -185,13 +216,54 @@ static const char *new_pid_namespace(long a, long b)
 
 static const char *cover(long which, long b)
 {
-    static const char *const folders[] = {"/proc", "/sys"};
+    static const char *const folders[] = {"/proc", "/sys", "/dev", "/tmp"};
 
     (void)b;
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", folders[which], "tmpfs", 0, "size=4096") != 0)
         return "no namespace can be made";
     return NULL;
+}
+
+/* A child outlives the process, which may be killed, and removes the group after it. */
+static bool keep_group(const char *folder)
+{
+    const pid_t member = getpid(), keeper = fork();
+
+    if (keeper != 0)
+        return keeper > 0;
+    while (getppid() == member)
+        sleep_ms(5);
+    group_remove(folder);
+    _exit(0);
+}
+
+static const char *enter_group(long version, long limit)
+{
+    char folder[GROUP_PATH];
+
+    if (SANITIZED && limit < MIB(64))
+        return "a sanitizer takes memory of its own";
+    if (!group_make((size_t)version, getpid(), (uint64_t)limit, folder))
+        return version == 0 ? "no memory group of version 1 can be made"
+                            : "no memory group of version 2 can be made";
+    if (!keep_group(folder)) {
+        group_remove(folder);
+        return "no process can be made";
+    }
+    return group_write(folder, "cgroup.procs", (uint64_t)getpid()) ? NULL : "nobody is let in";
+}
+
+static const char *speak_german(long a, long b)
+{
+    (void)a, (void)b;
+    return become_german() ? NULL : "no German locale can be made";
+}
+
+static const char *clear_environment(long a, long b)
+{
+    (void)a, (void)b;
+    return clearenv() == 0 ? NULL : "the environment cannot be cleared";
 }
 
 /* One call of the system's fails always. */
@@ -205,7 +277,8 @@ static const char *deny(long number, long error)
     };
     const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
 
-    if (SANITIZED && number == SYS_sched_getaffinity)
+    if (SANITIZED &&
+        (number == SYS_sched_getaffinity || number == SYS_mmap || number == SYS_munmap))
         return "a sanitizer ends the process without it";
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
@@ -213,8 +286,6 @@ static const char *deny(long number, long error)
     return NULL;
 }
 
-#define KIB(n) ((long)(n) << 10)
-#define MIB(n) ((long)(n) << 20)
 #define DENY(call, w)                                                                              \
     {"no " #call " (EPERM)", deny, SYS_##call, EPERM, BEFORE_INIT, w},                             \
     {                                                                                              \
@@ -246,6 +317,13 @@ const struct surrounding surroundings[] = {
     {"no locked memory", set_limit, RLIMIT_MEMLOCK, 0, BEFORE_INIT, true},
     {"all memory locked, little allowed", lock_memory, MIB(1), 0, BEFORE_INIT, false},
     {"all memory locked after init", lock_memory, KIB(64), 0, AFTER_INIT, false},
+    {"a stack of 128 KiB", set_limit, RLIMIT_STACK, KIB(128), BEFORE_INIT, true},
+    {"a stack without a limit", set_limit, RLIMIT_STACK, -1, BEFORE_INIT, true},
+    {"no resident memory", set_limit, RLIMIT_RSS, 0, BEFORE_INIT, true},
+    {"no queued signals", set_limit, RLIMIT_SIGPENDING, 0, BEFORE_INIT, true},
+    {"no message queues", set_limit, RLIMIT_MSGQUEUE, 0, BEFORE_INIT, true},
+    {"no file locks", set_limit, RLIMIT_LOCKS, 0, BEFORE_INIT, true},
+    {"no real-time priority", set_limit, RLIMIT_RTPRIO, 0, BEFORE_INIT, true},
     {"another user", become_nobody, -1, 0, BEFORE_INIT, false},
     {"another user after init", become_nobody, -1, 0, AFTER_INIT, false},
     {"no threads", become_nobody, RLIMIT_NPROC, 0, BEFORE_INIT, false},
@@ -255,23 +333,50 @@ const struct surrounding surroundings[] = {
     {"a timer", start_timer, ITIMER_REAL, 0, BEFORE_INIT, true},
     {"a timer that restarts calls", start_timer, ITIMER_REAL, SA_RESTART, BEFORE_INIT, true},
     {"a profiler's timer", start_timer, ITIMER_PROF, 0, BEFORE_INIT, true},
+    {"a timer of the program's own time", start_timer, ITIMER_VIRTUAL, 0, BEFORE_INIT, true},
+    {"a timer whose signals queue", start_posix_timer, CLOCK_MONOTONIC, 0, BEFORE_INIT, true},
     {"all signals blocked", block_all_signals, 0, 0, BEFORE_INIT, true},
     {"SIGPIPE ignored", set_signal, SIGPIPE, 1, BEFORE_INIT, true},
     {"SIGPIPE ends", set_signal, SIGPIPE, 0, BEFORE_INIT, true},
     {"SIGCHLD ignored", set_signal, SIGCHLD, 1, BEFORE_INIT, true},
-    {"closed standard files", close_standard, 0, 0, BEFORE_INIT, true},
-    {"standard files closed after init", close_standard, 0, 0, AFTER_INIT, true},
+    {"all signals ignored", ignore_all_signals, 0, 0, BEFORE_INIT, true},
+    {"closed standard input", close_files, 0, 0, BEFORE_INIT, true},
+    {"closed standard output", close_files, 1, 1, BEFORE_INIT, true},
+    {"closed standard error", close_files, 2, 2, BEFORE_INIT, true},
+    {"closed standard files", close_files, 0, 2, BEFORE_INIT, true},
+    {"all files closed", close_files, 0, INT_MAX, BEFORE_INIT, true},
+    {"standard files closed after init", close_files, 0, 2, AFTER_INIT, true},
     {"one core", bind_to_one_core, 0, 0, BEFORE_INIT, true},
+    {"numbers with a comma", speak_german, 0, 0, BEFORE_INIT, true},
+    {"numbers with a comma after init", speak_german, 0, 0, AFTER_INIT, true},
+    {"no environment", clear_environment, 0, 0, BEFORE_INIT, true},
     {"umask 0777", mask_files, 0777, 0, BEFORE_INIT, true},
+    {"a memory group (version 1) of 64 MiB", enter_group, 0, MIB(64), BEFORE_INIT, true},
+    {"a memory group (version 1) of 4 MiB", enter_group, 0, MIB(4), BEFORE_INIT, false},
+    {"a memory group (version 1) of 1 MiB", enter_group, 0, MIB(1), BEFORE_INIT, false},
+    {"a memory group (version 1) of 128 KiB after init", enter_group, 0, KIB(128), AFTER_INIT,
+     false},
+    {"a memory group (version 2) of 64 MiB", enter_group, 1, MIB(64), BEFORE_INIT, true},
+    {"a memory group (version 2) of 4 MiB", enter_group, 1, MIB(4), BEFORE_INIT, false},
+    {"a memory group (version 2) of 1 MiB", enter_group, 1, MIB(1), BEFORE_INIT, false},
+    {"a memory group (version 2) of 128 KiB after init", enter_group, 1, KIB(128), AFTER_INIT,
+     false},
     {"an empty root", leave_root, 0, 0, BEFORE_INIT, false},
     {"an empty root after init", leave_root, 0, 0, AFTER_INIT, false},
     {"a namespace of processes", new_pid_namespace, 0, 0, BEFORE_INIT, false},
     {"a namespace of networks", new_namespace, CLONE_NEWNET, 0, BEFORE_INIT, false},
     {"a namespace of networks after init", new_namespace, CLONE_NEWNET, 0, AFTER_INIT, true},
     {"a namespace of IPC", new_namespace, CLONE_NEWIPC, 0, BEFORE_INIT, true},
+    {"a namespace of users", new_namespace, CLONE_NEWUSER, 0, BEFORE_INIT, false},
+    {"a namespace of host names", new_namespace, CLONE_NEWUTS, 0, BEFORE_INIT, true},
     {"no /proc", cover, 0, 0, BEFORE_INIT, false},
     {"no /proc after init", cover, 0, 0, AFTER_INIT, false},
     {"no /sys", cover, 1, 0, BEFORE_INIT, true},
+    {"no /dev", cover, 2, 0, BEFORE_INIT, true},
+    {"no /tmp", cover, 3, 0, BEFORE_INIT, true},
+    DENY(mmap, false),
+    DENY(munmap, false),
+    DENY(mprotect, false),
     DENY(memfd_create, false),
     DENY(fallocate, false),
     DENY(fcntl, false),
@@ -279,14 +384,24 @@ const struct surrounding surroundings[] = {
     DENY(mremap, false),
     DENY(socket, false),
     DENY(socketpair, true),
+    DENY(bind, false),
+    DENY(listen, false),
+    DENY(connect, false),
     DENY(accept4, false),
+    DENY(getsockname, false),
+    DENY(getpeername, false),
+    DENY(shutdown, true),
     DENY(getsockopt, false),
     DENY(setsockopt, false),
     DENY(sendmsg, false),
     DENY(recvmsg, false),
     DENY(sendto, false),
+    DENY(recvfrom, false),
+    DENY(read, false),
+    DENY(poll, false),
     DENY(epoll_create1, false),
     DENY(epoll_ctl, false),
+    DENY(epoll_wait, false),
     DENY(eventfd2, false),
     DENY(pidfd_open, false),
     DENY(getrandom, false),
@@ -296,6 +411,10 @@ const struct surrounding surroundings[] = {
     DENY(sched_setaffinity, true),
     DENY(sched_getaffinity, true),
     DENY(sched_yield, true),
+    DENY(clock_nanosleep, true),
+    DENY(rt_sigprocmask, false),
+    DENY(rt_sigaction, true),
+    DENY(gettid, true),
     DENY(madvise, true),
     DENY(uname, true),
     DENY(sysinfo, true),

@@ -6,11 +6,11 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <locale.h>
 #include <string.h>
 
 #include "base/environment.h"
 #include "base/number.h"
+#include "support_locale.h"
 #include "support_ranks.h"
 
 /* What zcta_init() says with `name` set to `value`; the environment is as before afterwards. */
@@ -110,25 +110,6 @@ static void a_name_that_nobody_knows_is_told_once(void **state)
 }
 
 /* ---- Locale ---- */
-
-/* Makes the German locale in a folder of its own; a machine may have none. */
-static bool become_german(void)
-{
-    char folder[] = "/tmp/zerocta-locale-XXXXXX", command[256];
-    bool german;
-
-    if (mkdtemp(folder) == NULL)
-        return false;
-    snprintf(command, sizeof command,
-             "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >/dev/null 2>&1", folder);
-    (void)!system(command); /* NOLINT(cert-env33-c): the test's own folder */
-    setenv("LOCPATH", folder, 1);
-    german = setlocale(LC_ALL, "de_DE.UTF-8") != NULL;
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    (void)!system(command); /* NOLINT(cert-env33-c): the test's own folder */
-    unsetenv("LOCPATH");
-    return german;
-}
 
 static void numbers_are_the_same_in_every_language(void **state)
 {

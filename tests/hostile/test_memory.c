@@ -16,6 +16,7 @@
 #include "api/objects.h"
 #include "base/memory_limits.h"
 #include "base/shared_file.h"
+#include "support_group.h"
 #include "support_ranks.h"
 
 #define MIB ((size_t)1 << 20)
@@ -167,59 +168,24 @@ static void a_container_finds_its_group(void **state)
 /* ---- A real control group ---- */
 
 struct group {
-    char folder[256]; /* empty: none can be made here */
+    char folder[GROUP_PATH];
     size_t limit;
 };
 
-static bool write_number(const char *folder, const char *name, uint64_t number)
-{
-    char path[512];
-    FILE *file;
-    bool written;
-
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    file = fopen(path, "we");
-    if (file == NULL)
-        return false;
-    written = fprintf(file, "%llu\n", (unsigned long long)number) > 0;
-    return fclose(file) == 0 && written;
-}
-
-/* Below our own group, where the user may do that. */
 static void make_group(struct group *group, size_t limit)
 {
-    static const char *const names[] = {"memory.limit_in_bytes", "memory.max"};
-    struct zc_memory_limits limits;
-
-    zc_memory_limits_find(&limits, "");
     group->limit = limit;
-    for (size_t i = 0; i < ZC_LIMITS_HIERARCHIES; i++) {
-        if (limits.hierarchies[i].mount[0] == '\0')
-            continue;
-        snprintf(group->folder, sizeof group->folder, "%.100s%.100s/zerocta-test-%d",
-                 limits.hierarchies[i].mount, limits.hierarchies[i].group, (int)getpid());
-        if (mkdir(group->folder, 0755) == 0) {
-            if (write_number(group->folder, names[i], limit))
-                return;
-            rmdir(group->folder);
-        }
-        group->folder[0] = '\0';
-    }
+    for (size_t version = 0; version < ZC_LIMITS_HIERARCHIES; version++)
+        if (group_make(version, getpid(), limit, group->folder))
+            return;
     print_message("no memory control group can be made here: not tested\n");
     skip();
-}
-
-static void remove_group(const struct group *group)
-{
-    /* The last process has ended, but the group may not know it yet. */
-    for (int tries = 0; rmdir(group->folder) != 0 && errno == EBUSY && tries < 500; tries++)
-        sleep_ms(10);
 }
 
 /* Rank by rank, before any of them allocates. */
 static void enter_group(zcta_context *context, const struct group *group)
 {
-    EXPECT(write_number(group->folder, "cgroup.procs", (uint64_t)getpid()));
+    EXPECT(group_write(group->folder, "cgroup.procs", (uint64_t)getpid()));
     EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
 }
 
@@ -250,7 +216,7 @@ static void ranks_together_stay_within_their_group(void **state)
     (void)state;
     make_group(&group, 512 * MIB);
     run_as_processes(4, ask_for_more_than_the_group_has, &group);
-    remove_group(&group);
+    group_remove(group.folder);
 }
 
 /* ---- Several ranks at once ---- */
