@@ -91,6 +91,8 @@ bool mesh_rank_open(struct mesh_rank *rank)
     zcta_status status = zc_job_resolve(&params, &rank->diag, &job);
 
     job.settle_ns = rank->settle_ns;
+    if (rank->linger_ns != 0)
+        job.linger_ns = rank->linger_ns;
     if (status == ZCTA_OK)
         status = zc_mesh_open(&job, zc_deadline_in(rank->timeout_ns), on_event, rank, &rank->diag,
                               &rank->mesh);

@@ -22,6 +22,7 @@ struct mesh_rank {
     const char *root, *token;
     uint64_t node; /* ranks of different numbers meet as if on different hosts */
     uint64_t timeout_ns;
+    uint64_t linger_ns; /* rank 0 stays so long after a failure; 0: as long as it does by itself */
     uint64_t settle_ns; /* rank 0 looks for a second launch so long; 0: not at all */
     zcta_exchange_fn exchange;
     void *exchange_data;

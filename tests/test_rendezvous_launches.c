@@ -184,6 +184,37 @@ static void the_right_rank_may_come_after_the_wrong_one(void **state)
     mesh_ranks_destroy(ranks, 3);
 }
 
+/* The two ranks 0 of two launches meet, and both fail; the first one's other ranks come after that,
+ * and need not wait for the deadline. */
+static void who_comes_after_the_launches_have_met_is_told_so(void **state)
+{
+    struct mesh_rank ranks[2 + RANKS - 1];
+    pid_t pids[2 + RANKS - 1];
+    char root[32];
+    int stays;
+
+    (void)state;
+    mesh_free_root(root);
+    mesh_ranks(ranks, 2 + RANKS - 1, root, NULL);
+    for (uint32_t i = 0; i < 2 + RANKS - 1; i++) {
+        ranks[i].count = RANKS;
+        ranks[i].rank = i < 2 ? 0 : i - 1;
+        ranks[i].settle_ns = ranks[i].timeout_ns = 60 * S;
+        ranks[i].linger_ns = 60 * S;
+        ranks[i].shared = (void *)(uintptr_t)(1 + (i == 1)); // NOLINT: a number
+    }
+    mesh_start_processes(ranks, 2, gather_body, pids);
+    /* Whichever was second does not get as far as to stay. */
+    for (stays = 1; waitpid(pids[1 - stays], NULL, WNOHANG) == 0; stays = 1 - stays)
+        usleep(1000);
+    mesh_start_processes(&ranks[2], RANKS - 1, gather_body, &pids[2]);
+    for (uint32_t i = 2; i < 2 + RANKS - 1; i++)
+        assert_int_equal(mesh_wait_process(pids[i]), ZCTA_ERR_RENDEZVOUS);
+    kill(pids[stays], SIGKILL);
+    waitpid(pids[stays], NULL, 0);
+    mesh_ranks_destroy(ranks, 2 + RANKS - 1);
+}
+
 static void formed_body(struct mesh_rank *rank)
 {
     struct outcome *mine = &outcomes[rank->rank];
@@ -377,6 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_order_of_starting_mixes_two_launches),
         cmocka_unit_test(the_right_rank_may_come_after_the_wrong_one),
+        cmocka_unit_test(who_comes_after_the_launches_have_met_is_told_so),
         cmocka_unit_test(a_survivor_of_an_earlier_launch_is_seen),
         cmocka_unit_test(a_child_that_was_left_behind_is_no_rank),
         cmocka_unit_test(jobs_may_follow_each_other_at_one_root),

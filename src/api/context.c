@@ -328,6 +328,32 @@ fail:
     return status;
 }
 
+/* The team with the lowest tag above `after` that is well: all its ranks find the same order. */
+static zcta_team *next_team(zcta_context *context, uint64_t after)
+{
+    zcta_team *next = NULL;
+
+    for (zcta_team *team = context->teams; team != NULL; team = team->next)
+        if (team != context->world && team->group.tag > after && !zc_team_failed(team) &&
+            (next == NULL || team->group.tag < next->group.tag))
+            next = team;
+    return next;
+}
+
+/* Where the world has failed, and cannot meet, those who survived meet in the teams that they have
+ * together, as long as all do. */
+static void meet_survivors(zcta_context *context)
+{
+    zcta_team *team = next_team(context, 0);
+    zcta_status status = ZCTA_OK;
+
+    while (team != NULL && status == ZCTA_OK) {
+        status = zc_group_exchange(&team->group, "zcta_finalize", "did not finalize", ZC_TOPIC_FREE,
+                                   NULL, NULL, 0);
+        team = next_team(context, team->group.tag);
+    }
+}
+
 zcta_status zcta_finalize(zcta_context **handle)
 {
     zcta_context *context = handle == NULL ? NULL : *handle;
@@ -353,6 +379,8 @@ zcta_status zcta_finalize(zcta_context **handle)
     if (!zc_team_failed(context->world))
         status = zc_group_exchange(&context->world->group, "zcta_finalize", "did not finalize",
                                    ZC_TOPIC_FREE, NULL, NULL, 0);
+    if (zc_team_failed(context->world))
+        meet_survivors(context);
     free_context(context);
     return status;
 }
@@ -383,7 +411,7 @@ zcta_status zcta_context_ranks_alive(zcta_context *context, uint32_t *ranks, uin
         return zc_check_process(&context->diag, "zcta_context_ranks_alive");
     pthread_mutex_lock(&context->lock);
     for (uint32_t rank = 0; rank < context->job.rank_count; rank++) {
-        if (context->gone[rank])
+        if (context->gone[rank] || zc_team_is_lost(context, rank))
             continue;
         if (ranks != NULL && alive < *count)
             ranks[alive] = rank;

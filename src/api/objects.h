@@ -18,6 +18,9 @@ struct zc_address_map {
     _Atomic uint64_t generation; /* moves when a window goes: what was looked up before is stale */
 };
 
+/* What a failure comes from. */
+enum zc_cause { ZC_CAUSE_OTHER, ZC_CAUSE_END, ZC_CAUSE_LEAVE };
+
 /* A rank that is lost: to whoever has it in common with `teller`, who says so; this rank tells for
  * itself. */
 struct zc_loss {
@@ -54,7 +57,7 @@ struct zcta_context {
     struct zc_device_caps caps;
     struct zc_mesh *mesh;
     uint64_t timeout_ns;
-    uint64_t join_timeout_ns; /* until the world has been made */
+    uint64_t join_timeout_ns; /* until all ranks are connected */
     bool check;
     struct zc_address_map map;
     pthread_mutex_t lock; /* guards what follows */
@@ -141,8 +144,8 @@ struct zcta_team {
     struct zc_engine *ce;
     pthread_mutex_t failure_lock; /* guards what follows */
     zcta_error failure;           /* status OK while the team is well */
-    bool by_leaving;              /* that is a rank that left the job */
-    struct zc_engine *nccl;       /* NULL until the first call that it performs */
+    enum zc_cause cause;
+    struct zc_engine *nccl; /* NULL until the first call that it performs */
     struct zc_settled cache[ZC_CACHE_ENTRIES];
     struct zc_team_counters counters[ZC_PATHS];
     zcta_plan *plans;
@@ -210,6 +213,8 @@ zcta_status zc_team_broken(void *data, const zcta_error *why);
  * over and done with. */
 void zc_team_notice_endings(zcta_team *team);
 void zc_team_forget_endings(zcta_context *context, uint64_t identity);
+/* Under the context's lock: whether some rank has lost that one. */
+bool zc_team_is_lost(const zcta_context *context, uint32_t rank);
 /* Under the context's lock: fails the team if it lacks a rank that was lost before. */
 void zc_team_notice_losses(zcta_team *team);
 /* Tells the other ranks that this one's attempt at the team is over; status OK: without a failure.

@@ -19,7 +19,7 @@
 struct team_notice {
     uint64_t tag; /* of the team, under which the sender sends nothing any more; 0: it had none */
     uint32_t status, rank; /* status OK: no failure, the attempt has ended */
-    uint64_t left;         /* 1: that rank left the job */
+    uint64_t cause;        /* an enum zc_cause */
     char message[sizeof((zcta_error *)0)->message];
 };
 
@@ -43,7 +43,7 @@ void zc_team_tell(const zcta_team *team, const zcta_error *failure)
     struct team_notice notice = {.tag = failure->status == ZCTA_OK ? 0 : team->group.tag,
                                  .status = (uint32_t)status_for_others(failure->status),
                                  .rank = failure->rank,
-                                 .left = team->by_leaving};
+                                 .cause = team->cause};
 
     memcpy(notice.message, failure->message, sizeof notice.message);
     for (uint32_t i = 0; i < team->group.count; i++)
@@ -137,12 +137,15 @@ static zcta_error missing_failure(const zcta_team *team, uint32_t rank)
 }
 
 /* The sentence for a cause that another rank of this host met first. */
-static zcta_error cause_of(const zcta_team *team, zcta_status status, uint32_t rank)
+static zcta_error cause_of(const zcta_team *team, zcta_status status, uint32_t rank,
+                           enum zc_cause how)
 {
     zcta_error cause = {.status = status, .rank = rank, .call = "collective"};
 
     if (status == ZCTA_ERR_TIMEOUT)
         return missing_failure(team, rank);
+    if (how != ZC_CAUSE_OTHER)
+        return gone_failure(team->context, rank, how == ZC_CAUSE_LEAVE);
     snprintf(cause.message, sizeof cause.message,
              "rank %" PRIu32 " (pid %" PRId64 ") %s in team %s, as another rank saw first; see "
              "rank %" PRIu32 "'s own output",
@@ -152,21 +155,25 @@ static zcta_error cause_of(const zcta_team *team, zcta_status status, uint32_t r
     return cause;
 }
 
-/* Of several causes at once the first one on the board counts for all. */
-static zcta_error agreed_cause(const zcta_team *team, const zcta_error *seen)
+/* Of several causes at once the first one on the board counts for all; *how becomes that one's. */
+static zcta_error agreed_cause(const zcta_team *team, const zcta_error *seen, enum zc_cause *how)
 {
-    const uint64_t seen_status = (uint64_t)status_for_others(seen->status);
-    const uint64_t proposal = seen_status << 32 | seen->rank;
+    const uint64_t proposal =
+        (uint64_t)*how << 48 | (uint64_t)status_for_others(seen->status) << 32 | seen->rank;
     const uint64_t decided = zc_mesh_decide(team->group.mesh, team->group.tag, proposal);
+    const zcta_status status = (zcta_status)(decided >> 32 & 0xffff);
     const uint32_t rank = (uint32_t)decided;
     zcta_error cause = *seen;
 
     /* Who differs from whom is told by the sentence; ranks may have met different pairs. */
-    if (seen->status == ZCTA_ERR_MISMATCH && decided >> 32 == ZCTA_ERR_MISMATCH) {
+    if (seen->status == ZCTA_ERR_MISMATCH && status == ZCTA_ERR_MISMATCH) {
         cause.rank = rank;
         return cause;
     }
-    return rank == seen->rank ? *seen : cause_of(team, (zcta_status)(decided >> 32), rank);
+    if (rank == seen->rank)
+        return *seen;
+    *how = (enum zc_cause)(decided >> 48);
+    return cause_of(team, status, rank, *how);
 }
 
 /* Whether a team of all ranks has failed, as the world does with the first rank that dies. */
@@ -182,16 +189,16 @@ static bool is_bereaved(const zcta_context *context)
 /* Once the world has failed its ranks do not meet before they go, so that one is the first. That it
  * goes is no news to a team that has nothing under way; a later call would tell. With the context's
  * lock held, if a rank left. */
-static enum zc_log_level loudness(const zcta_team *team, bool left)
+static enum zc_log_level loudness(const zcta_team *team, enum zc_cause how)
 {
     const bool idle = zc_guard_counted(&team->guard, zc_guard_submitted(&team->guard));
 
-    return left && idle && is_bereaved(team->context) ? ZC_LOG_INFO : ZC_LOG_WARN;
+    return how == ZC_CAUSE_LEAVE && idle && is_bereaved(team->context) ? ZC_LOG_INFO : ZC_LOG_WARN;
 }
 
-/* `tell`: the others do not see the cause for themselves. `left`: it is a rank that left the job;
- * the context's lock is held then. */
-static void fail(zcta_team *team, const zcta_error *seen, bool tell, bool left)
+/* `tell`: the others do not see the cause for themselves. The context's lock is held where a rank
+ * that left the job is the cause. */
+static void fail(zcta_team *team, const zcta_error *seen, bool tell, enum zc_cause how)
 {
     zcta_context *context = team->context;
     zcta_error failure;
@@ -201,9 +208,9 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell, bool left)
     first = team->failure.status == ZCTA_OK;
     runs = team->made;
     if (first) {
-        failure = team->group.tag != 0 ? agreed_cause(team, seen) : *seen;
+        failure = team->group.tag != 0 ? agreed_cause(team, seen, &how) : *seen;
         team->failure = failure;
-        team->by_leaving = left;
+        team->cause = how;
         if (tell)
             zc_team_tell(team, &failure);
         add_advice(team, &failure);
@@ -222,13 +229,13 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell, bool left)
     if (runs)
         context->ops->wake(context->device, &team->guard);
     abort_nccl(team);
-    zc_log(&context->diag, loudness(team, left), "team %s has failed: %s", zc_team_title(team),
+    zc_log(&context->diag, loudness(team, how), "team %s has failed: %s", zc_team_title(team),
            failure.message);
 }
 
 void zc_team_fail(zcta_team *team, const zcta_error *failure)
 {
-    fail(team, failure, true, false);
+    fail(team, failure, true, ZC_CAUSE_OTHER);
 }
 
 zcta_status zc_team_broken(void *data, const zcta_error *why)
@@ -316,20 +323,18 @@ static bool has_rank(const zcta_team *team, uint32_t rank)
     return index_of(team, rank) < team->group.count;
 }
 
+/* While a team is in the making, a rank that leaves may have found out before this one that nothing
+ * will come of it: the round that tells is still to be read. A part that it owes is missed there.
+ */
 static bool is_hit(const zcta_team *team, const struct zc_loss *loss)
 {
-    return !team->leaving && has_rank(team, loss->rank) && has_rank(team, loss->teller);
+    return !team->leaving && has_rank(team, loss->rank) && has_rank(team, loss->teller) &&
+           (team->made || !loss->left);
 }
 
-/* A rank that leaves because its attempt at the team has failed has said why. With the context's
- * lock held. */
-static const zcta_error *cause_of_loss(const zcta_team *team, const struct zc_loss *loss,
-                                       const zcta_error *gone)
+static enum zc_cause cause_of_loss(const struct zc_loss *loss)
 {
-    const bool told = !team->joined && team->given_up.status != ZCTA_OK &&
-                      team->over[index_of(team, loss->rank)] > 0;
-
-    return loss->left && told ? &team->given_up : gone;
+    return loss->unable ? ZC_CAUSE_OTHER : loss->left ? ZC_CAUSE_LEAVE : ZC_CAUSE_END;
 }
 
 /* Fails the teams that lack a rank from now on, and keeps it in mind for those that are to come: of
@@ -347,7 +352,7 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
     }
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (is_hit(team, loss))
-            fail(team, cause_of_loss(team, loss, &failure), loss->unable, loss->left);
+            fail(team, &failure, loss->unable, cause_of_loss(loss));
 }
 
 /* Whether this rank could not hear that one any more, before it closed the connection itself. */
@@ -374,8 +379,7 @@ static void on_gone(zcta_context *context, uint32_t rank, bool left)
     pthread_mutex_unlock(&context->lock);
 }
 
-/* Whether anybody's loss of that rank is known. */
-static bool is_known(const zcta_context *context, uint32_t rank)
+bool zc_team_is_lost(const zcta_context *context, uint32_t rank)
 {
     uint32_t at = 0;
 
@@ -392,7 +396,7 @@ static void on_told(zcta_context *context, uint32_t teller, uint32_t rank, bool 
 
     pthread_mutex_lock(&context->lock);
     if (!context->finalizing && !context->gone[rank]) {
-        if (!is_known(context, rank))
+        if (!zc_team_is_lost(context, rank))
             zc_mesh_tell_gone(context->mesh, rank, teller, left);
         lose(context, &loss);
     }
@@ -419,7 +423,7 @@ void zc_team_notice_losses(zcta_team *team)
         const zcta_error failure = failure_by(context, loss);
 
         if (is_hit(team, loss))
-            fail(team, cause_of_loss(team, loss, &failure), loss->unable, loss->left);
+            fail(team, &failure, loss->unable, cause_of_loss(loss));
     }
 }
 
@@ -436,10 +440,10 @@ static void note_ending(zcta_team *team, uint32_t index, uint32_t number, const 
  * older one fails, too. A rank that could not even begin (number 0) is not waited for. Who waits
  * for others to join goes on, and knows whom to name if nobody comes. */
 static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure,
-                        bool left)
+                        enum zc_cause how)
 {
     if (team->joined ? team->attempts[index] <= number : number == 0)
-        fail(team, failure, true, left);
+        fail(team, failure, true, how);
     else if (!team->joined)
         note_ending(team, index, number, failure);
 }
@@ -484,6 +488,8 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     if (event->bytes != sizeof notice)
         return;
     memcpy(&notice, event->data, sizeof notice);
+    if (notice.cause > ZC_CAUSE_LEAVE)
+        return;
     notice.message[sizeof notice.message - 1] = '\0';
     zc_mesh_drop(context->mesh, event->rank, event->tag, event->number);
     if (notice.tag != 0)
@@ -497,7 +503,7 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (team->identity == event->tag && has_rank(team, event->rank)) {
             end_attempt(team, index_of(team, event->rank), event->number, &failure,
-                        notice.left != 0);
+                        (enum zc_cause)notice.cause);
             found = true;
         }
     if (!found)

@@ -297,6 +297,7 @@ static zcta_status publish(zcta_team *team)
     team->made = true;
     zc_team_forget_endings(context, team->identity);
     pthread_mutex_unlock(&team->failure_lock);
+    zc_team_notice_losses(team);
     pthread_mutex_unlock(&context->lock);
     for (uint32_t i = 0; i < team->group.count; i++)
         zc_mesh_drop(context->mesh, team->ranks[i], team->identity, team->attempts[i]);

@@ -282,8 +282,9 @@ struct zc_device_ops {
     zcta_status (*bind)(struct zc_device *device, struct zc_program *program);
 
     /* Enqueues a program and returns; on a stream that runs in the caller it has finished then.
-     * Allocates nothing. What goes wrong inside the program is the guard's affair, the returned
-     * status only tells of enqueueing. */
+     * Allocates nothing. What goes wrong inside the program is the guard's affair; the returned
+     * status tells of enqueueing, and, where the program has run in the caller, whether it has done
+     * all that it was to do, whatever became of the team meanwhile. */
     zcta_status (*submit)(struct zc_device *device, const struct zc_program *program,
                           zcta_stream stream);
     /* Makes the device current to the calling thread, as another library's calls expect it, and

@@ -19,7 +19,6 @@
 
 #define REJOIN_NS  UINT64_C(1000000000)
 #define STARVED_NS UINT64_C(3000000000)
-#define LINGER_NS  UINT64_C(1000000000) /* for ranks that come after the job has failed */
 
 enum seat_state {
     SEAT_EMPTY,
@@ -343,17 +342,19 @@ static uint32_t tell_failure(struct reception *reception, const zcta_error *why)
 }
 
 /* The job has failed. Who has not come yet would look for rank 0 until its deadline, which may be
- * far: for a moment rank 0 stays to tell. */
+ * far: for a moment rank 0 stays to tell. Where two launches met, those it has told may be of the
+ * other one, and its own are still to come; and another rank 0 has to find this one's claim. */
 static zcta_status linger(struct reception *reception, zcta_status status)
 {
     struct zc_bootstrap *bootstrap = reception->bootstrap;
-    const uint64_t soon = zc_deadline_in(LINGER_NS);
+    const uint64_t soon = zc_deadline_in(bootstrap->job->linger_ns);
     const uint64_t until = soon < bootstrap->deadline ? soon : bootstrap->deadline;
     zcta_error why;
 
     zc_diag_last(bootstrap->diag, &why);
     reception->failure = status;
-    while (tell_failure(reception, &why) + 1 < bootstrap->job->rank_count &&
+    while ((tell_failure(reception, &why) + 1 < bootstrap->job->rank_count ||
+            why.native == ZC_CLAIM_TAKEN) &&
            zc_time_left_ns(until) > 0)
         (void)receive_some(reception, until);
     zc_diag_repeat(bootstrap->diag, &why);
@@ -456,6 +457,11 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
     }
     bootstrap->table[0] = bootstrap->mine;
     status = bootstrap->declines ? bootstrap->failed : receive_all(&reception);
+    if (status == ZCTA_OK && job->settle_ns != 0 && !is_one_process(bootstrap))
+        zc_log(bootstrap->diag, ZC_LOG_WARN,
+               "nothing names this launch: ranks of another one that uses %s could be taken for "
+               "its own; set ZEROCTA_JOB, to another value for each launch",
+               job->root);
     if (status != ZCTA_OK)
         status = linger(&reception, status);
     if (status == ZCTA_OK)

@@ -47,7 +47,7 @@ zcta_status zc_claim_fail(struct zc_diag *diag, uint32_t rank, const char *root,
 
     if (first > 0 && second > 0)
         snprintf(who, sizeof who, "processes %" PRId64 " and %" PRId64, first, second);
-    return zc_fail_rank(diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
+    return zc_fail_rank(diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", ZC_CLAIM_TAKEN,
                         "%s are both rank %" PRIu32 " of a job at %s: two launches use one root, "
                         "or an earlier one has not ended, and nobody can tell whose ranks are "
                         "whose; end one of them, or give each launch a port (MASTER_PORT, "

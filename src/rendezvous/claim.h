@@ -5,10 +5,14 @@
 #ifndef ZC_CLAIM_H
 #define ZC_CLAIM_H
 
+#include <errno.h>
 #include <stdbool.h>
 
 #include "base/diag.h"
 #include "rendezvous/rendezvous.h"
+
+/* The native code by which that sentence is known, wherever it was passed on to. */
+enum { ZC_CLAIM_TAKEN = EADDRINUSE };
 
 /* *fd is readable when another process may have come for the same seat; the caller's to close. It
  * is -1 where nobody has to be kept off: an earlier context of this very process has the seat, or

@@ -20,6 +20,7 @@
 enum { FIRST_DERIVED_PORT = 20000, DERIVED_PORTS = 12001, JOB_NAME = 100 };
 
 /* How long rank 0 looks for a second launch with the same words before it gives out the table. */
+#define LINGER_NS UINT64_C(1000000000)
 #define SETTLE_NS UINT64_C(100000000)
 
 struct resolver {
@@ -263,6 +264,7 @@ static void derive_key(const struct resolver *resolver)
     crypto_generichash(job->key, sizeof job->key, (const unsigned char *)facts, sizeof facts, token,
                        job->has_token ? sizeof token : 0);
     sodium_memzero(token, sizeof token);
+    job->linger_ns = LINGER_NS;
     job->settle_ns = resolver->name != NULL || resolver->launched.named ? 0 : SETTLE_NS;
 }
 

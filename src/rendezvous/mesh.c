@@ -217,12 +217,15 @@ static zcta_status share_board(struct zc_mesh *mesh, uint32_t *ranks, int *fds, 
                                    .call = "zcta_init",
                                    .what = "did not join the job"};
     zcta_status status = ZCTA_OK, met;
+    zcta_error why = {0};
     uint64_t mine;
     uint32_t at = 0;
 
     if (first == mesh->rank)
         status = zc_board_create(mesh->diag, &mesh->board, &exchange.fd);
-    mine = (uint64_t)status;
+    if (status != ZCTA_OK)
+        zc_diag_last(mesh->diag, &why);
+    mine = (uint64_t)status | (uint64_t)why.native << 32;
     exchange.mine = &mine;
     for (uint32_t rank = 0; rank < mesh->rank_count; rank++)
         if (rank == mesh->rank || rank == first ||
@@ -236,11 +239,11 @@ static zcta_status share_board(struct zc_mesh *mesh, uint32_t *ranks, int *fds, 
     while (ranks[at] != first)
         at++;
     if (first != mesh->rank && statuses[at] != ZCTA_OK)
-        status =
-            zc_fail_rank(mesh->diag, (zcta_status)statuses[at], first, "zcta_init", 0,
-                         "rank %" PRIu32 " could not make the memory that the ranks of this host "
-                         "share: its own output says why",
-                         first);
+        status = zc_fail_rank(mesh->diag, (zcta_status)(statuses[at] & UINT32_MAX), first,
+                              "zcta_init", (int64_t)(statuses[at] >> 32),
+                              "rank %" PRIu32 " could not make the memory that the ranks of this "
+                              "host share: %s; its own output says more",
+                              first, strerror((int)(statuses[at] >> 32)));
     else if (first != mesh->rank)
         status = zc_board_map(mesh->diag, fds[at], &mesh->board);
     for (uint32_t i = 0; i < exchange.count; i++)

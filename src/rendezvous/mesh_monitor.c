@@ -60,14 +60,15 @@ static void end_peer(struct zc_mesh *mesh, uint32_t rank, enum zc_peer_state sta
     peer->pid_fd = -1;
     if (state == ZC_PEER_LOST)
         shutdown(peer->fd, SHUT_RDWR);
+    zc_log(mesh->diag, state == ZC_PEER_LEFT ? ZC_LOG_DEBUG : ZC_LOG_INFO,
+           "rank %" PRIu32 " (pid %" PRId64 ") %s", rank, peer->pid, why);
+    /* Before a round can fail by it: who asks then which ranks are left is told the truth. */
+    report(mesh, &event);
     pthread_mutex_lock(&mesh->lock);
     peer->state = state;
     peer->why = why;
     pthread_cond_broadcast(&mesh->changed);
     pthread_mutex_unlock(&mesh->lock);
-    zc_log(mesh->diag, state == ZC_PEER_LEFT ? ZC_LOG_DEBUG : ZC_LOG_INFO,
-           "rank %" PRIu32 " (pid %" PRId64 ") %s", rank, peer->pid, why);
-    report(mesh, &event);
 }
 
 /* Whether this rank hears anybody: if not, those for whom it waits are not to blame. */

@@ -46,7 +46,8 @@ struct zc_cuda_view {
     /* The wait at which the stream stands, since when, and whether that has been said. */
     uint32_t ticket, wait;
     uint64_t since;
-    uint64_t looked; /* when this look began: what it finds is judged as of then */
+    uint64_t looked; /* when this look began. A look may be held up: a wait that it finds is as old
+                        as its end, and one that it finds again has lasted until its begin */
     bool said;
     uint64_t let_go_at;                  /* once it was seen to have failed */
     uint32_t *oldest;                    /* by slot: what the oldest pending wait awaits */

@@ -196,12 +196,12 @@ static void stand_at(struct zc_cuda_view *view, uint32_t ticket, uint32_t wait)
     view->said = view->said && view->ticket == ticket;
     view->ticket = ticket;
     view->wait = wait;
-    view->since = view->looked;
+    view->since = zc_now_ns();
 }
 
 static uint64_t waited_ns(const struct zc_cuda_view *view)
 {
-    return view->looked - view->since;
+    return view->looked > view->since ? view->looked - view->since : 0;
 }
 
 /* Once a program. */
@@ -370,7 +370,7 @@ static bool is_replay_late(const struct zc_cuda_watcher *w, struct zc_cuda_team 
         zc_deadline_in(timeout / 4 < GRAPH_PERIOD_NS ? timeout / 4 : GRAPH_PERIOD_NS);
     *absent = has_moved(w, team) ? ZCTA_NO_RANK : find_not_replaying(w, team);
     if (*absent == ZCTA_NO_RANK || view->graph_deadline == 0)
-        view->graph_deadline = zc_after_ns(view->looked, timeout);
+        view->graph_deadline = zc_deadline_in(timeout);
     return view->graph_deadline <= view->looked;
 }
 

@@ -44,7 +44,8 @@ struct run {
     uint32_t ticket;
     uint32_t next[MAX_LANES];
     bool running[MAX_LANES];
-    bool said; /* that it waits */
+    bool said;       /* that it waits */
+    bool mismatched; /* a signal came that is of another call */
 };
 
 static inline void relax(void)
@@ -158,7 +159,7 @@ static bool read_call(const struct zc_guard *guard, uint32_t index, uint32_t tic
 
 /* Fails the team, with what all ranks give that can be seen to be in this call. Once a team, so it
  * may allocate. */
-static void report_mismatch(const struct run *run, uint32_t peer)
+static void report_mismatch(struct run *run, uint32_t peer)
 {
     const struct zc_guard *guard = run->program->guard;
     const uint32_t count = guard->rank_count;
@@ -168,6 +169,7 @@ static void report_mismatch(const struct run *run, uint32_t peer)
     for (uint32_t i = 0; i < count && numbers != NULL && calls != NULL; i++)
         if (read_call(guard, i, run->ticket, &numbers[i]))
             calls[i] = &numbers[i];
+    run->mismatched = true;
     guard->on_mismatch(guard->data, peer, numbers != NULL ? calls : NULL);
     free(calls);
     free(numbers);
@@ -223,13 +225,22 @@ static bool step(struct run *run, uint32_t lane)
     return true;
 }
 
+/* Once the team has failed a program moves and tells nothing any more, but what it waits for may
+ * have come: then it has done all that it was to do. */
+static bool may_step(const struct run *run, uint32_t lane)
+{
+    const enum zc_op_kind kind = lane_op(run, lane)->kind;
+
+    return !failed(run->program->guard) || (kind != ZC_OP_COPY && kind != ZC_OP_SIGNAL);
+}
+
 /* Runs every lane as far as it goes; true if anything moved. */
 static bool advance(struct run *run)
 {
     bool moved = false;
 
     for (uint32_t lane = 0; lane < run->program->lane_count; lane++)
-        while (run->running[lane] && !lane_ended(run, lane) && !failed(run->program->guard) &&
+        while (run->running[lane] && !lane_ended(run, lane) && may_step(run, lane) &&
                step(run, lane))
             moved = true;
     return moved;
@@ -396,6 +407,7 @@ zcta_status zc_host_run(struct zc_device *device, const struct zc_program *progr
     struct zc_guard *guard = program->guard;
     struct run run = {
         .device = device, .program = program, .ticket = ticket, .running = {[0] = true}};
+    bool over = false;
 
     assert(program->lane_count <= MAX_LANES);
     for (uint32_t lane = 0; lane < program->lane_count; lane++)
@@ -403,10 +415,14 @@ zcta_status zc_host_run(struct zc_device *device, const struct zc_program *progr
     await_turn(guard, ticket - 1, false);
     if (!failed(guard))
         tell_call(program, ticket);
-    while (!lane_ended(&run, 0) && !failed(guard))
-        if (!advance(&run) && !failed(guard))
+    while (!lane_ended(&run, 0) && !over) {
+        over = failed(guard); /* before the look, which may find that all has come */
+        if (!advance(&run) && !over)
             block(&run);
-    return (zcta_status)atomic_load_explicit(&guard->failed, memory_order_acquire);
+    }
+    return lane_ended(&run, 0) && !run.mismatched
+               ? ZCTA_OK
+               : (zcta_status)atomic_load_explicit(&guard->failed, memory_order_acquire);
 }
 
 void zc_host_wake(struct zc_device *device, struct zc_guard *guard)
@@ -459,12 +475,13 @@ zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *pr
                            zcta_stream stream)
 {
     const uint32_t ticket = zc_count_next(&program->guard->submitted);
+    zcta_status status = ZCTA_OK;
 
     if (stream == NULL) {
-        zc_host_run(device, program, ticket);
+        status = zc_host_run(device, program, ticket);
         zc_host_finish(program->guard, 1);
     } else {
         zc_host_stream_enqueue(stream, program, ticket);
     }
-    return ZCTA_OK;
+    return status;
 }
