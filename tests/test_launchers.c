@@ -148,6 +148,7 @@ static void a_rank_alone_is_alone_only_where_nobody_started_others(void **state)
     static const char *const alone[] = {
         "",
         "PATH=/bin HOME=/root",
+        "LOCAL_RANK=0",
         "RANK=0 WORLD_SIZE=1 LOCAL_RANK=0",
         "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1 OMPI_COMM_WORLD_LOCAL_RANK=0 "
         "OMPI_COMM_WORLD_LOCAL_SIZE=1",
@@ -180,6 +181,11 @@ static void what_a_launcher_leaves_out_is_named(void **state)
     assert_refused("SLURM_STEP_ID=0 SLURM_PROCID=1", "SLURM_STEP_NUM_TASKS is not set");
     assert_refused("SLURM_STEP_ID=0 SLURM_PROCID=1 SLURM_NTASKS=2", "SLURM_LOCALID is not set");
     assert_refused(HYDRA, "set ZEROCTA_PORT"); /* no process of Hydra's above this test */
+    assert_refused("LOCAL_RANK=1", "LOCAL_RANK is set, so this program is one of several ranks on "
+                                   "this machine, but RANK is not");
+    assert_refused("LOCAL_RANK=0 LOCAL_WORLD_SIZE=4", "LOCAL_WORLD_SIZE is set, so this program");
+    assert_refused("OMPI_COMM_WORLD_LOCAL_SIZE=2", "but OMPI_COMM_WORLD_RANK is not");
+    assert_refused("MPI_LOCALRANKID=3", "but PMI_RANK is not");
     assert_refused("PMIX_RANK=1",
                    "PMIX_RANK=1, so PMIx has started this program as one of several");
     assert_refused(SLURM_STEP "SLURM_STEP_TASKS_PER_NODE=2(x", "SLURM_STEP_TASKS_PER_NODE=2(x");

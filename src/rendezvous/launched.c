@@ -177,6 +177,26 @@ static zcta_status compare(struct zc_diag *diag, const struct words *all, int ch
     return ZCTA_OK;
 }
 
+static bool says_local(const struct zc_launcher *launcher)
+{
+    const char *name;
+
+    return zc_launcher_value(launcher->local_rank, &name) != NULL ||
+           zc_launcher_value(launcher->local_count, &name) != NULL;
+}
+
+/* The name of the variable by which there are several ranks on this machine, or NULL. */
+static const char *several_here(const struct zc_launcher *launcher)
+{
+    const char *rank_name = NULL, *count_name = NULL;
+    const char *rank = zc_launcher_value(launcher->local_rank, &rank_name);
+    const char *count = zc_launcher_value(launcher->local_count, &count_name);
+
+    if (rank != NULL && strcmp(rank, "0") != 0)
+        return rank_name;
+    return count != NULL && strcmp(count, "1") != 0 ? count_name : NULL;
+}
+
 /* No launcher says both who this rank is and how many there are: whether that is a mistake. */
 static zcta_status check_alone(struct zc_diag *diag, const struct words *all)
 {
@@ -195,6 +215,13 @@ static zcta_status check_alone(struct zc_diag *diag, const struct words *all)
                            "ranks, but no variable says how many: set ZEROCTA_PORT, RANK, "
                            "WORLD_SIZE and LOCAL_RANK, or unset %s to run one rank alone",
                            all[i].rank_name, all[i].rank, launcher->name, all[i].rank_name);
+        if (!all[i].shell && several_here(launcher) != NULL)
+            return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
+                           "%s is set, so this program is one of several ranks on this machine, "
+                           "but %s is not: set it and %s, or unset %s to run one rank alone",
+                           several_here(launcher), launcher->rank[0],
+                           launcher->count[0] != NULL ? launcher->count[0] : "RANK and WORLD_SIZE",
+                           several_here(launcher));
         if (all[i].shell && all[i].count > 1)
             return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                            "%s=%" PRIu32 ", but %s has not started this program: it runs in the "
@@ -278,14 +305,6 @@ static zcta_status read_local_rank(struct zc_diag *diag, const struct zc_launche
                    ": ranks count from 0 and are less than their number",
                    name, launched->local_rank, count_name != NULL ? count_name : "their number",
                    launched->local_count);
-}
-
-static bool says_local(const struct zc_launcher *launcher)
-{
-    const char *name;
-
-    return zc_launcher_value(launcher->local_rank, &name) != NULL ||
-           zc_launcher_value(launcher->local_count, &name) != NULL;
 }
 
 /* The launcher that tells this rank's place on its machine: the chosen one, or else one that says
