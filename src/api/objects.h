@@ -34,10 +34,17 @@ struct zc_loss {
 struct zc_ending {
     uint64_t identity;     /* 0: free */
     uint32_t rank, number; /* who, and at which attempt of its own */
+    bool joined;           /* that had met all the others, and was made with them */
     zcta_error failure;
 };
 
 enum { ZC_ENDINGS = 32 };
+
+/* A rank's latest attempt at a team that is over, and whether it had met all the others. */
+struct zc_over {
+    uint32_t number;
+    bool joined;
+};
 
 /* What a context finds out when it is first asked. */
 struct zc_knowledge {
@@ -115,10 +122,13 @@ struct zcta_team {
     uint32_t attempt;  /* this rank's at such a team, among all its attempts */
     uint32_t rounds;
     /* By team rank: the attempt with which it joined, and the last one that it has said is over.
-     * Guarded by the context's lock. */
-    uint32_t *attempts, *over;
-    zcta_error given_up; /* why a rank gave up while this one waits to join; guarded likewise */
-    bool joined;         /* attempts[] holds; guarded likewise */
+     * Guarded by the context's lock, as what follows. */
+    uint32_t *attempts;
+    struct zc_over *over;
+    zcta_error given_up; /* why a rank gave up while this one waits to join */
+    bool joined;         /* attempts[] holds */
+    bool stale;          /* it does not: a rank had given up its attempt before it had joined */
+    _Atomic uint32_t interrupted; /* not 0: failed or stale, so the round that is run is to end */
     bool made;    /* may be found and used; guarded by both locks: either to read, both to write */
     bool leaving; /* is being given back: its ranks may go as soon as they have said so. Guarded by
                      the context's lock */
@@ -220,6 +230,9 @@ void zc_team_notice_losses(zcta_team *team);
 /* Tells the other ranks that this one's attempt at the team is over; status OK: without a failure.
  */
 void zc_team_tell(const zcta_team *team, const zcta_error *failure);
+/* If another rank had given up the attempt with which this one joined: it is as before it joined,
+ * and may join again. False if not so, or if the team has failed. */
+bool zc_team_go_back(zcta_team *team);
 /* Tells them that this one could not begin, for the calling thread's last error. */
 void zc_team_refuse(zcta_context *context, const uint32_t *ranks, uint32_t count,
                     uint64_t identity);

@@ -20,6 +20,7 @@ struct team_notice {
     uint64_t tag; /* of the team, under which the sender sends nothing any more; 0: it had none */
     uint32_t status, rank; /* status OK: no failure, the attempt has ended */
     uint64_t cause;        /* an enum zc_cause */
+    uint64_t joined;       /* 1: the attempt had met all ranks */
     char message[sizeof((zcta_error *)0)->message];
 };
 
@@ -43,13 +44,42 @@ void zc_team_tell(const zcta_team *team, const zcta_error *failure)
     struct team_notice notice = {.tag = failure->status == ZCTA_OK ? 0 : team->group.tag,
                                  .status = (uint32_t)status_for_others(failure->status),
                                  .rank = failure->rank,
-                                 .cause = team->cause};
+                                 .cause = team->cause,
+                                 .joined = team->joined};
 
     memcpy(notice.message, failure->message, sizeof notice.message);
     for (uint32_t i = 0; i < team->group.count; i++)
         if (i != team->group.self)
             zc_mesh_notify(team->group.mesh, team->ranks[i], team->identity, team->attempt, &notice,
                            sizeof notice);
+}
+
+bool zc_team_go_back(zcta_team *team)
+{
+    zcta_context *context = team->context;
+    struct team_notice nothing = {.status = ZCTA_OK, .rank = context->job.rank};
+    bool again;
+
+    pthread_mutex_lock(&context->lock);
+    pthread_mutex_lock(&team->failure_lock);
+    again = team->stale && team->failure.status == ZCTA_OK;
+    nothing.tag = team->group.tag;
+    if (again) {
+        team->stale = team->joined = false;
+        team->group.tag = 0;
+        team->rounds = 0;
+        atomic_store_explicit(&team->interrupted, 0, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&team->failure_lock);
+    pthread_mutex_unlock(&context->lock);
+    /* What was sent for the team that does not come to be is nobody's. This attempt still holds. */
+    for (uint32_t i = 0; again && i < team->group.count; i++) {
+        zc_mesh_drop(context->mesh, team->ranks[i], nothing.tag, UINT32_MAX);
+        if (i != team->group.self)
+            zc_mesh_notify(context->mesh, team->ranks[i], team->identity, team->attempt - 1,
+                           &nothing, sizeof nothing);
+    }
+    return again;
 }
 
 void zc_team_refuse(zcta_context *context, const uint32_t *ranks, uint32_t count, uint64_t identity)
@@ -220,6 +250,7 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell, enum zc_cau
         /* Pairs with the acquire of whoever runs or awaits a program of this team, and comes before
          * abort() looks for communicators; see keep_comm(). */
         atomic_store_explicit(&team->guard.failed, (uint32_t)failure.status, memory_order_seq_cst);
+        atomic_store_explicit(&team->interrupted, 1, memory_order_release);
     }
     pthread_mutex_unlock(&team->failure_lock);
     if (!first)
@@ -241,14 +272,14 @@ void zc_team_fail(zcta_team *team, const zcta_error *failure)
 zcta_status zc_team_broken(void *data, const zcta_error *why)
 {
     zcta_team *team = data;
-    bool finalizing;
+    bool innocent;
 
     /* A rank that leaves the job says so by leaving: those who still work with it are not to blame.
-     */
+     * And a team that is to be made with other attempts has not failed. */
     pthread_mutex_lock(&team->context->lock);
-    finalizing = team->context->finalizing;
+    innocent = team->context->finalizing || team->stale;
     pthread_mutex_unlock(&team->context->lock);
-    if (finalizing && !zc_team_failed(team))
+    if (innocent && !zc_team_failed(team))
         return why->status;
     zc_team_fail(team, why);
     return zc_team_check(team, why->call);
@@ -428,24 +459,39 @@ void zc_team_notice_losses(zcta_team *team)
 }
 
 /* Of those who gave up the first one says most. */
-static void note_ending(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure)
+static void note_ending(zcta_team *team, uint32_t index, struct zc_over over,
+                        const zcta_error *failure)
 {
-    if (number > team->over[index])
-        team->over[index] = number;
+    if (over.number > team->over[index].number)
+        team->over[index] = over;
     if (team->given_up.status == ZCTA_OK)
         team->given_up = *failure;
 }
 
-/* A rank's attempt at a team has failed. What was made, or is being made, with that attempt or an
- * older one fails, too. A rank that could not even begin (number 0) is not waited for. Who waits
- * for others to join goes on, and knows whom to name if nobody comes. */
-static void end_attempt(zcta_team *team, uint32_t index, uint32_t number, const zcta_error *failure,
-                        enum zc_cause how)
+/* This rank has joined with an attempt that another had given up by then: its next one counts. */
+static void become_stale(zcta_team *team)
 {
-    if (team->joined ? team->attempts[index] <= number : number == 0)
+    team->stale = true;
+    atomic_store_explicit(&team->interrupted, 1, memory_order_release);
+    zc_mesh_wake(team->context->mesh);
+}
+
+/* A rank's attempt at a team is over. What was made, or is being made, with that attempt or an
+ * older one fails, too, if that rank had met all the others; if it had given up waiting for them it
+ * may come again. A rank that could not even begin (number 0) is not waited for. Who waits for
+ * others to join goes on, and knows whom to name if nobody comes. */
+static void end_attempt(zcta_team *team, uint32_t index, struct zc_over over,
+                        const zcta_error *failure, enum zc_cause how)
+{
+    const bool with_it = team->joined && team->attempts[index] <= over.number;
+    const bool stale = with_it && !team->made && !over.joined;
+
+    if (stale)
+        become_stale(team);
+    if (stale || (!team->joined && over.number != 0))
+        note_ending(team, index, over, failure);
+    else if (with_it || (!team->joined && over.number == 0))
         fail(team, failure, true, how);
-    else if (!team->joined)
-        note_ending(team, index, number, failure);
 }
 
 void zc_team_forget_endings(zcta_context *context, uint64_t identity)
@@ -463,7 +509,9 @@ void zc_team_notice_endings(zcta_team *team)
         const struct zc_ending *ending = &context->endings[(context->next_ending + i) % ZC_ENDINGS];
 
         if (ending->identity == team->identity && has_rank(team, ending->rank))
-            note_ending(team, index_of(team, ending->rank), ending->number, &ending->failure);
+            note_ending(team, index_of(team, ending->rank),
+                        (struct zc_over){.number = ending->number, .joined = ending->joined},
+                        &ending->failure);
     }
 }
 
@@ -482,12 +530,14 @@ static void keep_ending(zcta_context *context, const struct zc_ending *ending)
 static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
 {
     struct team_notice notice;
+    struct zc_over over = {.number = event->number};
     zcta_error failure = {.call = "collective"};
     bool found = false;
 
     if (event->bytes != sizeof notice)
         return;
     memcpy(&notice, event->data, sizeof notice);
+    over.joined = notice.joined != 0;
     if (notice.cause > ZC_CAUSE_LEAVE)
         return;
     notice.message[sizeof notice.message - 1] = '\0';
@@ -502,7 +552,7 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (team->identity == event->tag && has_rank(team, event->rank)) {
-            end_attempt(team, index_of(team, event->rank), event->number, &failure,
+            end_attempt(team, index_of(team, event->rank), over, &failure,
                         (enum zc_cause)notice.cause);
             found = true;
         }
@@ -510,6 +560,7 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
         keep_ending(context, &(struct zc_ending){.identity = event->tag,
                                                  .rank = event->rank,
                                                  .number = event->number,
+                                                 .joined = notice.joined != 0,
                                                  .failure = failure});
     pthread_mutex_unlock(&context->lock);
 }

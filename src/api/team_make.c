@@ -51,11 +51,18 @@ static uint64_t tag_of(const zcta_team *team)
     return tag | 1;
 }
 
+static zcta_status fail_stale(const zcta_team *team)
+{
+    return zc_fail(team->group.diag, ZCTA_ERR_PEER, "zcta_team_get", 0,
+                   "a rank gave up making team %s and did not come again", zc_team_title(team));
+}
+
 /* Whether all attempts still hold; from here on what ends one ends the team. */
 static zcta_status settle_attempts(zcta_team *team, const uint32_t *attempts)
 {
     zcta_context *context = team->context;
     zcta_error failure = {.status = ZCTA_ERR_PEER, .call = "zcta_team_get"};
+    bool stale = false;
 
     pthread_mutex_lock(&context->lock);
     memcpy(team->attempts, attempts, team->group.count * sizeof *attempts);
@@ -63,16 +70,23 @@ static zcta_status settle_attempts(zcta_team *team, const uint32_t *attempts)
     pthread_mutex_lock(&team->failure_lock);
     team->group.tag = tag_of(team);
     pthread_mutex_unlock(&team->failure_lock);
-    for (uint32_t i = 0; i < team->group.count && failure.message[0] == '\0'; i++)
-        if (team->over[i] >= attempts[i]) {
+    for (uint32_t i = 0; i < team->group.count && failure.message[0] == '\0'; i++) {
+        const bool over = team->over[i].number >= attempts[i];
+
+        stale = stale || (over && !team->over[i].joined);
+        if (over && team->over[i].joined) {
             failure.rank = team->ranks[i];
             snprintf(failure.message, sizeof failure.message,
                      "rank %" PRIu32 " gave up making team %s: its own output says why",
                      team->ranks[i], zc_team_title(team));
+            stale = false;
         }
+    }
+    team->stale = stale;
     pthread_mutex_unlock(&context->lock);
-    return failure.message[0] == '\0' ? zc_team_check(team, failure.call)
-                                      : zc_team_broken(team, &failure);
+    if (failure.message[0] != '\0')
+        return zc_team_broken(team, &failure);
+    return stale ? fail_stale(team) : zc_team_check(team, failure.call);
 }
 
 /* Nobody came in time. Who gave up before knows better for whom it had waited than who waits last,
@@ -88,7 +102,7 @@ static void name_absent(zcta_team *team)
         zc_diag_repeat(team->group.diag, &given_up);
 }
 
-static zcta_status join(zcta_team *team)
+static zcta_status join(zcta_team *team, uint64_t deadline)
 {
     uint32_t *attempts = calloc(team->group.count, sizeof *attempts);
     const struct zc_exchange exchange = {.ranks = team->ranks,
@@ -99,7 +113,7 @@ static zcta_status join(zcta_team *team)
                                          .all = attempts,
                                          .bytes = sizeof team->attempt,
                                          .fd = -1,
-                                         .deadline = zc_deadline_in(team->group.timeout_ns),
+                                         .deadline = deadline,
                                          .over = team->group.over,
                                          .call = "zcta_team_get",
                                          .what = "did not join the team"};
@@ -149,7 +163,7 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
                                     .nodes = context->nodes,
                                     .count = count,
                                     .rounds = &team->rounds,
-                                    .over = &team->guard.failed,
+                                    .over = &team->interrupted,
                                     .timeout_ns = params->timeout_ns != 0 ? params->timeout_ns
                                                                           : context->timeout_ns,
                                     .broken = zc_team_broken,
@@ -291,17 +305,39 @@ static zcta_status tell_facts(zcta_team *team)
 static zcta_status publish(zcta_team *team)
 {
     zcta_context *context = team->context;
+    bool stale;
 
     pthread_mutex_lock(&context->lock);
     pthread_mutex_lock(&team->failure_lock);
-    team->made = true;
-    zc_team_forget_endings(context, team->identity);
+    stale = team->stale;
+    team->made = !stale;
+    if (!stale)
+        zc_team_forget_endings(context, team->identity);
     pthread_mutex_unlock(&team->failure_lock);
-    zc_team_notice_losses(team);
+    if (!stale)
+        zc_team_notice_losses(team);
     pthread_mutex_unlock(&context->lock);
+    if (stale)
+        return fail_stale(team);
     for (uint32_t i = 0; i < team->group.count; i++)
         zc_mesh_drop(context->mesh, team->ranks[i], team->identity, team->attempts[i]);
     return zc_team_check(team, "zcta_team_get");
+}
+
+/* One try; after one that has failed another may follow, see zc_team_go_back(). */
+static zcta_status put_together(zcta_team *team, uint64_t deadline)
+{
+    zcta_status status = join(team, deadline);
+
+    zc_engine_ce.close(team->ce);
+    team->ce = NULL;
+    if (status == ZCTA_OK)
+        status = zc_engine_ce.open(&team->group, &team->guard, &team->ce);
+    if (status == ZCTA_OK)
+        status = tell_facts(team);
+    if (status == ZCTA_OK)
+        status = publish(team);
+    return status;
 }
 
 zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t count,
@@ -311,6 +347,7 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
     zcta_team_params params = *given;
     zcta_team *made = calloc(1, sizeof *made);
     zcta_status status;
+    uint64_t deadline;
 
     if (params.policy == ZCTA_POLICY_UNSET)
         params.policy = ZCTA_POLICY_DEFAULT;
@@ -328,14 +365,11 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
         goto refuse;
     }
     list(made);
-    status = join(made);
     made->node_ranks = node_ranks_of(made);
-    if (status == ZCTA_OK)
-        status = zc_engine_ce.open(&made->group, &made->guard, &made->ce);
-    if (status == ZCTA_OK)
-        status = tell_facts(made);
-    if (status == ZCTA_OK)
-        status = publish(made);
+    deadline = zc_deadline_in(made->group.timeout_ns);
+    do
+        status = put_together(made, deadline);
+    while (status != ZCTA_OK && zc_team_go_back(made));
     if (status != ZCTA_OK) {
         /* What all ranks have found out together fails no team, but this attempt has ended. */
         if (!zc_team_failed(made))

@@ -374,6 +374,7 @@ const struct surrounding surroundings[] = {
     {"no /sys", cover, 1, 0, BEFORE_INIT, true},
     {"no /dev", cover, 2, 0, BEFORE_INIT, true},
     {"no /tmp", cover, 3, 0, BEFORE_INIT, true},
+    DENY(write, false),
     DENY(mmap, false),
     DENY(munmap, false),
     DENY(mprotect, false),
