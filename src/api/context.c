@@ -328,36 +328,57 @@ fail:
     return status;
 }
 
+/* With the context's lock held. */
+static bool has_lost_one(const zcta_team *team)
+{
+    bool lost = false;
+
+    for (uint32_t i = 0; i < team->group.count; i++)
+        lost = lost || team->context->gone[team->ranks[i]];
+    return lost;
+}
+
 /* The team with the lowest tag above `after` that is well: all its ranks find the same order. */
 static zcta_team *next_team(zcta_context *context, uint64_t after)
 {
     zcta_team *next = NULL;
 
+    pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (team != context->world && team->group.tag > after && !zc_team_failed(team) &&
-            (next == NULL || team->group.tag < next->group.tag))
+            !has_lost_one(team) && (next == NULL || team->group.tag < next->group.tag))
             next = team;
+    pthread_mutex_unlock(&context->lock);
     return next;
 }
 
-/* Where the world has failed, and cannot meet, those who survived meet in the teams that they have
- * together, as long as all do. */
-static void meet_survivors(zcta_context *context)
+static zcta_status meet(const zcta_team *team, uint64_t deadline)
 {
-    zcta_team *team = next_team(context, 0);
-    zcta_status status = ZCTA_OK;
+    struct zc_group group = team->group;
 
-    while (team != NULL && status == ZCTA_OK) {
-        status = zc_group_exchange(&team->group, "zcta_finalize", "did not finalize", ZC_TOPIC_FREE,
-                                   NULL, NULL, 0);
-        team = next_team(context, team->group.tag);
-    }
+    group.timeout_ns = zc_time_left_ns(deadline);
+    return zc_group_exchange(&group, "zcta_finalize", "did not finalize", ZC_TOPIC_FREE, NULL, NULL,
+                             0);
+}
+
+/* Everybody comes before anybody goes, so that nobody mistakes a leave for a loss. Where the world
+ * has failed, and cannot meet, those who survived meet in the teams that they have together. */
+static zcta_status meet_all(zcta_context *context)
+{
+    const uint64_t deadline = zc_deadline_in(context->world->group.timeout_ns);
+    const bool failed = zc_team_failed(context->world);
+    zcta_status status = failed ? ZCTA_OK : meet(context->world, deadline), met = status;
+
+    for (zcta_team *team = failed || status != ZCTA_OK ? next_team(context, 0) : NULL;
+         team != NULL && met != ZCTA_ERR_TIMEOUT; team = next_team(context, team->group.tag))
+        met = meet(team, deadline);
+    return status == ZCTA_OK && met == ZCTA_ERR_TIMEOUT ? met : status;
 }
 
 zcta_status zcta_finalize(zcta_context **handle)
 {
     zcta_context *context = handle == NULL ? NULL : *handle;
-    zcta_status status = ZCTA_OK;
+    zcta_status status;
 
     if (context == NULL)
         return zc_fail_null(NULL, "zcta_finalize", "context, or what it points to,");
@@ -375,12 +396,7 @@ zcta_status zcta_finalize(zcta_context **handle)
     context->finalizing = true;
     pthread_mutex_unlock(&context->lock);
     zc_mesh_leave_seat(context->mesh);
-    /* Everybody comes before anybody goes, so that nobody mistakes a leave for a loss. */
-    if (!zc_team_failed(context->world))
-        status = zc_group_exchange(&context->world->group, "zcta_finalize", "did not finalize",
-                                   ZC_TOPIC_FREE, NULL, NULL, 0);
-    if (zc_team_failed(context->world))
-        meet_survivors(context);
+    status = meet_all(context);
     free_context(context);
     return status;
 }

@@ -225,8 +225,9 @@ void zc_team_notice_endings(zcta_team *team);
 void zc_team_forget_endings(zcta_context *context, uint64_t identity);
 /* Under the context's lock: whether some rank has lost that one. */
 bool zc_team_is_lost(const zcta_context *context, uint32_t rank);
-/* Under the context's lock: fails the team if it lacks a rank that was lost before. */
-void zc_team_notice_losses(zcta_team *team);
+/* Under the context's lock: fails the team if it lacks a rank that was lost before, and, once it is
+ * as good as made, one that left. */
+void zc_team_notice_losses(zcta_team *team, bool made);
 /* Tells the other ranks that this one's attempt at the team is over; status OK: without a failure.
  */
 void zc_team_tell(const zcta_team *team, const zcta_error *failure);

@@ -230,6 +230,7 @@ static enum zc_log_level loudness(const zcta_team *team, enum zc_cause how)
  * that left the job is the cause. */
 static void fail(zcta_team *team, const zcta_error *seen, bool tell, enum zc_cause how)
 {
+    const bool locked = how == ZC_CAUSE_LEAVE;
     zcta_context *context = team->context;
     zcta_error failure;
     bool first, runs;
@@ -260,8 +261,8 @@ static void fail(zcta_team *team, const zcta_error *seen, bool tell, enum zc_cau
     if (runs)
         context->ops->wake(context->device, &team->guard);
     abort_nccl(team);
-    zc_log(&context->diag, loudness(team, how), "team %s has failed: %s", zc_team_title(team),
-           failure.message);
+    zc_log(&context->diag, loudness(team, locked ? how : ZC_CAUSE_OTHER), "team %s has failed: %s",
+           zc_team_title(team), failure.message);
 }
 
 void zc_team_fail(zcta_team *team, const zcta_error *failure)
@@ -357,10 +358,10 @@ static bool has_rank(const zcta_team *team, uint32_t rank)
 /* While a team is in the making, a rank that leaves may have found out before this one that nothing
  * will come of it: the round that tells is still to be read. A part that it owes is missed there.
  */
-static bool is_hit(const zcta_team *team, const struct zc_loss *loss)
+static bool is_hit(const zcta_team *team, const struct zc_loss *loss, bool made)
 {
     return !team->leaving && has_rank(team, loss->rank) && has_rank(team, loss->teller) &&
-           (team->made || !loss->left);
+           (made || !loss->left);
 }
 
 static enum zc_cause cause_of_loss(const struct zc_loss *loss)
@@ -382,7 +383,7 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
         context->losses = grown;
     }
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
-        if (is_hit(team, loss))
+        if (is_hit(team, loss, team->made))
             fail(team, &failure, loss->unable, cause_of_loss(loss));
 }
 
@@ -403,7 +404,7 @@ static void on_gone(zcta_context *context, uint32_t rank, bool left)
 
     pthread_mutex_lock(&context->lock);
     context->gone[rank] = true;
-    if (!context->finalizing && !is_unheard(context, rank)) {
+    if ((!context->finalizing || !left) && !is_unheard(context, rank)) {
         zc_mesh_tell_gone(context->mesh, rank, context->job.rank, left);
         lose(context, &loss);
     }
@@ -426,7 +427,7 @@ static void on_told(zcta_context *context, uint32_t teller, uint32_t rank, bool 
     const struct zc_loss loss = {.rank = rank, .teller = teller, .left = left};
 
     pthread_mutex_lock(&context->lock);
-    if (!context->finalizing && !context->gone[rank]) {
+    if ((!context->finalizing || !left) && !context->gone[rank]) {
         if (!zc_team_is_lost(context, rank))
             zc_mesh_tell_gone(context->mesh, rank, teller, left);
         lose(context, &loss);
@@ -445,7 +446,7 @@ static void on_unable(zcta_context *context, uint32_t sender)
     pthread_mutex_unlock(&context->lock);
 }
 
-void zc_team_notice_losses(zcta_team *team)
+void zc_team_notice_losses(zcta_team *team, bool made)
 {
     const zcta_context *context = team->context;
 
@@ -453,7 +454,7 @@ void zc_team_notice_losses(zcta_team *team)
         const struct zc_loss *loss = &context->losses[i];
         const zcta_error failure = failure_by(context, loss);
 
-        if (is_hit(team, loss))
+        if (is_hit(team, loss, made))
             fail(team, &failure, loss->unable, cause_of_loss(loss));
     }
 }
@@ -464,7 +465,8 @@ static void note_ending(zcta_team *team, uint32_t index, struct zc_over over,
 {
     if (over.number > team->over[index].number)
         team->over[index] = over;
-    if (team->given_up.status == ZCTA_OK)
+    /* Whoever had joined had met all: now that rank alone is missing. */
+    if (!team->joined && team->given_up.status == ZCTA_OK)
         team->given_up = *failure;
 }
 
@@ -476,22 +478,25 @@ static void become_stale(zcta_team *team)
     zc_mesh_wake(team->context->mesh);
 }
 
-/* A rank's attempt at a team is over. What was made, or is being made, with that attempt or an
- * older one fails, too, if that rank had met all the others; if it had given up waiting for them it
- * may come again. A rank that could not even begin (number 0) is not waited for. Who waits for
- * others to join goes on, and knows whom to name if nobody comes. */
-static void end_attempt(zcta_team *team, uint32_t index, struct zc_over over,
+/* A rank's attempt at a team is over. What was made, or is being made, with that attempt fails,
+ * too, if that rank had met all the others; if it had given up waiting for them it may come again.
+ * (What was made with an earlier one has ended by common consent, or that rank would have said so.)
+ * A rank that could not even begin (number 0) is not waited for. Who waits for others to join goes
+ * on, and knows whom to name if nobody comes. False if it means nothing to this team. */
+static bool end_attempt(zcta_team *team, uint32_t index, struct zc_over over,
                         const zcta_error *failure, enum zc_cause how)
 {
-    const bool with_it = team->joined && team->attempts[index] <= over.number;
+    const bool with_it = team->joined && team->attempts[index] == over.number;
     const bool stale = with_it && !team->made && !over.joined;
+    const bool never = over.number == 0 && (!team->joined || team->stale);
 
     if (stale)
         become_stale(team);
-    if (stale || (!team->joined && over.number != 0))
+    if (stale || (!team->joined && !never))
         note_ending(team, index, over, failure);
-    else if (with_it || (!team->joined && over.number == 0))
+    else if (with_it || never)
         fail(team, failure, true, how);
+    return with_it || never || !team->joined;
 }
 
 void zc_team_forget_endings(zcta_context *context, uint64_t identity)
@@ -551,11 +556,9 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     memcpy(failure.message, notice.message, sizeof failure.message);
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
-        if (team->identity == event->tag && has_rank(team, event->rank)) {
-            end_attempt(team, index_of(team, event->rank), over, &failure,
-                        (enum zc_cause)notice.cause);
-            found = true;
-        }
+        if (team->identity == event->tag && has_rank(team, event->rank))
+            found |= end_attempt(team, index_of(team, event->rank), over, &failure,
+                                 (enum zc_cause)notice.cause);
     if (!found)
         keep_ending(context, &(struct zc_ending){.identity = event->tag,
                                                  .rank = event->rank,

@@ -54,7 +54,7 @@ static uint64_t tag_of(const zcta_team *team)
 static zcta_status fail_stale(const zcta_team *team)
 {
     return zc_fail(team->group.diag, ZCTA_ERR_PEER, "zcta_team_get", 0,
-                   "a rank gave up making team %s and did not come again", zc_team_title(team));
+                   "a rank gave up making team %s while this one joined it", zc_team_title(team));
 }
 
 /* Whether all attempts still hold; from here on what ends one ends the team. */
@@ -83,6 +83,7 @@ static zcta_status settle_attempts(zcta_team *team, const uint32_t *attempts)
         }
     }
     team->stale = stale;
+    team->given_up.status = ZCTA_OK; /* all had come */
     pthread_mutex_unlock(&context->lock);
     if (failure.message[0] != '\0')
         return zc_team_broken(team, &failure);
@@ -102,7 +103,7 @@ static void name_absent(zcta_team *team)
         zc_diag_repeat(team->group.diag, &given_up);
 }
 
-static zcta_status join(zcta_team *team, uint64_t deadline)
+static zcta_status join(zcta_team *team, uint64_t begun)
 {
     uint32_t *attempts = calloc(team->group.count, sizeof *attempts);
     const struct zc_exchange exchange = {.ranks = team->ranks,
@@ -113,7 +114,8 @@ static zcta_status join(zcta_team *team, uint64_t deadline)
                                          .all = attempts,
                                          .bytes = sizeof team->attempt,
                                          .fd = -1,
-                                         .deadline = deadline,
+                                         .since = begun,
+                                         .deadline = zc_after_ns(begun, team->group.timeout_ns),
                                          .over = team->group.over,
                                          .call = "zcta_team_get",
                                          .what = "did not join the team"};
@@ -190,7 +192,7 @@ static void list(zcta_team *team)
     team->next = context->teams;
     context->teams = team;
     zc_team_notice_endings(team);
-    zc_team_notice_losses(team);
+    zc_team_notice_losses(team, false);
     pthread_mutex_unlock(&context->lock);
 }
 
@@ -308,14 +310,14 @@ static zcta_status publish(zcta_team *team)
     bool stale;
 
     pthread_mutex_lock(&context->lock);
-    pthread_mutex_lock(&team->failure_lock);
     stale = team->stale;
-    team->made = !stale;
     if (!stale)
+        zc_team_notice_losses(team, true);
+    pthread_mutex_lock(&team->failure_lock);
+    team->made = !stale && team->failure.status == ZCTA_OK;
+    if (team->made)
         zc_team_forget_endings(context, team->identity);
     pthread_mutex_unlock(&team->failure_lock);
-    if (!stale)
-        zc_team_notice_losses(team);
     pthread_mutex_unlock(&context->lock);
     if (stale)
         return fail_stale(team);
@@ -325,10 +327,11 @@ static zcta_status publish(zcta_team *team)
 }
 
 /* One try; after one that has failed another may follow, see zc_team_go_back(). */
-static zcta_status put_together(zcta_team *team, uint64_t deadline)
+static zcta_status put_together(zcta_team *team, uint64_t begun)
 {
-    zcta_status status = join(team, deadline);
+    zcta_status status = join(team, begun);
 
+    /* Of the try before. */
     zc_engine_ce.close(team->ce);
     team->ce = NULL;
     if (status == ZCTA_OK)
@@ -347,7 +350,7 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
     zcta_team_params params = *given;
     zcta_team *made = calloc(1, sizeof *made);
     zcta_status status;
-    uint64_t deadline;
+    uint64_t begun;
 
     if (params.policy == ZCTA_POLICY_UNSET)
         params.policy = ZCTA_POLICY_DEFAULT;
@@ -366,10 +369,13 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
     }
     list(made);
     made->node_ranks = node_ranks_of(made);
-    deadline = zc_deadline_in(made->group.timeout_ns);
+    begun = zc_now_ns();
     do
-        status = put_together(made, deadline);
+        status = put_together(made, begun);
     while (status != ZCTA_OK && zc_team_go_back(made));
+    /* What it was interrupted by says more than that it was. */
+    if (status != ZCTA_OK && zc_team_failed(made))
+        status = zc_team_check(made, "zcta_team_get");
     if (status != ZCTA_OK) {
         /* What all ranks have found out together fails no team, but this attempt has ended. */
         if (!zc_team_failed(made))

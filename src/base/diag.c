@@ -1,6 +1,7 @@
 /* Errors and log lines of one context. */
 #include "base/diag.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,7 +128,7 @@ void zc_diag_repeat(struct zc_diag *diag, const zcta_error *error)
 
 void zc_log(struct zc_diag *diag, enum zc_log_level level, const char *format, ...)
 {
-    char line[768];
+    char line[768], whole[sizeof line + 32];
     va_list args;
 
     if (level > diag->level)
@@ -136,7 +137,9 @@ void zc_log(struct zc_diag *diag, enum zc_log_level level, const char *format, .
     zc_format_list(line, sizeof line, format, args);
     va_end(args);
     if (diag->rank == ZCTA_NO_RANK)
-        fprintf(stderr, "zerocta: %s\n", line);
+        snprintf(whole, sizeof whole, "zerocta: %s\n", line);
     else
-        fprintf(stderr, "zerocta rank %u: %s\n", diag->rank, line);
+        snprintf(whole, sizeof whole, "zerocta rank %" PRIu32 ": %s\n", diag->rank, line);
+    /* In one piece, so that lines of several ranks do not mix: fprintf() may write several. */
+    fputs(whole, stderr);
 }

@@ -451,7 +451,7 @@ static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange,
     struct round round = {.mesh = mesh,
                           .exchange = exchange,
                           .stands = stands,
-                          .start = zc_now_ns(),
+                          .start = exchange->since != 0 ? exchange->since : zc_now_ns(),
                           .limit = {.at = exchange->deadline},
                           .resend_ns = RESEND_FIRST_NS};
     zcta_status status;

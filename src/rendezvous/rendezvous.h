@@ -121,7 +121,7 @@ struct zc_exchange {
     bool fd_afar; /* not to ranks of this very process, which need none */
     int *fds;     /* NULL: none wanted. else count entries, -1 where none came (from other hosts,
                      say, and for the caller itself); the caller owns what is in it on success */
-    uint64_t deadline;
+    uint64_t since, deadline;     /* since: when the waiting began; 0: now */
     const _Atomic uint32_t *over; /* not 0: nobody waits any more. NULL: there is no such word */
     const char *call;             /* for messages: "zcta_window_alloc" */
     const char *what;             /* for messages: "did not join team world" */
