@@ -91,7 +91,8 @@
  *   zcta_window_free,               drain; then a round, unless the team has failed: the deadline
  *   zcta_team_destroy
  *   zcta_finalize                   all that is on host streams; drain of all teams; then a round
- *                                   of the world: the deadline
+ *                                   of the world, or, once that has failed, of the teams of those
+ *                                   who are left: one deadline for all
  *   zcta_host_stream_call           room behind 1024 others
  *   zcta_host_stream_synchronize,   all that is on the stream
  *   _destroy
@@ -266,7 +267,9 @@ typedef struct zcta_init_params {
 ZCTA_API zcta_status zcta_init(const zcta_init_params *params, zcta_context **context);
 
 /* Leaves the job and frees the context with everything in it. Collective over the world; ranks
- * that have died are not waited for. Always frees, whatever it returns; sets *context to NULL.
+ * that have died are not waited for: those who are left meet in the teams that they still have
+ * together, so that none sees another leave in the middle of its last call there. Always frees,
+ * whatever it returns; sets *context to NULL.
  * Errors: ERR_INVALID (NULL, or finalized before), ERR_TIMEOUT (a rank did not come), ERR_PEER. */
 ZCTA_API zcta_status zcta_finalize(zcta_context **context);
 
@@ -286,7 +289,8 @@ ZCTA_API int32_t zcta_context_gpu(const zcta_context *context);
  * After a failure the survivors go on in a team of their own. A death is noticed by all at once,
  * but not in the same moment. If their lists differ, the team of a list that names a dead rank
  * fails with ERR_PEER on all that ask for it, and their next list is the others' too; those wait
- * for them. A rank that is late, or was stopped, is alive: if it shall stay out, all leave it out,
+ * for them. (Where no rank died, and two only lost the connection between them, all others leave
+ * out both.) A rank that is late, or was stopped, is alive: if it shall stay out, all leave it out,
  * by the rank that zcta_team_failure() names.
  *
  *     uint32_t alive[64], count;
