@@ -457,7 +457,7 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
     }
     bootstrap->table[0] = bootstrap->mine;
     status = bootstrap->declines ? bootstrap->failed : receive_all(&reception);
-    if (status == ZCTA_OK && job->settle_ns != 0 && !is_one_process(bootstrap))
+    if (status == ZCTA_OK && job->nameless && !is_one_process(bootstrap))
         zc_log(bootstrap->diag, ZC_LOG_WARN,
                "nothing names this launch: ranks of another one that uses %s could be taken for "
                "its own; set ZEROCTA_JOB, to another value for each launch",

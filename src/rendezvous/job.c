@@ -266,6 +266,8 @@ static void derive_key(const struct resolver *resolver)
     sodium_memzero(token, sizeof token);
     job->linger_ns = LINGER_NS;
     job->settle_ns = resolver->name != NULL || resolver->launched.named ? 0 : SETTLE_NS;
+    /* torchrun's agent holds the address while its ranks run, which no second one can. */
+    job->nameless = job->settle_ns != 0 && getenv(zc_launchers[ZC_LAUNCHER_TORCHRUN].mark) == NULL;
 }
 
 static zcta_status resolve_environment(struct resolver *resolver)

@@ -33,6 +33,7 @@ struct zc_job {
     bool has_token;   /* false: the key is derived from public facts of the job */
     uint8_t key[ZC_TOKEN_BYTES];
     uint64_t settle_ns; /* 0: the launch has a name, so that no other has the same key */
+    bool nameless;      /* and nothing else keeps a second launch from the address */
     uint64_t linger_ns; /* how long rank 0 stays after a failure, to tell ranks that come late */
     zcta_exchange_fn exchange;
     void *exchange_data;
