@@ -361,18 +361,30 @@ static zcta_status meet(const zcta_team *team, uint64_t deadline)
                              0);
 }
 
+/* In the teams that those who are left have together. OK, or ERR_TIMEOUT. */
+static zcta_status meet_survivors(zcta_context *context, uint64_t deadline)
+{
+    zcta_status met = ZCTA_OK;
+
+    for (zcta_team *team = next_team(context, 0); team != NULL && met != ZCTA_ERR_TIMEOUT;
+         team = next_team(context, team->group.tag))
+        met = meet(team, deadline);
+    return met == ZCTA_ERR_TIMEOUT ? met : ZCTA_OK;
+}
+
 /* Everybody comes before anybody goes, so that nobody mistakes a leave for a loss. Where the world
- * has failed, and cannot meet, those who survived meet in the teams that they have together. */
+ * has failed, or fails meanwhile, the survivors meet. */
 static zcta_status meet_all(zcta_context *context)
 {
     const uint64_t deadline = zc_deadline_in(context->world->group.timeout_ns);
-    const bool failed = zc_team_failed(context->world);
-    zcta_status status = failed ? ZCTA_OK : meet(context->world, deadline), met = status;
+    zcta_status status;
 
-    for (zcta_team *team = failed || status != ZCTA_OK ? next_team(context, 0) : NULL;
-         team != NULL && met != ZCTA_ERR_TIMEOUT; team = next_team(context, team->group.tag))
-        met = meet(team, deadline);
-    return status == ZCTA_OK && met == ZCTA_ERR_TIMEOUT ? met : status;
+    if (zc_team_failed(context->world))
+        return meet_survivors(context, deadline);
+    status = meet(context->world, deadline);
+    if (status != ZCTA_OK && status != ZCTA_ERR_TIMEOUT)
+        (void)meet_survivors(context, deadline);
+    return status;
 }
 
 zcta_status zcta_finalize(zcta_context **handle)

@@ -29,22 +29,22 @@ struct zc_loss {
     bool unable; /* it is this rank that could not hear it any more */
 };
 
-/* Why some rank gave up a team that this rank has not begun to make: whom to name if nobody comes.
- */
-struct zc_ending {
-    uint64_t identity;     /* 0: free */
-    uint32_t rank, number; /* who, and at which attempt of its own */
-    bool joined;           /* that had met all the others, and was made with them */
-    zcta_error failure;
-};
-
-enum { ZC_ENDINGS = 32 };
-
 /* A rank's latest attempt at a team that is over, and whether it had met all the others. */
 struct zc_over {
     uint32_t number;
     bool joined;
 };
+
+/* Why some rank gave up a team that this rank has not begun to make: whom to name if nobody comes.
+ */
+struct zc_ending {
+    uint64_t identity; /* 0: free */
+    uint32_t rank;
+    struct zc_over over;
+    zcta_error failure;
+};
+
+enum { ZC_ENDINGS = 32 };
 
 /* What a context finds out when it is first asked. */
 struct zc_knowledge {

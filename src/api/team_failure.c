@@ -514,9 +514,7 @@ void zc_team_notice_endings(zcta_team *team)
         const struct zc_ending *ending = &context->endings[(context->next_ending + i) % ZC_ENDINGS];
 
         if (ending->identity == team->identity && has_rank(team, ending->rank))
-            note_ending(team, index_of(team, ending->rank),
-                        (struct zc_over){.number = ending->number, .joined = ending->joined},
-                        &ending->failure);
+            note_ending(team, index_of(team, ending->rank), ending->over, &ending->failure);
     }
 }
 
@@ -562,8 +560,7 @@ static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
     if (!found)
         keep_ending(context, &(struct zc_ending){.identity = event->tag,
                                                  .rank = event->rank,
-                                                 .number = event->number,
-                                                 .joined = notice.joined != 0,
+                                                 .over = over,
                                                  .failure = failure});
     pthread_mutex_unlock(&context->lock);
 }

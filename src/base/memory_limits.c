@@ -53,7 +53,6 @@ static uint64_t number_in_file(const char *root, const char *folder, const char 
 static bool has_word(const char *list, const char *word)
 {
     const size_t length = strlen(word);
-
     const char *at = list;
 
     while (at != NULL) {

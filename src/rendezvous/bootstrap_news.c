@@ -156,14 +156,14 @@ bool zc_bootstrap_is_settled(const struct zc_bootstrap *bootstrap)
 
 zcta_status zc_bootstrap_fail_awaited(const struct zc_bootstrap *bootstrap)
 {
-    uint32_t silent[8] = {0}, count = 0; /* more of them are only counted */
+    uint32_t silent[ZC_TEXT_RANKS] = {0}, count = 0;
     char within[24], who[120];
 
-    for (uint32_t i = 0; i < bootstrap->line_count && count < 8; i++)
+    for (uint32_t i = 0; i < bootstrap->line_count && count < ZC_TEXT_RANKS; i++)
         if (bootstrap->lines[i].fd >= 0 &&
             (bootstrap->job->rank != 0 || !bootstrap->lines[i].ready))
             silent[count++] = bootstrap->lines[i].rank;
-    zc_text_ranks(who, silent, count < 8 ? count : bootstrap->awaited);
+    zc_text_ranks(who, silent, count < ZC_TEXT_RANKS ? count : bootstrap->awaited);
     zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
     return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, silent[0], "zcta_init", 0,
                         "%s did not say within %s that all is connected (the first has pid %" PRId64

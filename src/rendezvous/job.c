@@ -20,8 +20,10 @@
 enum { FIRST_DERIVED_PORT = 20000, DERIVED_PORTS = 12001, JOB_NAME = 100 };
 
 /* How long rank 0 looks for a second launch with the same words before it gives out the table. */
-#define LINGER_NS UINT64_C(1000000000)
 #define SETTLE_NS UINT64_C(100000000)
+
+/* For ranks that come after the job has failed. */
+#define LINGER_NS UINT64_C(1000000000)
 
 struct resolver {
     const zcta_init_params *params;

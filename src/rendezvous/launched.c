@@ -177,14 +177,6 @@ static zcta_status compare(struct zc_diag *diag, const struct words *all, int ch
     return ZCTA_OK;
 }
 
-static bool says_local(const struct zc_launcher *launcher)
-{
-    const char *name;
-
-    return zc_launcher_value(launcher->local_rank, &name) != NULL ||
-           zc_launcher_value(launcher->local_count, &name) != NULL;
-}
-
 /* The name of the variable by which there are several ranks on this machine, or NULL. */
 static const char *several_here(const struct zc_launcher *launcher)
 {
@@ -204,6 +196,7 @@ static zcta_status check_alone(struct zc_diag *diag, const struct words *all)
 
     for (int i = 0; i < ZC_LAUNCHER_KINDS; i++) {
         const struct zc_launcher *launcher = &zc_launchers[i];
+        const char *several = several_here(launcher);
 
         if (speaks(&all[i]) && all[i].rank_name == NULL)
             return zc_launcher_need(diag, launcher, launcher->rank[0], &text);
@@ -215,13 +208,11 @@ static zcta_status check_alone(struct zc_diag *diag, const struct words *all)
                            "ranks, but no variable says how many: set ZEROCTA_PORT, RANK, "
                            "WORLD_SIZE and LOCAL_RANK, or unset %s to run one rank alone",
                            all[i].rank_name, all[i].rank, launcher->name, all[i].rank_name);
-        if (!all[i].shell && several_here(launcher) != NULL)
+        if (!all[i].shell && several != NULL)
             return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                            "%s is set, so this program is one of several ranks on this machine, "
                            "but %s is not: set it and %s, or unset %s to run one rank alone",
-                           several_here(launcher), launcher->rank[0],
-                           launcher->count[0] != NULL ? launcher->count[0] : "RANK and WORLD_SIZE",
-                           several_here(launcher));
+                           several, launcher->rank[0], launcher->count[0], several);
         if (all[i].shell && all[i].count > 1)
             return zc_fail(diag, ZCTA_ERR_ENVIRONMENT, "zcta_init", 0,
                            "%s=%" PRIu32 ", but %s has not started this program: it runs in the "
@@ -305,6 +296,14 @@ static zcta_status read_local_rank(struct zc_diag *diag, const struct zc_launche
                    ": ranks count from 0 and are less than their number",
                    name, launched->local_rank, count_name != NULL ? count_name : "their number",
                    launched->local_count);
+}
+
+static bool says_local(const struct zc_launcher *launcher)
+{
+    const char *name;
+
+    return zc_launcher_value(launcher->local_rank, &name) != NULL ||
+           zc_launcher_value(launcher->local_count, &name) != NULL;
 }
 
 /* The launcher that tells this rank's place on its machine: the chosen one, or else one that says

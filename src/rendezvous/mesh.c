@@ -24,7 +24,6 @@
 enum { OTHER_FILES = 9, ROUND_FILES = 64 };
 
 #define FAREWELL_NS UINT64_C(100000000)
-#define RETRY_NS    UINT64_C(1000000)
 
 static struct zc_mesh *mesh_create(const struct zc_job *job, zc_mesh_event_fn *on_event,
                                    void *event_data, struct zc_diag *diag)
@@ -325,7 +324,7 @@ static void send_rest(struct zc_mesh *mesh, uint32_t rank, uint64_t deadline)
         if (error == EAGAIN)
             zc_net_wait(mesh->peers[rank].fd, POLLOUT, deadline);
         else
-            zc_net_sleep(RETRY_NS);
+            zc_net_sleep(ZC_MESH_RETRY_NS);
         error = zc_mesh_flush(mesh, rank);
     }
 }

@@ -69,6 +69,9 @@ zcta_status zc_mesh_connect(struct zc_mesh *mesh, struct zc_bootstrap *bootstrap
  * an errno; see also zc_net_send_packet() and zc_stream_send(). From any thread. */
 int zc_mesh_send(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
                  const void *data, int pass_fd);
+/* How long what the system refuses is left alone. */
+#define ZC_MESH_RETRY_NS UINT64_C(1000000)
+
 /* Whether that errno means that the frame can go later, or that the peer is gone. */
 bool zc_mesh_is_later(int error);
 bool zc_mesh_is_gone(int error);

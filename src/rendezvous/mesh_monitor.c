@@ -29,9 +29,6 @@ enum {
     BUFFER = (int)(ZC_WIRE_FRAME + ZC_MAX_MESSAGE),
 };
 
-/* How long it leaves alone what the system refuses. */
-#define RETRY_NS UINT64_C(1000000)
-
 /* Who an event is about: a rank, or the process of a rank, or: */
 #define STOP    UINT32_MAX
 #define PROCESS UINT32_C(0x80000000)
@@ -87,7 +84,7 @@ static struct zc_letter *make_letter(struct zc_mesh *mesh, const struct zc_frame
 
     while (letter == NULL && !atomic_load_explicit(&mesh->stopping, memory_order_acquire)) {
         note_hearing(mesh, ENOMEM);
-        zc_net_sleep(RETRY_NS);
+        zc_net_sleep(ZC_MESH_RETRY_NS);
         letter = zc_letter_create(frame, data);
     }
     return letter;
@@ -202,7 +199,7 @@ static void serve_peer(struct zc_mesh *mesh, uint32_t rank, void *buffer)
         note_hearing(mesh, result == ZC_PACKET_LATER ? ENOMEM : 0);
         switch (result) {
         case ZC_PACKET_LATER:
-            zc_net_sleep(RETRY_NS);
+            zc_net_sleep(ZC_MESH_RETRY_NS);
             return;
         case ZC_PACKET_TAKEN:
             if (!take_packet(mesh, rank, &packet, buffer))
@@ -258,13 +255,13 @@ static void *monitor_main(void *data)
                 continue;
             }
             if ((events[i].events & EPOLLOUT) != 0 && is_refused(zc_mesh_flush(mesh, who)))
-                zc_net_sleep(RETRY_NS);
+                zc_net_sleep(ZC_MESH_RETRY_NS);
             serve_peer(mesh, who, start->buffer);
         }
         /* The system may let it go on later; until then this thread says why it hears nothing. */
         if (count < 0 && errno != EINTR) {
             note_hearing(mesh, errno);
-            zc_net_sleep(RETRY_NS);
+            zc_net_sleep(ZC_MESH_RETRY_NS);
         }
     }
     free(start);

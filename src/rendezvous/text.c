@@ -8,7 +8,7 @@
 
 void zc_text_ranks(char text[120], const uint32_t *ranks, uint32_t count)
 {
-    const uint32_t named = count <= 8 ? count : 8;
+    const uint32_t named = count <= ZC_TEXT_RANKS ? count : ZC_TEXT_RANKS;
     int length = snprintf(text, 120, count == 1 ? "rank" : "ranks");
 
     for (uint32_t i = 0; i < named; i++)

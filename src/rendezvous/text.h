@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { ZC_TEXT_RANKS = 8 }; /* so many are named, and looked at, of a list; the rest is counted */
+
 /* "rank 3", "ranks 3, 5", "ranks 1, 2, 3, 4, 5, 6, 7, 8 and 12 more". Never longer than 120. */
 void zc_text_ranks(char text[120], const uint32_t *ranks, uint32_t count);
 
