@@ -530,39 +530,47 @@ static void keep_ending(zcta_context *context, const struct zc_ending *ending)
     context->endings[context->next_ending++ % ZC_ENDINGS] = *ending;
 }
 
-static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
+/* What another rank says ends its attempt for a reason. */
+static void hear_why(zcta_context *context, const struct zc_mesh_event *event,
+                     const struct team_notice *notice)
 {
-    struct team_notice notice;
-    struct zc_over over = {.number = event->number};
-    zcta_error failure = {.call = "collective"};
+    const struct zc_over over = {.number = event->number, .joined = notice->joined != 0};
+    zcta_error failure = {.status = status_for_others((zcta_status)notice->status),
+                          .rank = notice->rank,
+                          .call = "collective"};
     bool found = false;
 
-    if (event->bytes != sizeof notice)
-        return;
-    memcpy(&notice, event->data, sizeof notice);
-    over.joined = notice.joined != 0;
-    if (notice.cause > ZC_CAUSE_LEAVE)
-        return;
-    notice.message[sizeof notice.message - 1] = '\0';
-    zc_mesh_drop(context->mesh, event->rank, event->tag, event->number);
-    if (notice.tag != 0)
-        zc_mesh_drop(context->mesh, event->rank, notice.tag, UINT32_MAX);
-    if (notice.status == ZCTA_OK)
-        return;
-    failure.status = status_for_others((zcta_status)notice.status);
-    failure.rank = notice.rank;
-    memcpy(failure.message, notice.message, sizeof failure.message);
+    memcpy(failure.message, notice->message, sizeof failure.message);
     pthread_mutex_lock(&context->lock);
     for (zcta_team *team = context->teams; team != NULL; team = team->next)
         if (team->identity == event->tag && has_rank(team, event->rank))
             found |= end_attempt(team, index_of(team, event->rank), over, &failure,
-                                 (enum zc_cause)notice.cause);
+                                 (enum zc_cause)notice->cause);
     if (!found)
         keep_ending(context, &(struct zc_ending){.identity = event->tag,
                                                  .rank = event->rank,
                                                  .over = over,
                                                  .failure = failure});
     pthread_mutex_unlock(&context->lock);
+}
+
+/* The reason is known before that rank's word is gone: who waits for it until just now finds either
+ * the word or the reason. */
+static void on_notice(zcta_context *context, const struct zc_mesh_event *event)
+{
+    struct team_notice notice;
+
+    if (event->bytes != sizeof notice)
+        return;
+    memcpy(&notice, event->data, sizeof notice);
+    if (notice.cause > ZC_CAUSE_LEAVE)
+        return;
+    notice.message[sizeof notice.message - 1] = '\0';
+    if (notice.status != ZCTA_OK)
+        hear_why(context, event, &notice);
+    zc_mesh_drop(context->mesh, event->rank, event->tag, event->number);
+    if (notice.tag != 0)
+        zc_mesh_drop(context->mesh, event->rank, notice.tag, UINT32_MAX);
 }
 
 void zc_team_event(void *data, const struct zc_mesh_event *event)

@@ -26,6 +26,9 @@
 
 /* Not everybody who says that a round is over wakes those who wait in it. */
 #define OVER_LOOK_NS UINT64_C(20000000)
+/* Who meets others waits a little longer than who still waits for one to join: a rank that is
+ * missed here may be missing another one there, and then says so. */
+#define HEARSAY_NS UINT64_C(50000000)
 
 /* What has been done with one rank of the round. */
 enum { SENT = 1, THERE = 2, DONE = SENT | THERE };
@@ -452,7 +455,7 @@ static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange,
                           .exchange = exchange,
                           .stands = stands,
                           .start = exchange->since != 0 ? exchange->since : zc_now_ns(),
-                          .limit = {.at = exchange->deadline},
+                          .limit = {.at = zc_after_ns(exchange->deadline, stands ? 0 : HEARSAY_NS)},
                           .resend_ns = RESEND_FIRST_NS};
     zcta_status status;
 
