@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "plan/verify.h"
+#include "verify/verify.h"
 
 enum { MOST_VERIFIED_STEPS = 64, REASON = 256 };
 
@@ -42,13 +42,14 @@ static void check_verdict(const struct zc_plan *plan)
     struct zc_plan *others[3] = {NULL};
     const struct zc_verify_call calls[2] = {{plans}, {plans}};
     struct zc_request request = plan->request;
+    const struct zc_layout *layout = request.layout;
     char reason[REASON] = "";
     zcta_status status = ZCTA_OK;
 
-    if (request.rank_count > 3 || plan->step_count > MOST_VERIFIED_STEPS ||
-        (request.block_bytes > 0 && request.bytes / request.block_bytes > MOST_VERIFIED_STEPS))
+    if (layout->ranks > 3 || plan->step_count > MOST_VERIFIED_STEPS ||
+        (request.block_bytes > 0 && layout->share / request.block_bytes > MOST_VERIFIED_STEPS))
         return;
-    for (uint32_t rank = 0; rank < request.rank_count && status == ZCTA_OK; rank++) {
+    for (uint32_t rank = 0; rank < layout->ranks && status == ZCTA_OK; rank++) {
         request.rank = rank;
         if (rank != plan->request.rank)
             status = zc_plan_make(&request, &others[rank]);

@@ -38,6 +38,7 @@ packages_to_test_all=(
     "cppcheck cppcheck"
     "openmpi-bin mpirun.openmpi"
     "libopenmpi-dev -"
+    "libmpich-dev -"
     "mpich mpirun.mpich"
 )
 

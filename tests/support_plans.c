@@ -6,22 +6,43 @@
 
 #include <cmocka.h>
 
-struct zc_request usual_request(enum zc_algorithm algorithm, uint32_t ranks, uint64_t bytes,
-                                bool in_place)
+struct zc_layout even_layout(const struct zc_collective *collective, uint32_t ranks, uint64_t bytes,
+                             uint32_t root)
 {
-    return (struct zc_request){.collective = zc_algorithm_collective(algorithm),
+    struct zc_layout layout = {
+        .collective = collective, .ranks = ranks, .root = root, .bytes = bytes};
+
+    assert_null(zc_layout_derive(&layout));
+    return layout;
+}
+
+const struct zc_collective *usual_collective(const struct zc_algorithm *algorithm)
+{
+    const struct zc_collective *collective = &zc_all_gather;
+
+    for (int id = 1; !zc_algorithm_serves(algorithm, collective); id++) {
+        collective = zc_collective_of((zcta_collective)id);
+        assert_non_null(collective);
+    }
+    return collective;
+}
+
+struct zc_request usual_request(const struct zc_algorithm *algorithm,
+                                const struct zc_layout *layout, bool in_place)
+{
+    return (struct zc_request){.layout = layout,
                                .algorithm = algorithm,
-                               .rank_count = ranks,
-                               .bytes = bytes,
                                .in_place = in_place,
-                               .scratch_bytes = bytes,
+                               .scratch_bytes = layout->input,
                                .lanes = 2};
 }
 
 void make_plans(struct team_plans *team, struct zc_request request)
 {
-    team->count = request.rank_count;
-    for (request.rank = 0; request.rank < request.rank_count; request.rank++)
+    team->layout = *request.layout;
+    team->count = team->layout.ranks;
+    request.layout = &team->layout;
+    for (request.rank = 0; request.rank < team->count; request.rank++)
         assert_int_equal(zc_plan_make(&request, &team->plans[request.rank]), ZCTA_OK);
 }
 

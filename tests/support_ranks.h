@@ -80,9 +80,17 @@ zcta_status await_failure(zcta_team *team);
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text);
 #define EXPECT_OK(context, call) expect_error(context, call, ZCTA_OK, NULL)
 
-/* How often a path was taken, which the team must know; also how often as a fall-back, unless that
- * is NULL. */
+/* How often a path was taken, 0 if never; also how often as a fall-back, unless that is NULL. */
 uint64_t path_calls(zcta_team *team, const char *path, uint64_t *fallbacks);
+
+/* An allgather as a descriptor; `params` may be NULL. */
+zcta_call all_gather_call(const void *send, void *recv, size_t bytes,
+                          const zcta_call_params *params);
+/* Prepared, and explained: `report` needs no size. */
+zcta_status plan_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                            const zcta_call_params *params, zcta_plan **plan);
+zcta_status explain_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                               const zcta_call_params *params, zcta_report *report);
 
 /* The model: byte `i` of rank `rank`'s share in call `call`. */
 static inline unsigned char model_byte(uint32_t call, uint32_t rank, size_t i)

@@ -77,10 +77,14 @@ static zcta_status nothing(zcta_team *team, char *recv, char *other, bool odd)
 /* NOLINTEND(readability-non-const-parameter) */
 
 static const struct way ways[] = {
-    {"small", "bytes a rank", small_bytes},        {"large", "bytes a rank", large_bytes},
-    {"paths", "bytes a rank", bytes_of_two_paths}, {"place", "place of send", place},
-    {"offset", "offset of recv", offset},          {"window", "recv's window", window},
-    {"collective", "collective", collective},      {"nothing", "collective", nothing},
+    {"small", "bytes of a share", small_bytes},
+    {"large", "bytes of a share", large_bytes},
+    {"paths", "bytes of a share", bytes_of_two_paths},
+    {"place", "place of send", place},
+    {"offset", "offset of recv", offset},
+    {"window", "recv's window", window},
+    {"collective", "collective", collective},
+    {"nothing", "collective", nothing},
 };
 
 struct differing {
@@ -145,7 +149,8 @@ static void differ_on_a_stream(zcta_context *context, void *data)
     recv = zcta_window_base(window);
     EXPECT_OK(context, zcta_all_gather(world, recv + zcta_team_rank(world) * bytes, recv, bytes,
                                        stream, NULL));
-    expect_error(context, zcta_host_stream_synchronize(stream), ZCTA_ERR_MISMATCH, "bytes a rank");
+    expect_error(context, zcta_host_stream_synchronize(stream), ZCTA_ERR_MISMATCH,
+                 "bytes of a share");
     EXPECT_OK(context, zcta_host_stream_destroy(&stream));
 }
 

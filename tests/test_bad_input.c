@@ -32,24 +32,33 @@ static struct buffers make_buffers(zcta_context *context, size_t bytes)
     return b;
 }
 
-/* The same wrong call by every way in; none of them may write its output. */
-static void expect_refused(const struct buffers *b, const void *send, void *recv, size_t bytes,
-                           const zcta_call_params *params, zcta_status wanted, const char *text)
+/* A wrong descriptor by every way in; none of them may write its output. */
+static void expect_call_refused(const struct buffers *b, const zcta_call *call, zcta_status wanted,
+                                const char *text)
 {
     zcta_plan *plan = NULL;
     zcta_report report, untouched;
 
     memset(&report, 0x5a, sizeof report);
+    report.size = sizeof report;
     untouched = report;
-    expect_error(b->context, zcta_all_gather(b->world, send, recv, bytes, NULL, params), wanted,
-                 text);
-    expect_error(b->context, zcta_plan_all_gather(b->world, send, recv, bytes, params, &plan),
-                 wanted, text);
+    expect_error(b->context, zcta_run(b->world, call, NULL), wanted, text);
+    expect_error(b->context, zcta_plan_make(b->world, call, &plan), wanted, text);
     EXPECT(plan == NULL);
-    expect_error(b->context, zcta_explain_all_gather(b->world, send, recv, bytes, params, &report),
-                 wanted, text);
+    expect_error(b->context, zcta_explain(b->world, call, &report), wanted, text);
     EXPECT(memcmp(&report, &untouched, sizeof report) == 0);
     EXPECT(zcta_team_status(b->world) == ZCTA_OK);
+}
+
+/* The same wrong call with and without a descriptor. */
+static void expect_refused(const struct buffers *b, const void *send, void *recv, size_t bytes,
+                           const zcta_call_params *params, zcta_status wanted, const char *text)
+{
+    const zcta_call call = all_gather_call(send, recv, bytes, params);
+
+    expect_error(b->context, zcta_all_gather(b->world, send, recv, bytes, NULL, params), wanted,
+                 text);
+    expect_call_refused(b, &call, wanted, text);
 }
 
 /* ---- NULL ---- */
@@ -79,7 +88,7 @@ static void give_null_to_context_calls(zcta_context *context, void *data)
 static void give_null_to_team_calls(zcta_context *context, void *data)
 {
     zcta_team *none = NULL;
-    zcta_path_counter counter;
+    zcta_path_counter counter = {.size = sizeof counter};
     zcta_error error;
     uint32_t count = 1;
 
@@ -138,22 +147,27 @@ static void give_null_to_collectives(zcta_context *context, void *data)
 {
     struct buffers b = make_buffers(context, 100);
     zcta_plan *plan = NULL;
-    zcta_report report;
+    zcta_report report = {.size = sizeof report};
     char send[8] = {0};
+    const zcta_call call = all_gather_call(send, b.recv, 8, NULL);
 
     (void)data;
     expect_refused(&b, NULL, b.recv, 8, NULL, ZCTA_ERR_INVALID, "is NULL");
     expect_refused(&b, send, NULL, 8, NULL, ZCTA_ERR_INVALID, "is NULL");
     EXPECT(zcta_all_gather(NULL, send, b.recv, 8, NULL, NULL) == ZCTA_ERR_INVALID);
     EXPECT(zcta_barrier(NULL, NULL) == ZCTA_ERR_INVALID);
-    EXPECT(zcta_plan_all_gather(NULL, send, b.recv, 8, NULL, &plan) == ZCTA_ERR_INVALID);
-    expect_error(context, zcta_plan_all_gather(b.world, send, b.recv, 8, NULL, NULL),
-                 ZCTA_ERR_INVALID, "plan is NULL");
+    EXPECT(zcta_run(NULL, &call, NULL) == ZCTA_ERR_INVALID);
+    expect_error(context, zcta_run(b.world, NULL, NULL), ZCTA_ERR_INVALID, "call is NULL");
+    EXPECT(plan_all_gather(NULL, send, b.recv, 8, NULL, &plan) == ZCTA_ERR_INVALID);
+    expect_error(context, zcta_plan_make(b.world, NULL, &plan), ZCTA_ERR_INVALID, "call is NULL");
+    expect_error(context, plan_all_gather(b.world, send, b.recv, 8, NULL, NULL), ZCTA_ERR_INVALID,
+                 "plan is NULL");
     EXPECT(zcta_plan_run(NULL, NULL) == ZCTA_ERR_INVALID);
     EXPECT(zcta_plan_free(NULL) == ZCTA_ERR_INVALID && zcta_plan_free(&plan) == ZCTA_ERR_INVALID);
-    EXPECT(zcta_explain_all_gather(NULL, send, b.recv, 8, NULL, &report) == ZCTA_ERR_INVALID);
-    expect_error(context, zcta_explain_all_gather(b.world, send, b.recv, 8, NULL, NULL),
+    EXPECT(explain_all_gather(NULL, send, b.recv, 8, NULL, &report) == ZCTA_ERR_INVALID);
+    expect_error(context, explain_all_gather(b.world, send, b.recv, 8, NULL, NULL),
                  ZCTA_ERR_INVALID, "report is NULL");
+    expect_error(context, zcta_explain(b.world, NULL, &report), ZCTA_ERR_INVALID, "call is NULL");
 }
 
 static void do_nothing(void *data)
@@ -197,6 +211,7 @@ union newer {
     zcta_init_params init;
     zcta_team_params team;
     zcta_call_params call;
+    zcta_call descriptor;
     unsigned char bytes[NEWER];
 };
 
@@ -300,12 +315,15 @@ static void check_call_params(zcta_context *context, void *data)
     static const int unknown[] = {4, -1, INT32_MAX, INT32_MIN};
 
     (void)data;
-    expect_refused(&b, send, b.recv, 8, &params.call, ZCTA_ERR_INVALID, "size field is 0");
+    expect_error(context, zcta_all_gather(b.world, send, b.recv, 8, NULL, &params.call),
+                 ZCTA_ERR_INVALID, "size field is 0");
     params.size = NEWER;
     params.bytes[NEWER - 1] = 7;
-    expect_refused(&b, send, b.recv, 8, &params.call, ZCTA_ERR_INVALID, "byte 255");
+    expect_error(context, zcta_all_gather(b.world, send, b.recv, 8, NULL, &params.call),
+                 ZCTA_ERR_INVALID, "byte 255");
     /* Also a call that does nothing has its arguments checked. */
-    expect_refused(&b, send, b.recv, 0, &params.call, ZCTA_ERR_INVALID, "byte 255");
+    expect_error(context, zcta_all_gather(b.world, send, b.recv, 0, NULL, &params.call),
+                 ZCTA_ERR_INVALID, "byte 255");
     params.bytes[NEWER - 1] = 0;
     EXPECT_OK(context, zcta_all_gather(b.world, send, b.recv, 8, NULL, &params.call));
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
@@ -319,10 +337,37 @@ static void check_call_params(zcta_context *context, void *data)
     }
 }
 
+static void check_descriptors(zcta_context *context, void *data)
+{
+    struct buffers b = make_buffers(context, 100);
+    union newer given = {.bytes = {0}};
+    char send[8] = {0};
+    static const int unknown[] = {0, ZCTA_BARRIER + 1, -1, INT32_MAX, INT32_MIN};
+
+    (void)data;
+    given.descriptor = all_gather_call(send, b.recv, 8, NULL);
+    given.size = 0;
+    expect_call_refused(&b, &given.descriptor, ZCTA_ERR_INVALID, "size field is 0");
+    given.size = NEWER;
+    given.bytes[NEWER - 1] = 7;
+    expect_call_refused(&b, &given.descriptor, ZCTA_ERR_INVALID, "byte 255");
+    /* Also a call that does nothing has its arguments checked. */
+    given.descriptor.bytes = 0;
+    expect_call_refused(&b, &given.descriptor, ZCTA_ERR_INVALID, "byte 255");
+    given.bytes[NEWER - 1] = 0;
+    given.descriptor.bytes = 8;
+    EXPECT_OK(context, zcta_run(b.world, &given.descriptor, NULL));
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        memcpy(&given.descriptor.collective, &unknown[i], sizeof unknown[i]);
+        expect_call_refused(&b, &given.descriptor, ZCTA_ERR_INVALID, "does not exist");
+    }
+}
+
 static void call_params_are_checked(void **state)
 {
     (void)state;
     run_as_threads(2, check_call_params, NULL);
+    run_as_threads(2, check_descriptors, NULL);
 }
 
 /* ---- Buffers ---- */
@@ -389,8 +434,8 @@ static void gather_huge_sizes(zcta_context *context, void *data)
 
     (void)data;
     for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
-        expect_refused(&b, send, b.recv, huge[i], NULL, ZCTA_ERR_INVALID, "bytes a rank");
-        expect_refused(&b, b.recv, b.recv, huge[i], NULL, ZCTA_ERR_INVALID, "bytes a rank");
+        expect_refused(&b, send, b.recv, huge[i], NULL, ZCTA_ERR_INVALID, "63 bits");
+        expect_refused(&b, b.recv, b.recv, huge[i], NULL, ZCTA_ERR_INVALID, "63 bits");
     }
     expect_refused(&b, (char *)UINTPTR_MAX, b.recv, 8, NULL, ZCTA_ERR_INVALID, "wraps around");
     expect_refused(&b, send, (char *)UINTPTR_MAX - 8, 8, NULL, ZCTA_ERR_INVALID, "wraps around");
@@ -409,7 +454,7 @@ static void explain_nothing(zcta_context *context, void *data)
     zcta_report report;
 
     (void)data;
-    EXPECT_OK(context, zcta_explain_all_gather(zcta_world(context), NULL, NULL, 0, NULL, &report));
+    EXPECT_OK(context, explain_all_gather(zcta_world(context), NULL, NULL, 0, NULL, &report));
     EXPECT(report.path_count > 0 && report.path_count <= ZCTA_REPORT_PATHS);
     for (uint32_t i = 0; i < report.path_count; i++)
         EXPECT(report.paths[i].reason[0] != '\0' && report.paths[i].path[0] != '\0');
@@ -423,19 +468,28 @@ static void explain_gives_every_path_a_reason(void **state)
 
 static void count_into_short_arrays(zcta_context *context, void *data)
 {
+    struct buffers b = make_buffers(context, 100);
     zcta_path_counter counters[2];
     uint32_t all = 0, count = 1;
 
     (void)data;
-    EXPECT_OK(context, zcta_team_counters(zcta_world(context), NULL, &all));
-    EXPECT(all >= 2);
+    EXPECT_OK(context, zcta_team_counters(b.world, NULL, &all));
+    EXPECT(all == 0);
+    EXPECT_OK(context, zcta_all_gather(b.world, b.recv, b.recv, 100, NULL, NULL));
+    EXPECT_OK(context, zcta_barrier(b.world, NULL));
+    EXPECT_OK(context, zcta_team_counters(b.world, NULL, &all));
+    EXPECT(all == 2);
     memset(counters, 0x5a, sizeof counters);
-    EXPECT_OK(context, zcta_team_counters(zcta_world(context), counters, &count));
+    counters[0].size = counters[1].size = sizeof counters[0];
+    EXPECT_OK(context, zcta_team_counters(b.world, counters, &count));
     EXPECT(count == all);
     EXPECT(counters[0].path[0] != 0x5a && counters[1].path[0] == 0x5a);
     count = 0;
-    EXPECT_OK(context, zcta_team_counters(zcta_world(context), counters, &count));
+    EXPECT_OK(context, zcta_team_counters(b.world, counters, &count));
     EXPECT(count == all && counters[1].path[0] == 0x5a);
+    counters[0].size = 3;
+    expect_error(context, zcta_team_counters(b.world, counters, &count), ZCTA_ERR_INVALID,
+                 "size field is 3");
 }
 
 static void counters_are_written_only_as_far_as_there_is_room(void **state)
@@ -770,7 +824,7 @@ static void every_status_has_a_name_and_a_text(void **state)
         assert_non_null(zcta_status_text((zcta_status)status));
     }
     assert_int_equal(ZCTA_ERR_DEVICE, 13);
-    assert_int_equal(zcta_version(), 0 << 16 | 1 << 8 | 0);
+    assert_int_equal(zcta_version(), 0 << 16 | 2 << 8 | 0);
 }
 
 int main(void)

@@ -53,7 +53,7 @@ static void differ_in_bytes(const struct fixture *f, uint32_t odd)
     memset(f->recv, 0x77, 4096);
     expect_mismatch(f,
                     zcta_all_gather(f->world, f->recv + 4096 + f->rank, f->recv, bytes, NULL, NULL),
-                    odd, "bytes a rank");
+                    odd, "bytes of a share");
 }
 
 static void differ_in_place(const struct fixture *f, uint32_t odd)
@@ -117,9 +117,8 @@ static void differ_in_plans(const struct fixture *f, uint32_t odd)
     const size_t bytes = f->rank == odd ? 10 : 11;
     zcta_plan *plan = NULL;
 
-    EXPECT_OK(f->context,
-              zcta_plan_all_gather(f->world, f->recv + 4096, f->recv, bytes, NULL, &plan));
-    expect_mismatch(f, zcta_plan_run(plan, NULL), odd, "bytes a rank");
+    EXPECT_OK(f->context, plan_all_gather(f->world, f->recv + 4096, f->recv, bytes, NULL, &plan));
+    expect_mismatch(f, zcta_plan_run(plan, NULL), odd, "bytes of a share");
     EXPECT_OK(f->context, zcta_plan_free(&plan));
 }
 
@@ -128,10 +127,9 @@ static void differ_in_path(const struct fixture *f, uint32_t odd)
 {
     zcta_plan *plan = NULL;
 
-    EXPECT_OK(f->context,
-              zcta_plan_all_gather(f->world, f->recv + 4096, f->recv, SHARE, NULL, &plan));
+    EXPECT_OK(f->context, plan_all_gather(f->world, f->recv + 4096, f->recv, SHARE, NULL, &plan));
     if (f->rank == odd)
-        plan->settled.path = (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH;
+        plan->resolved.path = (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH;
     expect_mismatch(f, zcta_plan_run(plan, NULL), odd, "says direct-push");
     EXPECT_OK(f->context, zcta_plan_free(&plan));
 }
@@ -141,7 +139,7 @@ static void differ_by_nothing(const struct fixture *f, uint32_t odd)
     /* Zero bytes take part in the comparison like any other number. */
     expect_mismatch(
         f, zcta_all_gather(f->world, f->own, f->recv, f->rank == odd ? 0 : SHARE, NULL, NULL), odd,
-        "bytes a rank");
+        "bytes of a share");
 }
 
 static void differ(zcta_context *context, void *data)
@@ -225,7 +223,7 @@ static void agree(zcta_context *context, void *data)
     zcta_plan *plan = NULL;
 
     (void)data;
-    EXPECT_OK(context, zcta_plan_all_gather(f.world, f.own, f.recv, SHARE, NULL, &plan));
+    EXPECT_OK(context, plan_all_gather(f.world, f.own, f.recv, SHARE, NULL, &plan));
     for (uint32_t call = 0; call < 100; call++) {
         gather_checked(context, f.world, f.recv + call, 1 + call, call);
         EXPECT_OK(context, zcta_all_gather(f.world, NULL, NULL, 0, NULL, NULL));

@@ -38,6 +38,7 @@ struct row {
 };
 
 static char outside[WINDOW];
+static const size_t one[] = {SHARE}; /* the share of a rank alone */
 
 /* ---- Alone: what a rank can do wrong by itself ---- */
 
@@ -232,6 +233,26 @@ static zcta_status counters_null_count(struct fixture *f)
     return zcta_team_counters(f->team, NULL, NULL);
 }
 
+static zcta_status exchange_null(struct fixture *f)
+{
+    uint32_t word = 0;
+
+    (void)f;
+    return zcta_team_exchange(NULL, &word, &word, sizeof word);
+}
+
+static zcta_status exchange_null_mine(struct fixture *f)
+{
+    uint32_t word = 0;
+
+    return zcta_team_exchange(f->team, NULL, &word, sizeof word);
+}
+
+static zcta_status exchange_too_much(struct fixture *f)
+{
+    return zcta_team_exchange(f->team, outside, outside, (1 << 20) + 1);
+}
+
 static zcta_status alloc_null(struct fixture *f)
 {
     zcta_window *window = NULL;
@@ -333,29 +354,176 @@ static zcta_status gather_bad_params(struct fixture *f)
     return zcta_all_gather(f->team, f->recv, f->recv, SHARE, NULL, &params);
 }
 
+static zcta_status run_call_null(struct fixture *f)
+{
+    const zcta_call call = all_gather_call(f->recv, f->recv, SHARE, NULL);
+
+    return zcta_run(NULL, &call, NULL);
+}
+
+static zcta_status run_null_call(struct fixture *f)
+{
+    return zcta_run(f->team, NULL, NULL);
+}
+
+static zcta_status run_unknown(struct fixture *f)
+{
+    const zcta_call call = {.size = sizeof call, .collective = 99};
+
+    return zcta_run(f->team, &call, NULL);
+}
+
+/* The other collectives: without a team, and with what they in particular cannot take. */
+static zcta_status all_gather_v_null(struct fixture *f)
+{
+    return zcta_all_gather_v(NULL, outside, f->recv, one, NULL, NULL, NULL);
+}
+
+static zcta_status all_gather_v_null_bytes(struct fixture *f)
+{
+    return zcta_all_gather_v(f->team, outside, f->recv, NULL, NULL, NULL, NULL);
+}
+
+static zcta_status all_to_all_null(struct fixture *f)
+{
+    return zcta_all_to_all(NULL, outside, f->recv, SHARE, NULL, NULL);
+}
+
+static zcta_status all_to_all_halfway(struct fixture *f)
+{
+    return zcta_all_to_all(f->team, f->recv + 1, f->recv, SHARE, NULL, NULL);
+}
+
+static zcta_status all_to_all_v_null(struct fixture *f)
+{
+    return zcta_all_to_all_v(NULL, outside, one, NULL, f->recv, one, NULL, NULL, NULL);
+}
+
+static zcta_status all_to_all_v_null_bytes(struct fixture *f)
+{
+    return zcta_all_to_all_v(f->team, outside, one, NULL, f->recv, NULL, NULL, NULL, NULL);
+}
+
+static zcta_status broadcast_null(struct fixture *f)
+{
+    return zcta_broadcast(NULL, outside, f->recv, SHARE, 0, NULL, NULL);
+}
+
+static zcta_status broadcast_bad_root(struct fixture *f)
+{
+    return zcta_broadcast(f->team, outside, f->recv, SHARE, 1, NULL, NULL);
+}
+
+static zcta_status gather_to_null(struct fixture *f)
+{
+    return zcta_gather(NULL, outside, f->recv, SHARE, 0, NULL, NULL);
+}
+
+static zcta_status gather_bad_root(struct fixture *f)
+{
+    return zcta_gather(f->team, outside, f->recv, SHARE, 1, NULL, NULL);
+}
+
+static zcta_status gather_v_null(struct fixture *f)
+{
+    return zcta_gather_v(NULL, outside, f->recv, one, NULL, 0, NULL, NULL);
+}
+
+static zcta_status gather_v_null_bytes(struct fixture *f)
+{
+    return zcta_gather_v(f->team, outside, f->recv, NULL, NULL, 0, NULL, NULL);
+}
+
+static zcta_status scatter_null(struct fixture *f)
+{
+    return zcta_scatter(NULL, outside, f->recv, SHARE, 0, NULL, NULL);
+}
+
+static zcta_status scatter_bad_root(struct fixture *f)
+{
+    return zcta_scatter(f->team, outside, f->recv, SHARE, 1, NULL, NULL);
+}
+
+static zcta_status scatter_v_null(struct fixture *f)
+{
+    return zcta_scatter_v(NULL, outside, one, NULL, f->recv, 0, NULL, NULL);
+}
+
+static zcta_status scatter_v_null_bytes(struct fixture *f)
+{
+    return zcta_scatter_v(f->team, outside, NULL, NULL, f->recv, 0, NULL, NULL);
+}
+
+static zcta_status send_recv_null(struct fixture *f)
+{
+    return zcta_send_recv(NULL, outside, SHARE, 0, f->recv, SHARE, 0, NULL, NULL);
+}
+
+static zcta_status send_recv_bad_partner(struct fixture *f)
+{
+    return zcta_send_recv(f->team, outside, SHARE, 1, f->recv, SHARE, 0, NULL, NULL);
+}
+
 static zcta_status barrier_null(struct fixture *f)
 {
     (void)f;
     return zcta_barrier(NULL, NULL);
 }
 
+static zcta_status find_unknown(struct fixture *f)
+{
+    zcta_collective_info info = {.size = sizeof info};
+
+    (void)f;
+    return zcta_collective_find(0, "all_sorts", &info);
+}
+
+static zcta_status find_null_info(struct fixture *f)
+{
+    (void)f;
+    return zcta_collective_find(ZCTA_BARRIER, NULL, NULL);
+}
+
+static zcta_status flow_null(struct fixture *f)
+{
+    zcta_flow flow;
+
+    (void)f;
+    return zcta_call_flow(NULL, 1, 0, 0, 0, &flow);
+}
+
+static zcta_status flow_unknown_rank(struct fixture *f)
+{
+    const zcta_call call = all_gather_call(f->recv, f->recv, SHARE, NULL);
+    zcta_flow flow;
+
+    return zcta_call_flow(&call, 2, 0, 2, 0, &flow);
+}
+
 static zcta_status plan_null(struct fixture *f)
 {
     zcta_plan *plan = NULL;
 
-    return zcta_plan_all_gather(NULL, f->recv, f->recv, SHARE, NULL, &plan);
+    return plan_all_gather(NULL, f->recv, f->recv, SHARE, NULL, &plan);
 }
 
 static zcta_status plan_null_plan(struct fixture *f)
 {
-    return zcta_plan_all_gather(f->team, f->recv, f->recv, SHARE, NULL, NULL);
+    return plan_all_gather(f->team, f->recv, f->recv, SHARE, NULL, NULL);
+}
+
+static zcta_status plan_null_call(struct fixture *f)
+{
+    zcta_plan *plan = NULL;
+
+    return zcta_plan_make(f->team, NULL, &plan);
 }
 
 static zcta_status plan_outside(struct fixture *f)
 {
     zcta_plan *plan = NULL;
 
-    return zcta_plan_all_gather(f->team, f->recv, outside, SHARE, NULL, &plan);
+    return plan_all_gather(f->team, f->recv, outside, SHARE, NULL, &plan);
 }
 
 static zcta_status plan_by_nccl(struct fixture *f)
@@ -363,7 +531,7 @@ static zcta_status plan_by_nccl(struct fixture *f)
     const zcta_call_params params = {.size = sizeof params, .engine = ZCTA_ENGINE_NCCL};
     zcta_plan *plan = NULL;
 
-    return zcta_plan_all_gather(f->team, f->recv, f->recv, SHARE, &params, &plan);
+    return plan_all_gather(f->team, f->recv, f->recv, SHARE, &params, &plan);
 }
 
 static zcta_status run_null(struct fixture *f)
@@ -388,19 +556,34 @@ static zcta_status explain_null(struct fixture *f)
 {
     zcta_report report;
 
-    return zcta_explain_all_gather(NULL, f->recv, f->recv, SHARE, NULL, &report);
+    return explain_all_gather(NULL, f->recv, f->recv, SHARE, NULL, &report);
 }
 
 static zcta_status explain_null_report(struct fixture *f)
 {
-    return zcta_explain_all_gather(f->team, f->recv, f->recv, SHARE, NULL, NULL);
+    return explain_all_gather(f->team, f->recv, f->recv, SHARE, NULL, NULL);
+}
+
+static zcta_status explain_null_call(struct fixture *f)
+{
+    zcta_report report = {.size = sizeof report};
+
+    return zcta_explain(f->team, NULL, &report);
+}
+
+static zcta_status explain_bad_size(struct fixture *f)
+{
+    const zcta_call call = all_gather_call(f->recv, f->recv, SHARE, NULL);
+    zcta_report report = {.size = 3};
+
+    return zcta_explain(f->team, &call, &report);
 }
 
 static zcta_status explain_outside(struct fixture *f)
 {
     zcta_report report;
 
-    return zcta_explain_all_gather(f->team, f->recv, outside, SHARE, NULL, &report);
+    return explain_all_gather(f->team, f->recv, outside, SHARE, NULL, &report);
 }
 
 static zcta_status stream_null(struct fixture *f)
@@ -459,6 +642,9 @@ static const struct row rows_alone[] = {
     {"zcta_team_failure", ZCTA_ERR_INVALID, failure_null_error, NOTHING},
     {"zcta_team_counters", ZCTA_ERR_INVALID, counters_null, NOTHING},
     {"zcta_team_counters", ZCTA_ERR_INVALID, counters_null_count, NOTHING},
+    {"zcta_team_exchange", ZCTA_ERR_INVALID, exchange_null, NOTHING},
+    {"zcta_team_exchange", ZCTA_ERR_INVALID, exchange_null_mine, NOTHING},
+    {"zcta_team_exchange", ZCTA_ERR_INVALID, exchange_too_much, NOTHING},
     {"zcta_window_alloc", ZCTA_ERR_INVALID, alloc_null, NOTHING},
     {"zcta_window_alloc", ZCTA_ERR_INVALID, alloc_null_window, NOTHING},
     {"zcta_window_alloc", ZCTA_ERR_INVALID, alloc_nothing, NOTHING},
@@ -469,22 +655,50 @@ static const struct row rows_alone[] = {
     {"zcta_window_view", ZCTA_ERR_INVALID, view_null, NOTHING},
     {"zcta_window_view", ZCTA_ERR_INVALID, view_null_base, NOTHING},
     {"zcta_window_view", ZCTA_ERR_UNSUPPORTED, view_registered, NOTHING},
+    {"zcta_run", ZCTA_ERR_INVALID, run_call_null, NOTHING},
+    {"zcta_run", ZCTA_ERR_INVALID, run_null_call, NOTHING},
+    {"zcta_run", ZCTA_ERR_INVALID, run_unknown, NOTHING},
     {"zcta_all_gather", ZCTA_ERR_INVALID, gather_null, NOTHING},
     {"zcta_all_gather", ZCTA_ERR_INVALID, gather_null_send, NOTHING},
     {"zcta_all_gather", ZCTA_ERR_INVALID, gather_bad_params, NOTHING},
     {"zcta_all_gather", ZCTA_ERR_NOT_IN_WINDOW, gather_outside, NOTHING},
     {"zcta_all_gather", ZCTA_ERR_UNSUPPORTED, gather_by_nccl, NOTHING},
+    {"zcta_all_gather_v", ZCTA_ERR_INVALID, all_gather_v_null, NOTHING},
+    {"zcta_all_gather_v", ZCTA_ERR_INVALID, all_gather_v_null_bytes, NOTHING},
+    {"zcta_all_to_all", ZCTA_ERR_INVALID, all_to_all_null, NOTHING},
+    {"zcta_all_to_all", ZCTA_ERR_INVALID, all_to_all_halfway, NOTHING},
+    {"zcta_all_to_all_v", ZCTA_ERR_INVALID, all_to_all_v_null, NOTHING},
+    {"zcta_all_to_all_v", ZCTA_ERR_INVALID, all_to_all_v_null_bytes, NOTHING},
+    {"zcta_broadcast", ZCTA_ERR_INVALID, broadcast_null, NOTHING},
+    {"zcta_broadcast", ZCTA_ERR_INVALID, broadcast_bad_root, NOTHING},
+    {"zcta_gather", ZCTA_ERR_INVALID, gather_to_null, NOTHING},
+    {"zcta_gather", ZCTA_ERR_INVALID, gather_bad_root, NOTHING},
+    {"zcta_gather_v", ZCTA_ERR_INVALID, gather_v_null, NOTHING},
+    {"zcta_gather_v", ZCTA_ERR_INVALID, gather_v_null_bytes, NOTHING},
+    {"zcta_scatter", ZCTA_ERR_INVALID, scatter_null, NOTHING},
+    {"zcta_scatter", ZCTA_ERR_INVALID, scatter_bad_root, NOTHING},
+    {"zcta_scatter_v", ZCTA_ERR_INVALID, scatter_v_null, NOTHING},
+    {"zcta_scatter_v", ZCTA_ERR_INVALID, scatter_v_null_bytes, NOTHING},
+    {"zcta_send_recv", ZCTA_ERR_INVALID, send_recv_null, NOTHING},
+    {"zcta_send_recv", ZCTA_ERR_INVALID, send_recv_bad_partner, NOTHING},
     {"zcta_barrier", ZCTA_ERR_INVALID, barrier_null, NOTHING},
-    {"zcta_plan_all_gather", ZCTA_ERR_INVALID, plan_null, NOTHING},
-    {"zcta_plan_all_gather", ZCTA_ERR_INVALID, plan_null_plan, NOTHING},
-    {"zcta_plan_all_gather", ZCTA_ERR_NOT_IN_WINDOW, plan_outside, NOTHING},
-    {"zcta_plan_all_gather", ZCTA_ERR_UNSUPPORTED, plan_by_nccl, NOTHING},
+    {"zcta_collective_find", ZCTA_ERR_INVALID, find_unknown, NOTHING},
+    {"zcta_collective_find", ZCTA_ERR_INVALID, find_null_info, NOTHING},
+    {"zcta_call_flow", ZCTA_ERR_INVALID, flow_null, NOTHING},
+    {"zcta_call_flow", ZCTA_ERR_INVALID, flow_unknown_rank, NOTHING},
+    {"zcta_plan_make", ZCTA_ERR_INVALID, plan_null, NOTHING},
+    {"zcta_plan_make", ZCTA_ERR_INVALID, plan_null_plan, NOTHING},
+    {"zcta_plan_make", ZCTA_ERR_INVALID, plan_null_call, NOTHING},
+    {"zcta_plan_make", ZCTA_ERR_NOT_IN_WINDOW, plan_outside, NOTHING},
+    {"zcta_plan_make", ZCTA_ERR_UNSUPPORTED, plan_by_nccl, NOTHING},
     {"zcta_plan_run", ZCTA_ERR_INVALID, run_null, NOTHING},
     {"zcta_release", ZCTA_ERR_INVALID, release_null, NOTHING},
     {"zcta_plan_free", ZCTA_ERR_INVALID, free_null_plan, NOTHING},
-    {"zcta_explain_all_gather", ZCTA_ERR_INVALID, explain_null, NOTHING},
-    {"zcta_explain_all_gather", ZCTA_ERR_INVALID, explain_null_report, NOTHING},
-    {"zcta_explain_all_gather", ZCTA_ERR_NOT_IN_WINDOW, explain_outside, NOTHING},
+    {"zcta_explain", ZCTA_ERR_INVALID, explain_null, NOTHING},
+    {"zcta_explain", ZCTA_ERR_INVALID, explain_null_report, NOTHING},
+    {"zcta_explain", ZCTA_ERR_INVALID, explain_null_call, NOTHING},
+    {"zcta_explain", ZCTA_ERR_INVALID, explain_bad_size, NOTHING},
+    {"zcta_explain", ZCTA_ERR_NOT_IN_WINDOW, explain_outside, NOTHING},
     {"zcta_host_stream_create", ZCTA_ERR_INVALID, stream_null, NOTHING},
     {"zcta_host_stream_create", ZCTA_ERR_INVALID, stream_null_stream, NOTHING},
     {"zcta_host_stream_call", ZCTA_ERR_INVALID, call_null, NOTHING},
@@ -540,6 +754,27 @@ static zcta_status free_late(struct fixture *f)
     return zcta_window_free(&f->window);
 }
 
+static zcta_status exchange_late(struct fixture *f)
+{
+    uint32_t word = 0, words[2];
+
+    return zcta_team_exchange(f->team, &word, words, sizeof word);
+}
+
+static zcta_status run_call_late(struct fixture *f)
+{
+    const zcta_call call = all_gather_call(f->recv, f->recv, SHARE, NULL);
+
+    return zcta_run(f->team, &call, NULL);
+}
+
+static zcta_status rows_are_late(struct fixture *f)
+{
+    static const size_t bytes[] = {8, 8};
+
+    return zcta_all_to_all_v(f->team, outside, bytes, NULL, f->recv, bytes, NULL, NULL, NULL);
+}
+
 static zcta_status gather_late(struct fixture *f)
 {
     return zcta_all_gather(f->team, f->recv, f->recv, SHARE, NULL, NULL);
@@ -587,7 +822,10 @@ static const struct row rows_late[] = {
     {"zcta_window_alloc", ZCTA_ERR_TIMEOUT, alloc_late, NOTHING},
     {"zcta_window_register", ZCTA_ERR_TIMEOUT, register_late, NOTHING},
     {"zcta_window_free", ZCTA_ERR_TIMEOUT, free_late, A_WINDOW},
+    {"zcta_team_exchange", ZCTA_ERR_TIMEOUT, exchange_late, NOTHING},
+    {"zcta_run", ZCTA_ERR_TIMEOUT, run_call_late, A_WINDOW},
     {"zcta_all_gather", ZCTA_ERR_TIMEOUT, gather_late, A_WINDOW},
+    {"zcta_all_to_all_v", ZCTA_ERR_TIMEOUT, rows_are_late, A_WINDOW},
     {"zcta_barrier", ZCTA_ERR_TIMEOUT, barrier_late, NOTHING},
     {"zcta_plan_run", ZCTA_ERR_TIMEOUT, run_late, A_PLAN},
     {"zcta_release", ZCTA_ERR_INVALID, release_twice, A_PLAN},
@@ -603,7 +841,10 @@ static const struct row rows_dead[] = {
     {"zcta_team_status", ZCTA_ERR_PEER, status_late, NOTHING},
     {"zcta_window_alloc", ZCTA_ERR_PEER, alloc_late, NOTHING},
     {"zcta_window_register", ZCTA_ERR_PEER, register_late, NOTHING},
+    {"zcta_team_exchange", ZCTA_ERR_PEER, exchange_late, NOTHING},
+    {"zcta_run", ZCTA_ERR_PEER, run_call_late, A_WINDOW},
     {"zcta_all_gather", ZCTA_ERR_PEER, gather_late, A_WINDOW},
+    {"zcta_all_to_all_v", ZCTA_ERR_PEER, rows_are_late, A_WINDOW},
     {"zcta_barrier", ZCTA_ERR_PEER, barrier_late, NOTHING},
     {"zcta_plan_run", ZCTA_ERR_PEER, run_late, A_PLAN},
     {"zcta_release", ZCTA_ERR_PEER, release_late, A_PLAN},
@@ -620,6 +861,25 @@ static zcta_status alloc_unlike(struct fixture *f)
 static zcta_status gather_unlike(struct fixture *f)
 {
     return zcta_all_gather(f->team, outside, f->recv, SHARE + zcta_team_rank(f->team), NULL, NULL);
+}
+
+static zcta_status rows_unlike_each_other(struct fixture *f)
+{
+    const size_t sent[] = {8, 8}, received[] = {8 + zcta_team_rank(f->team), 8};
+
+    return zcta_all_to_all_v(f->team, outside, sent, NULL, f->recv, received, NULL, NULL, NULL);
+}
+
+static zcta_status roots_unlike(struct fixture *f)
+{
+    return zcta_broadcast(f->team, outside, f->recv, SHARE, zcta_team_rank(f->team), NULL, NULL);
+}
+
+static zcta_status partners_unlike(struct fixture *f)
+{
+    const uint32_t from = zcta_team_rank(f->team) == 0 ? 1 : ZCTA_NO_RANK;
+
+    return zcta_send_recv(f->team, NULL, 0, ZCTA_NO_RANK, f->recv, SHARE, from, NULL, NULL);
 }
 
 static zcta_status barrier_unlike(struct fixture *f)
@@ -649,6 +909,9 @@ static zcta_status release_unlike(struct fixture *f)
 static const struct row rows_unlike[] = {
     {"zcta_window_alloc", ZCTA_ERR_MISMATCH, alloc_unlike, NOTHING},
     {"zcta_all_gather", ZCTA_ERR_MISMATCH, gather_unlike, NOTHING},
+    {"zcta_all_to_all_v", ZCTA_ERR_MISMATCH, rows_unlike_each_other, NOTHING},
+    {"zcta_broadcast", ZCTA_ERR_MISMATCH, roots_unlike, NOTHING},
+    {"zcta_send_recv", ZCTA_ERR_MISMATCH, partners_unlike, NOTHING},
     {"zcta_barrier", ZCTA_ERR_MISMATCH, barrier_unlike, NOTHING},
     {"zcta_plan_run", ZCTA_ERR_MISMATCH, run_unlike, NOTHING},
     {"zcta_release", ZCTA_ERR_MISMATCH, release_unlike, NOTHING},
@@ -701,7 +964,7 @@ static struct fixture make_fixture(zcta_context *context, const char *name, enum
     EXPECT_OK(context, zcta_window_alloc(f.team, WINDOW, &f.window));
     f.recv = zcta_window_base(f.window);
     if (has == A_PLAN)
-        EXPECT_OK(context, zcta_plan_all_gather(f.team, outside, f.recv, SHARE, NULL, &f.plan));
+        EXPECT_OK(context, plan_all_gather(f.team, outside, f.recv, SHARE, NULL, &f.plan));
     return f;
 }
 

@@ -628,8 +628,8 @@ static void miss_a_call(zcta_context *context, void *data)
     EXPECT_OK(context, zcta_window_alloc(team, 3 * LARGE, &window));
     EXPECT_OK(context, zcta_host_stream_create(context, &stream));
     recv = zcta_window_base(window);
-    EXPECT_OK(context, zcta_plan_all_gather(team, recv + LARGE * zcta_team_rank(team), recv, LARGE,
-                                            NULL, &plan));
+    EXPECT_OK(context,
+              plan_all_gather(team, recv + LARGE * zcta_team_rank(team), recv, LARGE, NULL, &plan));
     if (zcta_team_rank(world) != 1) {
         EXPECT_OK(context, zcta_plan_run(plan, stream));
         EXPECT(zcta_barrier(world, NULL) == ZCTA_ERR_TIMEOUT);

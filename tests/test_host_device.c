@@ -138,10 +138,11 @@ static void bind(struct rank *rank, const struct zc_plan *plan)
 }
 
 /* Gives every rank the program of an algorithm, with two lanes where it can use them. */
-static void bind_algorithm(struct rig *rig, enum zc_algorithm algorithm, size_t bytes,
+static void bind_algorithm(struct rig *rig, const struct zc_algorithm *algorithm, size_t bytes,
                            bool in_place)
 {
-    struct zc_request request = usual_request(algorithm, rig->count, bytes, in_place);
+    const struct zc_layout layout = even_layout(usual_collective(algorithm), rig->count, bytes, 0);
+    struct zc_request request = usual_request(algorithm, &layout, in_place);
 
     rig->bytes = bytes;
     rig->in_place = in_place;
@@ -202,7 +203,7 @@ static void age(struct rig *rig)
 
 static void counters_wrap_around(void **state)
 {
-    static const enum zc_algorithm algorithm = ZC_ALGORITHM_DIRECT_PUSH;
+    const struct zc_algorithm *const algorithm = &zc_direct_push;
     struct rig rig;
 
     (void)state;
@@ -230,12 +231,12 @@ static void counters_wrap_around(void **state)
 static void nobody_sleeps_through_a_signal(void **state)
 {
     static const struct {
-        enum zc_algorithm algorithm;
+        const struct zc_algorithm *algorithm;
         size_t bytes;
         uint32_t delay_us, calls;
-    } cases[] = {{ZC_ALGORITHM_DIRECT_PUSH, 8, 0, 2000},
-                 {ZC_ALGORITHM_DIRECT_PUSH, 8, 300, 500},
-                 {ZC_ALGORITHM_DIRECT_PUSH, 60000, 100, 100}};
+    } cases[] = {{&zc_direct_push, 8, 0, 2000},
+                 {&zc_direct_push, 8, 300, 500},
+                 {&zc_direct_push, 60000, 100, 100}};
     struct rig rig;
 
     (void)state;
@@ -254,9 +255,9 @@ static void nobody_sleeps_through_a_signal(void **state)
 /* ---- Lanes ---- */
 
 /* An empty plan of two lanes, to be filled by hand. */
-static struct zc_plan *hand_made(uint32_t self, uint32_t count, uint64_t bytes)
+static struct zc_plan *hand_made(uint32_t self, const struct zc_layout *layout)
 {
-    struct zc_request request = usual_request(ZC_ALGORITHM_DIRECT_PUSH, count, bytes, false);
+    struct zc_request request = usual_request(&zc_direct_push, layout, false);
     struct zc_plan *plan = NULL;
 
     request.rank = self;
@@ -268,9 +269,10 @@ static struct zc_plan *hand_made(uint32_t self, uint32_t count, uint64_t bytes)
 
 /* Lane 0 blocks at once, on what the peer's lane 1 sends only after its own wait has ended; so both
  * lanes of both ranks wait at the same time. */
-static struct zc_plan *crossed(uint32_t self, uint64_t bytes)
+static struct zc_plan *crossed(uint32_t self, const struct zc_layout *layout)
 {
-    struct zc_plan *plan = hand_made(self, 2, bytes);
+    struct zc_plan *plan = hand_made(self, layout);
+    const uint64_t bytes = layout->bytes;
     const uint32_t peer = 1 - self;
 
     zc_plan_signal(plan, 0, peer, ZC_CHANNEL_READY);
@@ -286,15 +288,16 @@ static struct zc_plan *crossed(uint32_t self, uint64_t bytes)
 
 static void a_blocked_lane_does_not_hold_up_the_other(void **state)
 {
+    const struct zc_layout layout = even_layout(&zc_all_gather, 2, 1000, 0);
     struct rig rig;
 
     (void)state;
     for (int sleeping = 0; sleeping < 2; sleeping++) {
         make_rig(&rig, 2);
-        rig.bytes = 1000;
+        rig.bytes = layout.bytes;
         rig.delay_us = 200;
         for (uint32_t i = 0; i < 2; i++) {
-            struct zc_plan *plan = crossed(i, rig.bytes);
+            struct zc_plan *plan = crossed(i, &layout);
 
             if (sleeping)
                 rig.ranks[i].device->spin_ns = rig.ranks[i].device->yields = 0;
@@ -315,7 +318,7 @@ static void two_lanes_of_the_algorithms_give_the_right_bytes(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int in_place = 0; in_place < 2; in_place++) {
             make_rig(&rig, 3);
-            bind_algorithm(&rig, ZC_ALGORITHM_DIRECT_PUSH, sizes[i], in_place);
+            bind_algorithm(&rig, &zc_direct_push, sizes[i], in_place);
             run_rig(&rig, 20);
             free_rig(&rig);
         }
@@ -338,7 +341,7 @@ static void a_failed_guard_ends_a_program_that_waits(void **state)
 
     (void)state;
     make_rig(&rig, 2);
-    bind_algorithm(&rig, ZC_ALGORITHM_DIRECT_PUSH, 100, false);
+    bind_algorithm(&rig, &zc_direct_push, 100, false);
     for (uint32_t i = 0; i < 300; i++) {
         struct rank *rank = &rig.ranks[0];
 
@@ -367,7 +370,7 @@ static void programs_behind_a_failed_one_end_undone(void **state)
     (void)state;
     make_rig(&rig, 2);
     rank = &rig.ranks[0];
-    bind_algorithm(&rig, ZC_ALGORITHM_DIRECT_PUSH, 100, false);
+    bind_algorithm(&rig, &zc_direct_push, 100, false);
     rank->guard.timeout_ns = 100000000;
     assert_int_equal(zc_host_stream_create(rank->device, &stream), ZCTA_OK);
     for (int i = 0; i < 50; i++)
@@ -481,7 +484,8 @@ static void a_handle_that_lies_maps_nothing(void **state)
 /* Nothing moves the host's memory over a network, and nobody may believe that something has. */
 static void a_plan_over_a_network_is_refused(void **state)
 {
-    struct zc_request request = usual_request(ZC_ALGORITHM_BY_NODES, 2, 64, true);
+    const struct zc_layout layout = even_layout(&zc_all_gather, 2, 64, 0);
+    struct zc_request request = usual_request(&zc_by_nodes, &layout, true);
     struct zc_plan *plan = NULL;
     zcta_error error;
     struct rig rig;

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "select/select.h"
+#include "support_plans.h"
 
 enum { SHARE = 1 << 20 };
 
@@ -20,15 +21,33 @@ static const struct zc_device_caps gpu = {.name = "cuda",
                                           .driver_version = 13000};
 static const struct zc_nccl_facts nccl = {.version = 22803, .forced_policy = -1};
 
+static struct zc_layout layout; /* of the allgather that the facts at hand are about */
+
+static void resize(struct zc_facts *facts, uint32_t ranks, uint64_t bytes)
+{
+    layout = even_layout(&zc_all_gather, ranks, bytes, 0);
+    facts->layout = &layout;
+}
+
 static struct zc_facts usual(void)
 {
-    return (struct zc_facts){.collective = ZC_COLLECTIVE_ALL_GATHER,
-                             .caps = &gpu,
-                             .nccl = &nccl,
-                             .rank_count = 2,
-                             .bytes = SHARE,
-                             .in_place = true,
-                             .policy = ZCTA_POLICY_DEFAULT};
+    struct zc_facts facts = {
+        .caps = &gpu, .nccl = &nccl, .in_place = true, .policy = ZCTA_POLICY_DEFAULT};
+
+    resize(&facts, 2, SHARE);
+    return facts;
+}
+
+/* How many paths there are to choose from: NCCL's two besides ours. */
+static uint32_t path_count(bool nodes)
+{
+    uint32_t count = 2;
+
+    for (uint32_t i = 0; i < ZC_ALGORITHMS; i++)
+        count += zc_algorithm_serves(zc_algorithms[i], &zc_all_gather) &&
+                 !zc_has(zc_algorithms[i], ZC_OPENS) &&
+                 (nodes || !zc_has(zc_algorithms[i], ZC_CROSSES));
+    return count;
 }
 
 /* The chosen path's name, "" if there is none; every path has a reason either way. */
@@ -37,7 +56,7 @@ static const char *chosen(const struct zc_facts *facts)
     static zcta_report report;
     const struct zc_choice choice = zc_select(facts, &report);
 
-    assert_int_equal(report.path_count, 5);
+    assert_int_equal(report.path_count, path_count(false));
     for (uint32_t i = 0; i < report.path_count; i++)
         assert_true(report.paths[i].reason[0] != '\0');
     assert_int_equal(choice.found, report.chosen < report.path_count);
@@ -139,26 +158,25 @@ static void measurements_decide(void **state)
 {
     static const struct zc_tuned tuned = {
         .row_count = 5,
-        .rows = {{2, ZCTA_POLICY_DEFAULT, true, 1024, 10, 5},
-                 {2, ZCTA_POLICY_DEFAULT, true, 1 << 24, 50, 60},
-                 {2, ZCTA_POLICY_DEFAULT, false, 1024, 10, 20},
-                 {2, ZCTA_POLICY_EFFICIENCY, false, 1024, 10, 5},
-                 {2, ZCTA_POLICY_EFFICIENCY, true, 1024, 10, 5}},
+        .rows = {{ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 1024, 10, 5},
+                 {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 1 << 24, 50, 60},
+                 {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, false, 1024, 10, 20},
+                 {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_EFFICIENCY, false, 1024, 10, 5},
+                 {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_EFFICIENCY, true, 1024, 10, 5}},
     };
     struct zc_facts facts = usual();
 
     (void)state;
     facts.tuned = &tuned;
-    facts.bytes = 100;
+    resize(&facts, 2, 100);
     assert_string_equal(chosen(&facts), "nccl/kernels");
-    facts.bytes = 100000;
+    resize(&facts, 2, 100000);
     assert_string_equal(chosen(&facts), "nccl/kernels");
-    facts.bytes = 1000000;
+    resize(&facts, 2, 1000000);
     assert_string_equal(chosen(&facts), "ce/direct-push");
-    facts.bytes = 1024;
-    facts.rank_count = 3;
+    resize(&facts, 3, 1024);
     assert_string_equal(chosen(&facts), "ce/direct-push");
-    facts.rank_count = 2;
+    resize(&facts, 2, 1024);
     facts.engine = ZCTA_ENGINE_CE;
     assert_string_equal(chosen(&facts), "ce/direct-push");
     facts.engine = ZCTA_ENGINE_AUTO;
@@ -170,7 +188,7 @@ static void measurements_decide(void **state)
     /* Nothing to choose where NCCL is not there. */
     facts = usual();
     facts.tuned = &tuned;
-    facts.bytes = 1024;
+    resize(&facts, 2, 1024);
     facts.nccl = NULL;
     assert_string_equal(chosen(&facts), "ce/direct-push");
 }
@@ -182,7 +200,7 @@ static const char *chosen_over_nodes(const struct zc_facts *facts)
 
     if (!zc_select(facts, &report).found)
         return "";
-    assert_int_equal(report.path_count, 6);
+    assert_int_equal(report.path_count, path_count(true));
     return report.paths[report.chosen].path;
 }
 
@@ -191,13 +209,13 @@ static struct zc_facts two_nodes(void);
 /* What was measured on one node says nothing of several. */
 static void measurements_stay_on_their_node(void **state)
 {
-    static const struct zc_tuned tuned = {.row_count = 1,
-                                          .rows = {{4, ZCTA_POLICY_DEFAULT, true, SHARE, 10, 5}}};
+    static const struct zc_tuned tuned = {
+        .row_count = 1, .rows = {{ZCTA_ALL_GATHER, 4, ZCTA_POLICY_DEFAULT, true, SHARE, 10, 5}}};
     struct zc_facts facts = two_nodes();
 
     (void)state;
     facts.tuned = &tuned;
-    facts.rank_count = 4;
+    resize(&facts, 4, SHARE);
     assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
 }
 
@@ -205,7 +223,7 @@ static struct zc_facts two_nodes(void)
 {
     struct zc_facts facts = usual();
 
-    facts.rank_count = 8;
+    resize(&facts, 8, SHARE);
     facts.node_ranks = 4;
     return facts;
 }
@@ -217,7 +235,7 @@ static void nodes_and_who_crosses_between_them(void **state)
 
     (void)state;
     assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
-    facts.bytes = 1000;
+    resize(&facts, 8, 1000);
     assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
     /* NCCL refuses ranks on one GPU, but those of a node are in different communicators. */
     facts.shared_gpu = true;
@@ -267,9 +285,9 @@ static void two_h200(void **state)
     assert_null(zc_tuned_built_in("another"));
     facts.tuned = zc_tuned_built_in(gpu.model);
     assert_non_null(facts.tuned);
-    facts.bytes = 2 << 20;
+    resize(&facts, 2, 2 << 20);
     assert_string_equal(chosen(&facts), "nccl/kernels");
-    facts.bytes = 8 << 20;
+    resize(&facts, 2, 8 << 20);
     assert_string_equal(chosen(&facts), "ce/direct-push");
 }
 
@@ -310,16 +328,18 @@ static void nonsense_is_refused(void **state)
         const char *text, *why;
     } cases[] = {
         {"\n", "line 1 "},
-        {"zerocta tune 2\n", "line 1 "},
-        {"zerocta tune 1\nwhat\n", "line 2 "},
-        {"zerocta tune 1\n2 1 1 512 1.0\n", "line 2 "},
-        {"zerocta tune 1\n2 1 1 512 1.0 2.0 3.0\n", "line 2 "},
-        {"zerocta tune 1\n0 1 1 512 1.0 2.0\n", "line 2 "},
-        {"zerocta tune 1\n2 4 1 512 1.0 2.0\n", "line 2 "},
-        {"zerocta tune 1\n2 0 1 512 1.0 2.0\n", "line 2 "},
-        {"zerocta tune 1\n2 1 2 512 1.0 2.0\n", "line 2 "},
-        {"zerocta tune 1\n2 1 1 512 -1.0 2.0\n", "line 2 "},
-        {"zerocta tune 1\n2 1 1 512 nan 2.0\n", "line 2 "},
+        {"zerocta tune 1\n", "line 1 "},
+        {"zerocta tune 2\nwhat\n", "line 2 "},
+        {"zerocta tune 2\n2 1 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_sorts 2 1 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 1 1 512 1.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 1 1 512 1.0 2.0 3.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 0 1 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 4 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 0 1 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 1 2 512 1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 1 1 512 -1.0 2.0\n", "line 2 "},
+        {"zerocta tune 2\nall_gather 2 1 1 512 nan 2.0\n", "line 2 "},
     };
     static struct zc_tuned tuned;
     char why[100];
@@ -332,21 +352,26 @@ static void nonsense_is_refused(void **state)
     }
 }
 
+static bool grouped(const struct zc_facts *facts, enum zc_path path)
+{
+    return zc_select_request(facts, path, 0, facts->in_place).grouped;
+}
+
 /* Where there are several peers, shares are small and the device gains by it. */
 static void small_pushes_to_several_peers_are_grouped(void **state)
 {
+    const enum zc_path direct_push = (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH;
     struct zc_facts facts = usual();
 
     (void)state;
-    facts.rank_count = 3;
-    assert_true(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH, 0).grouped);
-    assert_true(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_PUSH_BACK, 0).grouped);
-    assert_false(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_SCRATCH_PULL, 0).grouped);
-    facts.bytes++;
-    assert_false(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH, 0).grouped);
-    facts.bytes--;
-    facts.rank_count = 2;
-    assert_false(zc_select_request(&facts, (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH, 0).grouped);
+    resize(&facts, 3, SHARE);
+    assert_true(grouped(&facts, direct_push));
+    assert_true(grouped(&facts, (enum zc_path)ZC_ALGORITHM_PUSH_BACK));
+    assert_false(grouped(&facts, (enum zc_path)ZC_ALGORITHM_SCRATCH_PULL));
+    resize(&facts, 3, SHARE + 1);
+    assert_false(grouped(&facts, direct_push));
+    resize(&facts, 2, SHARE);
+    assert_false(grouped(&facts, direct_push));
 }
 
 int main(void)

@@ -331,7 +331,7 @@ static void free_plan_and_window_early(zcta_context *context, void *data)
         EXPECT_OK(context, zcta_window_alloc(f.world, bytes * f.count, &window));
         recv = zcta_window_base(window);
         EXPECT_OK(context,
-                  zcta_plan_all_gather(f.world, recv + f.rank * bytes, recv, bytes, NULL, &plan));
+                  plan_all_gather(f.world, recv + f.rank * bytes, recv, bytes, NULL, &plan));
         EXPECT_OK(context, zcta_host_stream_call(f.stream, pause_briefly, NULL));
         model_fill(recv + f.rank * bytes, call, f.rank, bytes);
         EXPECT_OK(context, zcta_plan_run(plan, f.stream));
@@ -514,7 +514,7 @@ static void fail_behind_a_callback(zcta_context *context, void *data)
     EXPECT_OK(context, zcta_window_alloc(team, 2 * SHARE, &window));
     recv = zcta_window_base(window);
     own = recv + f.rank * SHARE;
-    EXPECT_OK(context, zcta_plan_all_gather(team, own, recv, SHARE, NULL, &plan));
+    EXPECT_OK(context, plan_all_gather(team, own, recv, SHARE, NULL, &plan));
     EXPECT_OK(context, zcta_barrier(f.world, NULL));
     /* From here on, so that making it depends on nobody's speed. */
     team->guard.timeout_ns = 100000000;

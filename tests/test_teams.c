@@ -36,6 +36,8 @@ static uint64_t calls_of(zcta_context *context, zcta_team *team)
     uint32_t count = 16;
     uint64_t calls = 0;
 
+    for (uint32_t i = 0; i < count; i++)
+        counters[i].size = sizeof counters[i];
     EXPECT_OK(context, zcta_team_counters(team, counters, &count));
     for (uint32_t i = 0; i < count; i++)
         calls += counters[i].calls;
@@ -141,7 +143,7 @@ static zcta_policy policy_that_applies(zcta_context *context, zcta_team *team, v
 {
     zcta_report report;
 
-    EXPECT_OK(context, zcta_explain_all_gather(team, recv, recv, 0, params, &report));
+    EXPECT_OK(context, explain_all_gather(team, recv, recv, 0, params, &report));
     return report.policy;
 }
 
@@ -227,14 +229,14 @@ static void ask_for_nccl(zcta_context *context, void *data)
                  "NCCL moves GPU memory");
     expect_error(context, zcta_all_gather(world, mine, recv, 8, NULL, &nccl), ZCTA_ERR_UNSUPPORTED,
                  "NCCL moves GPU memory");
-    expect_error(context, zcta_plan_all_gather(team, mine, recv, 8, NULL, &plan),
-                 ZCTA_ERR_UNSUPPORTED, "NCCL moves GPU memory");
+    expect_error(context, plan_all_gather(team, mine, recv, 8, NULL, &plan), ZCTA_ERR_UNSUPPORTED,
+                 "NCCL moves GPU memory");
     EXPECT(plan == NULL);
-    EXPECT_OK(context, zcta_explain_all_gather(team, mine, recv, 8, NULL, &report));
+    EXPECT_OK(context, explain_all_gather(team, mine, recv, 8, NULL, &report));
     EXPECT(report.chosen == report.path_count && report.path_count > 0);
     EXPECT(zcta_team_status(team) == ZCTA_OK);
     EXPECT_OK(context, zcta_all_gather(team, mine, recv, 8, NULL, &ce));
-    EXPECT_OK(context, zcta_explain_all_gather(team, mine, recv, 8, &ce, &report));
+    EXPECT_OK(context, explain_all_gather(team, mine, recv, 8, &ce, &report));
     EXPECT(report.chosen < report.path_count && report.paths[report.chosen].possible == 1);
     /* A barrier moves nothing; no engine is asked for it. */
     EXPECT_OK(context, zcta_barrier(team, NULL));
@@ -525,8 +527,8 @@ static void destroy_too_early(zcta_context *context, void *data)
     EXPECT(handle == team);
     recv = zcta_window_base(window);
     gather_checked(context, team, recv, 100, 0);
-    EXPECT_OK(context, zcta_plan_all_gather(team, recv + 100 * zcta_team_rank(team), recv, 100,
-                                            NULL, &plan));
+    EXPECT_OK(context,
+              plan_all_gather(team, recv + 100 * zcta_team_rank(team), recv, 100, NULL, &plan));
     free_window = window;
     expect_error(context, zcta_window_free(&free_window), ZCTA_ERR_BUSY, "prepared plan");
     EXPECT(free_window == window);
@@ -557,7 +559,7 @@ static void free_a_foreign_window(zcta_context *context, void *data)
     EXPECT_OK(context, zcta_window_alloc(zcta_world(context), 4096, &window));
     recv = zcta_window_base(window);
     EXPECT_OK(context,
-              zcta_plan_all_gather(team, recv + 10 * zcta_team_rank(team), recv, 10, NULL, &plan));
+              plan_all_gather(team, recv + 10 * zcta_team_rank(team), recv, 10, NULL, &plan));
     expect_error(context, zcta_window_free(&window), ZCTA_ERR_BUSY, "prepared plan");
     EXPECT(window != NULL);
     EXPECT_OK(context, zcta_plan_free(&plan));

@@ -15,19 +15,18 @@ struct fixture {
     char text[256];
 };
 
-static void setup(struct fixture *f, enum zc_algorithm algorithm, bool in_place)
+static void setup(struct fixture *f, const struct zc_algorithm *algorithm, bool in_place)
 {
-    const bool release = algorithm == ZC_ALGORITHM_EARLY_READY;
-    struct zc_request request = usual_request(algorithm, RANKS, BYTES, in_place);
+    const bool release = algorithm == &zc_early_ready;
+    const struct zc_layout layout = even_layout(usual_collective(algorithm), RANKS, BYTES, 0);
+    struct zc_request request = usual_request(algorithm, &layout, in_place);
 
     memset(f, 0, sizeof *f);
     for (uint32_t i = 0; i < 3; i++) {
         request.half = i % 2;
         request.released = release && i == 1;
-        if (release && i == 1) { /* what is released, and then runs once more without */
-            request.collective = ZC_COLLECTIVE_ALL_GATHER;
-            request.algorithm = ZC_ALGORITHM_DIRECT_PUSH;
-        }
+        if (release && i == 1) /* what is released, and then runs once more without */
+            request.algorithm = &zc_direct_push;
         make_plans(&f->calls[i], request);
     }
     assert_int_equal(verify_calls(f->calls, 3, f->text, sizeof f->text), ZCTA_OK);
@@ -95,7 +94,7 @@ static void a_dropped_wait_for_ready_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     drop(f.calls[0].plans[2], find_channel(&f, 2, ZC_STEP_WAIT, ZC_CHANNEL_READY));
     expect_caught(&f, "");
 }
@@ -107,7 +106,7 @@ static void a_dropped_ready_pair_is_a_touch_before_entering(void **state)
     uint32_t wait;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     waiter = f.calls[0].plans[2];
     wait = find_channel(&f, 2, ZC_STEP_WAIT, ZC_CHANNEL_READY);
     signaller = f.calls[0].plans[waiter->steps[wait].peer];
@@ -128,7 +127,7 @@ static void a_dropped_done_pair_is_a_touch_after_leaving(void **state)
     uint32_t wait;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     waiter = f.calls[2].plans[2];
     wait = find_channel(&f, 2, ZC_STEP_WAIT, ZC_CHANNEL_DONE);
     signaller = f.calls[2].plans[waiter->steps[wait].peer];
@@ -150,7 +149,7 @@ static void a_dropped_signal_leaves_somebody_waiting_for_ever(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     /* In the last call, because a later one would make up for it. */
     drop(f.calls[2].plans[1], find_channel(&f, 1, ZC_STEP_SIGNAL, ZC_CHANNEL_DONE));
     expect_caught(&f, "for ever");
@@ -161,7 +160,7 @@ static void a_signal_too_many_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     zc_plan_signal(f.calls[2].plans[1], 0, 3, ZC_CHANNEL_DONE);
     expect_caught(&f, "never waited for");
 }
@@ -172,7 +171,7 @@ static void a_signal_before_its_copy_is_caught(void **state)
     uint32_t copy;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     copy = find_step(&f, 3, ZC_STEP_COPY, 1);
     move(f.calls[0].plans[3], copy + 1, copy);
     expect_caught(&f, "");
@@ -183,7 +182,7 @@ static void a_post_after_its_signal_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_SCRATCH_PULL, true);
+    setup(&f, &zc_scratch_pull, true);
     move(f.calls[0].plans[3], find_step(&f, 3, ZC_STEP_COPY, 0),
          find_step(&f, 3, ZC_STEP_SIGNAL, RANKS - 2));
     expect_caught(&f, "");
@@ -195,7 +194,7 @@ static void a_copy_before_its_wait_is_caught(void **state)
     uint32_t wait;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_SCRATCH_PULL, false);
+    setup(&f, &zc_scratch_pull, false);
     wait = find_step(&f, 0, ZC_STEP_WAIT, 0);
     move(f.calls[0].plans[0], wait + 1, wait);
     expect_caught(&f, "");
@@ -203,7 +202,8 @@ static void a_copy_before_its_wait_is_caught(void **state)
 
 static void scratch_halves_that_do_not_alternate_are_a_race(void **state)
 {
-    struct zc_request request = usual_request(ZC_ALGORITHM_SCRATCH_PULL, RANKS, BYTES, true);
+    const struct zc_layout layout = even_layout(&zc_all_gather, RANKS, BYTES, 0);
+    struct zc_request request = usual_request(&zc_scratch_pull, &layout, true);
     struct fixture f = {0};
 
     (void)state;
@@ -217,7 +217,7 @@ static void waiting_before_signalling_is_a_deadlock(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     for (uint32_t rank = 0; rank < RANKS; rank++)
         move(f.calls[0].plans[rank], find_channel(&f, rank, ZC_STEP_WAIT, ZC_CHANNEL_READY), 0);
     expect_caught(&f, "for ever");
@@ -227,7 +227,8 @@ static void waiting_before_signalling_is_a_deadlock(void **state)
 
 static void setup_nodes(struct fixture *f, bool in_place)
 {
-    struct zc_request request = usual_request(ZC_ALGORITHM_BY_NODES, 6, BYTES, in_place);
+    const struct zc_layout layout = even_layout(&zc_all_gather, 6, BYTES, 0);
+    struct zc_request request = usual_request(&zc_by_nodes, &layout, in_place);
 
     memset(f, 0, sizeof *f);
     request.node_ranks = 2;
@@ -322,8 +323,8 @@ static void put_first(struct zc_plan *plan, const struct zc_step *steps, uint32_
 
 static void setup_rows(struct fixture *f)
 {
-    struct zc_request request =
-        usual_request(ZC_ALGORITHM_BY_NODES, NODES * NODE_RANKS, ROW, false);
+    const struct zc_layout layout = even_layout(&zc_all_gather, NODES * NODE_RANKS, ROW, 0);
+    struct zc_request request = usual_request(&zc_by_nodes, &layout, false);
 
     memset(f, 0, sizeof *f);
     request.node_ranks = NODE_RANKS;
@@ -403,10 +404,10 @@ static void a_shifted_offset_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 1)].to.offset -= 1;
     expect_caught(&f, "");
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 1)].from.offset += 1;
     expect_caught(&f, "in no order");
 }
@@ -416,7 +417,7 @@ static void a_copy_that_is_too_short_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     f.calls[1].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].bytes -= 1;
     expect_caught(&f, "without the right bytes");
 }
@@ -426,10 +427,10 @@ static void a_copy_out_of_bounds_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].to.offset = RANKS * BYTES - 1;
     expect_caught(&f, "past the end");
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].to.offset = UINT64_MAX;
     expect_caught(&f, "past the end");
 }
@@ -440,7 +441,7 @@ static void a_copy_to_the_wrong_rank_is_caught(void **state)
     struct zc_step *step;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     step = &f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)];
     step->to.rank = (step->to.rank + 1) % RANKS;
     expect_caught(&f, "");
@@ -453,7 +454,7 @@ static void bytes_written_twice_are_caught(void **state)
     uint32_t copy;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
+    setup(&f, &zc_direct_push, true);
     plan = f.calls[0].plans[1];
     copy = find_step(&f, 1, ZC_STEP_COPY, 2);
     /* The signal behind the copy gives its place: everybody has been told before. */
@@ -468,7 +469,7 @@ static void stale_bytes_of_the_call_before_are_caught(void **state)
     struct zc_step *pull;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_SCRATCH_PULL, true);
+    setup(&f, &zc_scratch_pull, true);
     /* Rank 0 fetches from the half of the call before. */
     pull = &f.calls[1].plans[0]->steps[find_step(&f, 0, ZC_STEP_COPY, 1)];
     assert_int_equal(pull->from.buffer, ZC_SCRATCH);
@@ -482,7 +483,7 @@ static void a_write_to_the_send_buffer_is_caught(void **state)
     struct zc_step *step;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     step = &f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)];
     step->to = step->from;
     expect_caught(&f, "writes to the send buffer");
@@ -493,9 +494,20 @@ static void another_ranks_send_buffer_is_out_of_reach(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].from.rank = 2;
     expect_caught(&f, "another rank's send buffer");
+}
+
+/* In place the own share is in the output, and the send buffer has only what others get. */
+static void a_share_in_place_is_not_in_the_send_buffer(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, &zc_direct_push, true);
+    f.calls[0].plans[1]->steps[find_step(&f, 1, ZC_STEP_COPY, 0)].from = zc_at(1, ZC_SEND, 0);
+    expect_caught(&f, "without the right bytes");
 }
 
 static void a_lane_without_join_is_caught(void **state)
@@ -503,7 +515,7 @@ static void a_lane_without_join_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_JOIN, 0));
     expect_caught(&f, "never joined");
 }
@@ -513,7 +525,7 @@ static void a_lane_without_fork_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_FORK, 0));
     expect_caught(&f, "lane that does not run");
 }
@@ -524,7 +536,7 @@ static void a_signal_on_another_lane_than_its_copy_is_caught(void **state)
     uint32_t signal;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, false);
+    setup(&f, &zc_direct_push, false);
     signal = find_channel(&f, 4, ZC_STEP_SIGNAL, ZC_CHANNEL_DONE);
     f.calls[0].plans[4]->steps[signal].lane = 1;
     expect_caught(&f, "");
@@ -536,7 +548,7 @@ static void a_barrier_that_lets_somebody_through_is_caught(void **state)
     struct zc_plan *plan;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_FLAGS, false);
+    setup(&f, &zc_flags, false);
     /* Ranks 0 and 1 do not wait for each other. */
     for (uint32_t rank = 0; rank < 2; rank++) {
         plan = f.calls[2].plans[rank];
@@ -549,11 +561,12 @@ static void a_barrier_that_lets_somebody_through_is_caught(void **state)
 
 static void plans_of_different_calls_are_caught(void **state)
 {
+    const struct zc_layout another = even_layout(&zc_all_gather, RANKS, BYTES + 8, 0);
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_DIRECT_PUSH, true);
-    f.calls[1].plans[3]->request.bytes += 8;
+    setup(&f, &zc_direct_push, true);
+    f.calls[1].plans[3]->request.layout = &another;
     expect_caught(&f, "not of the same call");
 }
 
@@ -566,7 +579,7 @@ static void a_released_call_that_awaits_no_release_is_caught(void **state)
     uint32_t peer;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_EARLY_READY, true);
+    setup(&f, &zc_early_ready, true);
     writer = f.calls[1].plans[2];
     assert_int_equal(writer->steps[0].channel, ZC_CHANNEL_RELEASED);
     peer = writer->steps[0].peer;
@@ -585,7 +598,7 @@ static void a_released_call_without_a_release_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_EARLY_READY, false);
+    setup(&f, &zc_early_ready, false);
     for (uint32_t rank = 0; rank < RANKS; rank++)
         f.calls[0].plans[rank]->step_count = 0;
     expect_caught(&f, "for ever");
@@ -598,7 +611,7 @@ static void a_share_in_place_that_is_read_before_its_run_is_caught(void **state)
     struct zc_plan *reader, *owner;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_EARLY_READY, true);
+    setup(&f, &zc_early_ready, true);
     /* Rank 1 fetches rank 0's share as soon as that has released, instead of being given it. */
     reader = f.calls[1].plans[1];
     owner = f.calls[1].plans[0];
@@ -623,7 +636,7 @@ static void a_release_that_copies_is_caught(void **state)
     struct fixture f;
 
     (void)state;
-    setup(&f, ZC_ALGORITHM_EARLY_READY, true);
+    setup(&f, &zc_early_ready, true);
     zc_plan_copy(f.calls[0].plans[1], 0, zc_at(1, ZC_RECV, BYTES), zc_at(0, ZC_RECV, BYTES), BYTES);
     expect_caught(&f, "in a release");
 }
@@ -632,7 +645,8 @@ static void a_release_that_copies_is_caught(void **state)
 
 static void setup_replays(struct fixture *f)
 {
-    const struct zc_request barrier = usual_request(ZC_ALGORITHM_FLAGS, RANKS, 0, false);
+    const struct zc_layout layout = even_layout(&zc_barrier, RANKS, 0, 0);
+    const struct zc_request barrier = usual_request(&zc_flags, &layout, false);
 
     memset(f, 0, sizeof *f);
     for (uint32_t i = 0; i < 3; i++)
@@ -716,11 +730,11 @@ static void every_single_dropped_step_is_caught(void **state)
             struct fixture f;
             uint32_t steps;
 
-            setup(&f, (enum zc_algorithm)algorithm, in_place);
+            setup(&f, zc_algorithms[algorithm], in_place);
             steps = f.calls[1].plans[2]->step_count;
             teardown(&f);
             for (uint32_t i = 0; i < steps; i++) {
-                setup(&f, (enum zc_algorithm)algorithm, in_place);
+                setup(&f, zc_algorithms[algorithm], in_place);
                 drop(f.calls[1].plans[2], i);
                 expect_caught(&f, "");
             }
@@ -738,7 +752,7 @@ static void every_slip_in_a_copy_is_caught(void **state)
                 struct zc_step *step;
                 struct fixture f;
 
-                setup(&f, (enum zc_algorithm)algorithm, true);
+                setup(&f, zc_algorithms[algorithm], true);
                 step = &f.calls[1].plans[2]->steps[find_step(&f, 2, ZC_STEP_COPY, 0)];
                 if (field == 0)
                     step->from.offset ^= flip;
@@ -772,6 +786,7 @@ int main(void)
         cmocka_unit_test(stale_bytes_of_the_call_before_are_caught),
         cmocka_unit_test(a_write_to_the_send_buffer_is_caught),
         cmocka_unit_test(another_ranks_send_buffer_is_out_of_reach),
+        cmocka_unit_test(a_share_in_place_is_not_in_the_send_buffer),
         cmocka_unit_test(a_lane_without_join_is_caught),
         cmocka_unit_test(a_lane_without_fork_is_caught),
         cmocka_unit_test(a_signal_on_another_lane_than_its_copy_is_caught),

@@ -420,8 +420,8 @@ static zcta_status look_up(zcta_context *context, const char *recv, size_t bytes
     static const char send[20000];
     zcta_report report;
 
-    return zcta_explain_all_gather(zcta_world(context), send, (void *)(uintptr_t)recv, bytes, NULL,
-                                   &report);
+    return explain_all_gather(zcta_world(context), send, (void *)(uintptr_t)recv, bytes, NULL,
+                              &report);
 }
 
 static void check_boundaries(zcta_context *context, zcta_window *window)

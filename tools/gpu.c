@@ -98,6 +98,21 @@ bool zc_gpu_get(struct zc_gpu *gpu, void *host, const void *device, size_t bytes
            zc_gpu_synchronize(gpu);
 }
 
+static bool put_by(void *data, void *device, const void *host, size_t bytes)
+{
+    return zc_gpu_put(data, device, host, bytes);
+}
+
+static bool get_by(void *data, void *host, const void *device, size_t bytes)
+{
+    return zc_gpu_get(data, host, device, bytes);
+}
+
+struct zc_mover zc_gpu_mover(struct zc_gpu *gpu)
+{
+    return (struct zc_mover){.put = put_by, .get = get_by, .data = gpu};
+}
+
 bool zc_gpu_mark(struct zc_gpu *gpu, zc_cu_event event)
 {
     return zc_gpu_ok(gpu, gpu->driver.cuEventRecord(event, gpu->stream), "cuEventRecord");

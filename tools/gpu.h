@@ -3,6 +3,7 @@
 #ifndef ZC_TOOL_GPU_H
 #define ZC_TOOL_GPU_H
 
+#include "contents.h"
 #include "device/cuda/cuda_driver.h"
 #include "zerocta/zerocta.h"
 
@@ -22,6 +23,9 @@ void zc_gpu_close(struct zc_gpu *gpu); /* NULL is fine */
 /* Copies, and waits for the copy. */
 bool zc_gpu_put(struct zc_gpu *gpu, void *device, const void *host, size_t bytes);
 bool zc_gpu_get(struct zc_gpu *gpu, void *host, const void *device, size_t bytes);
+
+/* The same for contents.h, with the GPU as data; the caller keeps `gpu`. */
+struct zc_mover zc_gpu_mover(struct zc_gpu *gpu);
 
 /* Marks a moment in the stream; the time between both once the stream got there. */
 bool zc_gpu_mark(struct zc_gpu *gpu, zc_cu_event event);

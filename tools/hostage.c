@@ -7,10 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alone.h"
 #include "api/objects.h"
 #include "base/clock.h"
+#include "choices.h"
 #include "collective.h"
 #include "commands.h"
+#include "contents.h"
 #include "gpu.h"
 #include "launch.h"
 #include "option_rows.h"
@@ -57,6 +60,8 @@ enum {
 struct hostage {
     uint64_t rank_count, bytes_max;
     uint64_t engine; /* a zcta_engine */
+    struct zc_shape shapes[ZC_COLLECTIVE_COUNT];
+    uint32_t shape_count;
 };
 
 /* One rank's means. */
@@ -64,7 +69,6 @@ struct ward {
     zcta_context *context;
     zcta_team *world;
     uint32_t rank, rank_count;
-    zcta_window *send, *recv;
     struct zc_gpu *gpu;
     zc_cu_module module;
     zc_cu_function kernel;
@@ -84,14 +88,19 @@ static const struct zc_option options[] = {
 
 static const struct zc_command_line line = {
     .command = "hostage",
-    .synopsis = "[OPTIONS]",
-    .purpose = "Holds every SM with a spinning kernel and runs allgathers meanwhile, in place and "
-               "out of place, under each policy. Under ZERO each must finish while the SMs are "
-               "held. Needs GPUs.",
+    .synopsis = "COLLECTIVE... [OPTIONS]",
+    .purpose = "Holds every SM with a spinning kernel and runs a collective meanwhile, in place "
+               "where it can be and out of place, under each policy. What is said to need no SM, "
+               "under policy ZERO everything, must finish while the SMs are held. Needs GPUs.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .exit_status = "0 if every allgather under policy ZERO, and every one in place, finished while "
-                   "the SMs were held, with the right bytes; 1 if not or if it could not run",
+    .operands_min = 1,
+    .operands_max = ZC_COLLECTIVE_COUNT,
+    .operand_name = "a collective, or all,",
+    .operand_words = ZC_COLLECTIVE_WORDS,
+    .notes = ZC_NOTE_COLLECTIVES "            several, or all\n" ZC_NOTE_SIZE,
+    .exit_status = "0 if every call that is to need no SM finished while the SMs were held, with "
+                   "the right bytes; 1 if not or if it could not run",
 };
 
 /* ---- The kernel ---- */
@@ -173,10 +182,14 @@ static bool let_go(struct ward *w)
 /* ---- One case ---- */
 
 struct test {
-    uint64_t share;
+    const struct zc_shape *shape;
     bool in_place;
     zcta_policy policy;
     zcta_engine engine;
+    struct zc_sized sized;
+    struct zc_contents contents;
+    zcta_call call;
+    uint64_t serial;
 };
 
 struct outcome {
@@ -185,46 +198,14 @@ struct outcome {
     uint64_t time_ns;
 };
 
-static char *own_share(const struct ward *w, const struct test *test)
+static zcta_status run(const struct ward *w, const struct test *test)
 {
-    return test->in_place ? (char *)zcta_window_base(w->recv) + w->rank * test->share
-                          : zcta_window_base(w->send);
+    return zcta_run(w->world, &test->call, (zcta_stream)w->gpu->stream);
 }
 
-static zcta_status gather(const struct ward *w, const struct test *test)
+static bool fill(struct ward *w, struct test *test)
 {
-    const zcta_call_params params = {
-        .size = sizeof params, .policy = test->policy, .engine = test->engine};
-
-    return zcta_all_gather(w->world, own_share(w, test), zcta_window_base(w->recv), test->share,
-                           (zcta_stream)w->gpu->stream, &params);
-}
-
-static bool fill(struct ward *w, const struct test *test)
-{
-    const struct zc_cuda_driver *d = &w->gpu->driver;
-    const uint64_t recv = (uintptr_t)zcta_window_base(w->recv);
-
-    return zc_gpu_ok(w->gpu,
-                     d->cuMemsetD8Async(recv, 0xee, test->share * w->rank_count, w->gpu->stream),
-                     "cuMemsetD8Async") &&
-           zc_gpu_ok(w->gpu,
-                     d->cuMemsetD8Async((uintptr_t)own_share(w, test), (unsigned char)(w->rank + 1),
-                                        test->share, w->gpu->stream),
-                     "cuMemsetD8Async") &&
-           zc_gpu_synchronize(w->gpu);
-}
-
-static bool check(struct ward *w, const struct test *test, uint64_t *wrong)
-{
-    const uint64_t whole = test->share * w->rank_count;
-    unsigned char *bytes = malloc(whole);
-    bool read = bytes != NULL && zc_gpu_get(w->gpu, bytes, zcta_window_base(w->recv), whole);
-
-    for (uint64_t i = 0; read && i < whole; i++)
-        *wrong += bytes[i] != (unsigned char)(i / test->share + 1);
-    free(bytes);
-    return read;
+    return zc_contents_prepare(&test->contents, ++test->serial) && zc_gpu_synchronize(w->gpu);
 }
 
 /* Runs the collective with every SM held, and waits for it no longer than PATIENCE_NS. */
@@ -238,7 +219,7 @@ static bool run_held(struct ward *w, const struct test *test, struct outcome *ou
         return false;
     begin = zc_now_ns();
     deadline = zc_deadline_in(PATIENCE_NS);
-    if (gather(w, test) != ZCTA_OK || !zc_gpu_mark(w->gpu, w->gpu->end))
+    if (run(w, test) != ZCTA_OK || !zc_gpu_mark(w->gpu, w->gpu->end))
         return false;
     while (!finished && zc_time_left_ns(deadline) > 0)
         finished = d->cuEventQuery(w->gpu->end) == ZC_CU_SUCCESS;
@@ -247,20 +228,12 @@ static bool run_held(struct ward *w, const struct test *test, struct outcome *ou
     return true;
 }
 
-static bool meet(const struct ward *w)
-{
-    return zc_group_exchange(&w->world->group, "zerocta hostage", "did not come", 200, NULL, NULL,
-                             0) == ZCTA_OK;
-}
-
 /* Everybody's outcome is everybody's: one that waited or is wrong decides. */
 static bool share_outcome(const struct ward *w, struct outcome *outcome)
 {
     struct outcome *all = calloc(w->rank_count, sizeof *all);
     const struct outcome mine = *outcome;
-    bool shared =
-        all != NULL && zc_group_exchange(&w->world->group, "zerocta hostage", "did not come", 201,
-                                         &mine, all, sizeof mine) == ZCTA_OK;
+    bool shared = all != NULL && zcta_team_exchange(w->world, &mine, all, sizeof mine) == ZCTA_OK;
 
     *outcome = (struct outcome){0};
     for (uint32_t i = 0; i < w->rank_count && shared; i++) {
@@ -272,28 +245,32 @@ static bool share_outcome(const struct ward *w, struct outcome *outcome)
     return shared;
 }
 
-/* NULL: the call would be refused, on all ranks alike. */
-static const char *path_of(const struct ward *w, const struct test *test, zcta_report *report)
+static bool meet(const struct ward *w)
 {
-    const zcta_call_params params = {
-        .size = sizeof params, .policy = test->policy, .engine = test->engine};
+    struct outcome none = {0};
 
-    if (zcta_explain_all_gather(w->world, own_share(w, test), zcta_window_base(w->recv),
-                                test->share, &params, report) != ZCTA_OK ||
-        report->chosen >= report->path_count)
-        return NULL;
-    return report->paths[report->chosen].path;
+    return share_outcome(w, &none);
 }
 
-static void print_row(const struct ward *w, const struct test *test, const char *path,
-                      const struct outcome *outcome)
+/* NULL: the call would be refused, on all ranks alike. */
+static const struct zcta_report_path *path_of(const struct ward *w, const struct test *test,
+                                              zcta_report *report)
 {
-    static const char *const policies[] = {"", "default", "efficiency", "zero"};
+    *report = (zcta_report){.size = sizeof *report};
+    if (zcta_explain(w->world, &test->call, report) != ZCTA_OK ||
+        report->chosen >= report->path_count)
+        return NULL;
+    return &report->paths[report->chosen];
+}
 
+static void print_row(const struct ward *w, const struct test *test,
+                      const struct zcta_report_path *path, const struct outcome *outcome)
+{
     if (w->rank != 0)
         return;
-    printf("%11" PRIu64 "  %-5s  %-10s  %-16s  ", test->share * w->rank_count,
-           test->in_place ? "in" : "out", policies[test->policy], path == NULL ? "-" : path);
+    printf("%-12s %11" PRIu64 "  %-5s  %-10s  %-20s  ", test->shape->info.name, test->sized.bytes,
+           test->in_place ? "in" : "out", zc_policy_choices[test->policy - 1],
+           path == NULL ? "-" : path->path);
     if (path == NULL)
         printf("refused\n");
     else
@@ -303,23 +280,28 @@ static void print_row(const struct ward *w, const struct test *test, const char 
     fflush(stdout);
 }
 
+/* How often tests ran, and whether one failed. */
+struct tally {
+    uint32_t ran;
+    bool failed;
+};
+
 /* One case on all ranks. False if it could not be run. */
-static bool run_test(struct ward *w, const struct test *test, uint32_t *ran, bool *failed)
+static bool run_test(struct ward *w, struct test *test, struct tally *tally)
 {
     struct outcome outcome = {0};
     zcta_report report;
-    const char *path = path_of(w, test, &report);
-    const bool must = path != NULL && strcmp(path, "nccl/kernels") != 0 &&
-                      (test->policy == ZCTA_POLICY_ZERO || test->in_place);
+    const struct zcta_report_path *path = path_of(w, test, &report);
 
     /* Once before, so that nothing has to be prepared while the SMs are held. */
     if (path != NULL &&
-        (!fill(w, test) || gather(w, test) != ZCTA_OK || !zc_gpu_synchronize(w->gpu) ||
+        (!fill(w, test) || run(w, test) != ZCTA_OK || !zc_gpu_synchronize(w->gpu) ||
          !fill(w, test) || !meet(w) || !run_held(w, test, &outcome) || !meet(w) || !let_go(w) ||
-         !check(w, test, &outcome.wrong) || !share_outcome(w, &outcome)))
+         !zc_contents_check(&test->contents, test->serial, &outcome.wrong) ||
+         !share_outcome(w, &outcome)))
         return false;
-    *ran += path != NULL;
-    *failed |= outcome.wrong != 0 || (must && outcome.waited);
+    tally->ran += path != NULL;
+    tally->failed |= outcome.wrong != 0 || (path != NULL && path->sms == 0 && outcome.waited);
     print_row(w, test, path, &outcome);
     return true;
 }
@@ -335,45 +317,74 @@ static int fail_test(const struct ward *w)
                       error.message, zcta_status_name(error.status));
 }
 
+/* One size of a collective in one place, under each policy. */
+static bool run_policies(struct ward *w, const struct hostage *settings,
+                         const struct zc_arena *arena, struct test *test, uint64_t bytes,
+                         struct tally *tally)
+{
+    bool ran;
+
+    if (zc_sized_make(w->world, test->shape, bytes, test->in_place, &test->sized) != ZCTA_OK)
+        return false;
+    ran = zc_contents_open(&test->sized, arena, &test->contents);
+    test->call = test->contents.call;
+    test->call.engine = (zcta_engine)settings->engine;
+    for (int policy = ZCTA_POLICY_DEFAULT; ran && policy <= ZCTA_POLICY_ZERO; policy++) {
+        test->policy = test->call.policy = (zcta_policy)policy;
+        ran = run_test(w, test, tally);
+    }
+    zc_contents_close(&test->contents);
+    zc_sized_free(&test->sized);
+    return ran;
+}
+
+/* All sizes of a collective in one place, in memory of their own. */
+static bool run_sizes(struct ward *w, const struct hostage *settings, const struct zc_shape *shape,
+                      bool in_place, struct tally *tally)
+{
+    const bool moves = !zc_shape_has(shape, ZCTA_COLLECTIVE_NO_DATA);
+    struct test test = {.shape = shape, .in_place = in_place};
+    const struct zc_mover mover = zc_gpu_mover(w->gpu);
+    struct zc_arena arena = {.recv = NULL};
+    struct zc_sized largest;
+    bool ran;
+
+    if (zc_sized_make(w->world, shape, moves ? settings->bytes_max : 0, in_place, &largest) !=
+        ZCTA_OK)
+        return false;
+    ran = zc_arena_open(w->world, &largest, &mover, &arena) == ZCTA_OK;
+    if (!moves)
+        ran = ran && run_policies(w, settings, &arena, &test, 0, tally);
+    for (uint64_t bytes = 1024; moves && ran && bytes <= settings->bytes_max; bytes *= 64)
+        ran = run_policies(w, settings, &arena, &test, bytes, tally);
+    zc_sized_free(&largest);
+    if (ran)
+        zc_arena_close(&arena);
+    return ran;
+}
+
 static int run_tests(struct ward *w, const struct hostage *settings)
 {
-    uint32_t ran = 0;
-    bool failed = false;
+    struct tally tally = {0};
 
     if (w->rank == 0)
-        printf("%11s  %-5s  %-10s  %-16s  %-28s %10s %8s\n%11s  %-5s  %-10s  %-16s  %-28s  %10s "
-               "%8s\n",
-               "bytes", "place", "policy", "path", "with every SM held", "time", "wrong", "", "",
-               "", "", "", "µs", "bytes");
-    for (uint64_t bytes = 1024; bytes <= settings->bytes_max; bytes *= 64)
+        printf("%-12s %11s  %-5s  %-10s  %-20s  %-28s %10s %8s\n%-12s %11s  %-5s  %-10s  %-20s  "
+               "%-28s  %10s %8s\n",
+               "collective", "bytes", "place", "policy", "path", "with every SM held", "time",
+               "wrong", "", "", "", "", "", "", "µs", "bytes");
+    for (uint32_t i = 0; i < settings->shape_count; i++)
         for (int place = 0; place < 2; place++)
-            for (int policy = ZCTA_POLICY_DEFAULT; policy <= ZCTA_POLICY_ZERO; policy++) {
-                const struct test test = {.share =
-                                              zc_round_output(bytes, w->rank_count) / w->rank_count,
-                                          .in_place = place == 0,
-                                          .policy = (zcta_policy)policy,
-                                          .engine = (zcta_engine)settings->engine};
-
-                if (!run_test(w, &test, &ran, &failed))
-                    return fail_test(w);
-            }
+            if ((place == 1 || zc_in_place_defect(&settings->shapes[i]) == NULL) &&
+                !run_sizes(w, settings, &settings->shapes[i], place == 0, &tally))
+                return fail_test(w);
     if (w->rank == 0)
-        printf("\nverdict: %s\n", ran == 0 ? "nothing could run"
-                                  : failed ? "FAILED"
-                                           : "OK, policy ZERO and in place need no SM");
-    return failed || ran == 0 ? ZC_EXIT_FAILED : ZC_EXIT_OK;
+        printf("\nverdict: %s\n", tally.ran == 0 ? "nothing could run"
+                                  : tally.failed ? "FAILED"
+                                                 : "OK, what is to need no SM needs none");
+    return tally.failed || tally.ran == 0 ? ZC_EXIT_FAILED : ZC_EXIT_OK;
 }
 
 /* ---- One rank ---- */
-
-static bool prepare(struct ward *w, const struct hostage *settings)
-{
-    const uint64_t whole = zc_round_output(settings->bytes_max, w->rank_count);
-
-    return zc_gpu_open(line.command, zcta_context_gpu(w->context), &w->gpu) && load_kernel(w) &&
-           zcta_window_alloc(w->world, whole, &w->recv) == ZCTA_OK &&
-           zcta_window_alloc(w->world, whole / w->rank_count, &w->send) == ZCTA_OK;
-}
 
 static int run_rank(const struct hostage *settings)
 {
@@ -391,7 +402,9 @@ static int run_rank(const struct hostage *settings)
     if (w.world->shared_gpu)
         status = zc_failure(line.command, "two ranks are on one GPU; start one a GPU");
     else
-        status = prepare(&w, settings) ? run_tests(&w, settings) : fail_test(&w);
+        status = zc_gpu_open(line.command, zcta_context_gpu(w.context), &w.gpu) && load_kernel(&w)
+                     ? run_tests(&w, settings)
+                     : fail_test(&w);
     unload_kernel(&w);
     if (zcta_finalize(&w.context) != ZCTA_OK)
         status = ZC_EXIT_FAILED;
@@ -406,6 +419,10 @@ int zc_command_hostage(int argc, char **argv)
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
+    settings.shape_count =
+        zc_shapes_read(line.command, argv + first, argc - first, settings.shapes);
+    if (settings.shape_count == 0)
+        return ZC_EXIT_USAGE;
     if (zc_launch_is_rank())
         return run_rank(&settings);
     status = zc_try_device(line.command, ZCTA_DEVICE_CUDA, "");

@@ -19,17 +19,31 @@
 #include <jansson.h>
 #endif
 
-#include "collective.h"
+#include "alone.h"
 #include "commands.h"
 #include "engine/nccl/nccl_library.h"
 #include "info.h"
 #include "machine.h"
 #include "options.h"
 
+struct settings {
+    bool collectives;
+};
+
+static const struct zc_option options[] = {
+    {.name = "collectives",
+     .help = "instead: what each collective moves, whether it can be in place, and which paths it "
+             "has here, on the host and on a GPU, under which policy",
+     .kind = ZC_OPTION_FLAG,
+     .offset = offsetof(struct settings, collectives)},
+};
+
 static const struct zc_command_line line = {
     .command = "info",
-    .synopsis = "",
+    .synopsis = "[OPTIONS]",
     .purpose = "Says what this build and this machine have, what is missing, and why.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
 };
 
 __attribute__((format(printf, 3, 0))) static void say(const char *name, int column,
@@ -203,11 +217,16 @@ static void print_limits(void)
 int zc_command_info(int argc, char **argv)
 {
     const uint32_t version = zcta_version();
+    struct settings settings = {.collectives = false};
     struct zc_machine machine;
     int first, status;
 
-    if (!zc_options_parse(&line, argc, argv, NULL, &first, &status))
+    if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
+    if (settings.collectives) {
+        printf("zerocta %u.%u.%u\n", version >> 16, version >> 8 & 255u, version & 255u);
+        return zc_info_print_collectives();
+    }
     zc_machine_read(&machine);
     printf("zerocta %u.%u.%u\n\ndevices\n", version >> 16, version >> 8 & 255u, version & 255u);
     print_host(&machine);

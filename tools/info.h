@@ -14,4 +14,7 @@ void zc_info_print_environment(void);
 /* The driver and each GPU, or why there is none. */
 void zc_info_print_gpus(void);
 
+/* What each collective moves, and its paths on the host and on a GPU. Returns an exit status. */
+int zc_info_print_collectives(void);
+
 #endif

@@ -423,8 +423,9 @@ static bool check_operands(const struct walk *walk)
     const uint32_t given = (uint32_t)(walk->argc - walk->first);
 
     if (given < line->operands_min) {
-        zc_usage_error(line->command, "%s is missing; see `zerocta %s --help`", line->operand_name,
-                       line->command);
+        zc_usage_error(line->command, "%s is missing%s%s; see `zerocta %s --help`",
+                       line->operand_name, line->operand_words != NULL ? ":" : "",
+                       line->operand_words != NULL ? line->operand_words : "", line->command);
         return false;
     }
     if (given > line->operands_max) {

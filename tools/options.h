@@ -37,7 +37,8 @@ struct zc_command_line {
     size_t option_count;
     bool stop_at_operand; /* what follows the first operand belongs to another program */
     uint32_t operands_min, operands_max;
-    const char *operand_name; /* "a collective"; for messages */
+    const char *operand_name;  /* "a collective"; for messages */
+    const char *operand_words; /* " all_gather broadcast", what there is; NULL: not told */
     /* Paragraphs for the end of --help, a line each, wrapped as needed; NULL: none. In "term  text"
      * further lines of the text stand below its first. */
     const char *notes;

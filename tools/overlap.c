@@ -1,8 +1,8 @@
-/* zerocta overlap: GEMMs beside allgathers. What each does alone, and what it keeps while the other
- * runs the whole time, for ours and for each of NCCL's ways, in one run.
+/* zerocta overlap: GEMMs beside a collective. What each does alone, and what it keeps while the
+ * other runs the whole time, for ours and for each of NCCL's ways, in one run.
  *
- * Two measurements a contestant and size: a fixed number of GEMMs while allgathers go on from
- * before the first to after the last, and a fixed number of allgathers while GEMMs do. */
+ * Two measurements a contestant and size: a fixed number of GEMMs while the collective's calls go
+ * on from before the first to after the last, and a fixed number of calls while GEMMs do. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 #include <jansson.h>
 #endif
 
+#include "alone.h"
 #include "blas.h"
 #include "collective.h"
 #include "commands.h"
@@ -21,7 +22,7 @@
 
 enum {
     GEMMS_MOST = 40,
-    GATHERS_MOST = 500,
+    CALLS_MOST = 500,
     WARM_UP = 3,
     REPEATS = 5,
     COVER_TRIES = 5,
@@ -29,7 +30,7 @@ enum {
     ROWS_MOST = 64,
 };
 
-#define GATHERS_NS 60000000.0 /* how long the allgathers of one measurement take, about */
+#define CALLS_NS 60000000.0 /* how long the calls of one measurement take, about */
 
 struct settings {
     struct zc_perf perf; /* first: what the bench and the threads read */
@@ -38,19 +39,19 @@ struct settings {
     bool out_of_place;
 };
 
-/* Of one size and contestant; times are of one GEMM or allgather, the slowest rank's. */
+/* Of one size and contestant; times are of one GEMM or call, the slowest rank's. */
 struct row {
     const char *name;
-    uint64_t bytes, wrong;
+    uint64_t bytes, moved, wrong;
     /* Beside, 0: the others ended too early to be there all the time, however many they were. */
-    double gemm_alone_ns, gather_alone_ns, gemm_beside_ns, gather_beside_ns;
+    double gemm_alone_ns, call_alone_ns, gemm_beside_ns, call_beside_ns;
 };
 
 struct overlap {
     const struct settings *settings;
     struct zc_bench bench;
     zc_cu_stream compute;
-    zc_cu_event begin[2], end[2]; /* of GEMMs, of allgathers */
+    zc_cu_event begin[2], end[2]; /* of GEMMs, of calls */
     struct zc_blas *blas;
     struct zc_target target;
     enum zc_contestant contestant;
@@ -58,9 +59,9 @@ struct overlap {
     uint32_t row_count;
 };
 
-enum { GEMM, GATHER };
+enum { GEMM, CALL };
 
-/* Bare pushes, which `zerocta perf` also has, are no allgather. */
+/* Bare pushes, which `zerocta perf` also has, are no collective. */
 static const char *const peer_choices[] = {"none", "nccl", NULL};
 
 static const struct zc_option options[] = {
@@ -69,10 +70,13 @@ static const struct zc_option options[] = {
     ZC_ROW_MIN(offsetof(struct settings, perf.bytes_min), "1M"),
     ZC_ROW_MAX(offsetof(struct settings, perf.bytes_max), "1G", 1),
     ZC_ROW_FACTOR(offsetof(struct settings, perf.factor), "32"),
+    ZC_ROW_ROOT(offsetof(struct settings, perf.given.root)),
+    ZC_ROW_COUNTS(offsetof(struct settings, perf.given.counts)),
     ZC_ROW_NUMBER("gemm", 0, "N", offsetof(struct settings, n),
                   "the bf16 GEMMs are of N x N matrices; 8192 if not given", 128, 32768),
     ZC_ROW_FLAG("out-of-place", offsetof(struct settings, out_of_place),
-                "the own share lies apart from the output"),
+                "the share that a rank keeps lies apart from its output, as it does where that "
+                "cannot be otherwise"),
     ZC_ROW_POLICY(offsetof(struct settings, perf.policy)),
     ZC_ROW_THREADS(offsetof(struct settings, perf.threads)),
     {.name = "peer",
@@ -86,16 +90,24 @@ static const struct zc_option options[] = {
 
 static const struct zc_command_line line = {
     .command = "overlap",
-    .synopsis = "[OPTIONS]",
-    .purpose = "Measures bf16 GEMMs (cuBLAS) and allgathers alone and beside each other, for ours "
-               "and for each of NCCL's ways. Needs GPUs, cuBLAS and, unless --peer is none, NCCL.",
+    .synopsis = "COLLECTIVE [OPTIONS]",
+    .purpose =
+        "Measures bf16 GEMMs (cuBLAS) and a collective alone and beside each other, for ours "
+        "and for each of NCCL's ways. Needs GPUs, cuBLAS and, unless --peer is none, NCCL.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .notes = "GEMM alone, beside   TFLOP/s of the slowest rank; beside: while allgathers run from "
-             "before the first GEMM to after the last.\n"
-             "busbw alone, beside  of the allgather, GB/s; beside: while GEMMs run all the time.\n"
-             "-                    the others ended too early to be there all the time.\n"
-             "wrong                bytes that were not as they must be, of all ranks.\n",
+    .operands_min = 1,
+    .operands_max = 1,
+    .operand_name = "a collective",
+    .operand_words = ZC_COLLECTIVE_WORDS,
+    .notes = ZC_NOTE_COLLECTIVES ZC_NOTE_SIZE
+    "\n"
+    "GEMM alone, beside   TFLOP/s of the slowest rank; beside: while calls run from before "
+    "the first GEMM to after the last.\n"
+    "busbw alone, beside  GB/s: the most that a rank sends to others, or receives from "
+    "them, by time; beside: while GEMMs run all the time.\n"
+    "-                    the others ended too early to be there all the time.\n"
+    "wrong                bytes that were not as they must be, of all ranks.\n",
     .exit_status = "0 if every byte was right, 1 if not or if it could not run",
 };
 
@@ -171,7 +183,7 @@ static int compare(const void *a, const void *b)
 
 /* ---- Measuring ---- */
 
-/* Of one GEMM or allgather out of `count` that follow each other. */
+/* Of one GEMM or call out of `count` that follow each other. */
 static bool alone(struct overlap *o, int what, uint32_t count, double *ns)
 {
     if (!meet(o) || !enqueue(o, what, WARM_UP) || !marked(o, what, count) || !wait_for(o, what) ||
@@ -182,13 +194,13 @@ static bool alone(struct overlap *o, int what, uint32_t count, double *ns)
 }
 
 /* The same while the other goes on, which begins before and must end after: *covered says whether
- * it did, on all ranks. GEMMs are enqueued at once; allgathers take so long to enqueue that a part
+ * it did, on all ranks. GEMMs are enqueued at once; calls take so long to enqueue that a part
  * follows. */
 static bool beside(struct overlap *o, int what, uint32_t count, uint32_t cover, double *ns,
                    bool *covered)
 {
     const int other = 1 - what;
-    const uint32_t head = what == GATHER ? cover : cover / 4 + 1;
+    const uint32_t head = what == CALL ? cover : cover / 4 + 1;
     uint64_t is_short;
     double left = 0;
 
@@ -238,43 +250,28 @@ static uint32_t within(double wanted, uint32_t least, uint32_t most)
     return wanted < least ? least : wanted > most ? most : (uint32_t)wanted;
 }
 
-/* Sets every rank's share before, and looks at the whole output after. */
-static bool set_share(struct overlap *o, uint64_t serial)
-{
-    struct zc_bench *bench = &o->bench;
-
-    zc_pattern_fill(zc_pattern_of(bench->rank, serial), bench->stage, 0, o->target.share);
-    return zc_gpu_put(bench->gpu, o->target.own, bench->stage, o->target.share);
-}
-
 static bool count_wrong(struct overlap *o, uint64_t serial, uint64_t *wrong)
 {
-    struct zc_bench *bench = &o->bench;
-    const uint64_t share = o->target.share;
-
-    if (!zc_gpu_get(bench->gpu, bench->stage, o->target.out, share * bench->rank_count))
-        return false;
-    for (uint32_t rank = 0; rank < bench->rank_count; rank++)
-        *wrong +=
-            zc_pattern_check(zc_pattern_of(rank, serial), bench->stage + rank * share, 0, share);
-    return zc_perf_agree(bench, ZC_PERF_SUM, wrong, 1);
+    return zc_contents_check(&o->target.contents, serial, wrong) &&
+           zc_perf_agree(&o->bench, ZC_PERF_SUM, wrong, 1);
 }
 
 static bool measure(struct overlap *o, struct row *row)
 {
     const uint64_t serial = o->bench.serial++;
-    double gather_ns, gemm_ns;
-    uint32_t gathers, gemms;
+    double call_ns, gemm_ns;
+    uint32_t calls, gemms;
 
-    if (!set_share(o, serial) || !alone(o, GATHER, 5, &gather_ns) || !alone(o, GEMM, 5, &gemm_ns))
+    if (!zc_contents_prepare(&o->target.contents, serial) || !alone(o, CALL, 5, &call_ns) ||
+        !alone(o, GEMM, 5, &gemm_ns))
         return false;
-    /* So few GEMMs that the allgathers that cover them fit into a stream. */
-    gathers = within(GATHERS_NS / gather_ns, 5, GATHERS_MOST);
-    gemms = within(COVER_MOST / 2.0 * gather_ns / gemm_ns, 2, GEMMS_MOST);
-    return compare_both(o, GEMM, gemms, 1.6 * gemms * gemm_ns / gather_ns, &row->gemm_alone_ns,
+    /* So few GEMMs that the calls that cover them fit into a stream. */
+    calls = within(CALLS_NS / call_ns, 5, CALLS_MOST);
+    gemms = within(COVER_MOST / 2.0 * call_ns / gemm_ns, 2, GEMMS_MOST);
+    return compare_both(o, GEMM, gemms, 1.6 * gemms * gemm_ns / call_ns, &row->gemm_alone_ns,
                         &row->gemm_beside_ns) &&
-           compare_both(o, GATHER, gathers, 1.6 * gathers * gather_ns / gemm_ns,
-                        &row->gather_alone_ns, &row->gather_beside_ns) &&
+           compare_both(o, CALL, calls, 1.6 * calls * call_ns / gemm_ns, &row->call_alone_ns,
+                        &row->call_beside_ns) &&
            count_wrong(o, serial, &row->wrong);
 }
 
@@ -287,23 +284,21 @@ static double tflops(const struct overlap *o, double ns)
     return 2 * n * n * n / ns / 1e3;
 }
 
-static double busbw(const struct overlap *o, const struct row *row, double ns)
+static double busbw(const struct row *row, double ns)
 {
-    const double ranks = o->bench.rank_count;
-
-    return (double)row->bytes * (ranks - 1) / ranks / ns;
+    return (double)row->moved / ns;
 }
 
 static void print_head(const struct overlap *o)
 {
     printf("zerocta overlap: %" PRIu32 " ranks, %" PRIu64 " x %" PRIu64
-           " bf16 GEMMs, allgather %s, our policy %s\n\n",
-           o->bench.rank_count, o->settings->n, o->settings->n,
+           " bf16 GEMMs, %s %s, our policy %s\n\n",
+           o->bench.rank_count, o->settings->n, o->settings->n, o->settings->perf.shape.info.name,
            o->settings->perf.in_place ? "in place" : "out of place",
            zc_policy_choices[o->settings->perf.policy]);
     printf("%11s  %-17s %10s %10s %7s %10s %10s %7s %8s\n%11s  %-17s %10s %10s %7s %10s %10s %7s "
            "%8s\n",
-           "bytes", "allgather", "GEMM", "GEMM", "kept", "busbw", "busbw", "kept", "wrong", "", "",
+           "bytes", "by", "GEMM", "GEMM", "kept", "busbw", "busbw", "kept", "wrong", "", "",
            "alone", "beside", "", "alone", "beside", "", "bytes");
 }
 
@@ -321,9 +316,9 @@ static void print_row(const struct overlap *o, const struct row *row)
     printf("%11" PRIu64 "  %-17s %10.1f", row->bytes, row->name, tflops(o, row->gemm_alone_ns));
     print_beside(tflops(o, row->gemm_beside_ns), row->gemm_alone_ns / row->gemm_beside_ns,
                  row->gemm_beside_ns);
-    printf(" %10.1f", busbw(o, row, row->gather_alone_ns));
-    print_beside(busbw(o, row, row->gather_beside_ns), row->gather_alone_ns / row->gather_beside_ns,
-                 row->gather_beside_ns);
+    printf(" %10.1f", busbw(row, row->call_alone_ns));
+    print_beside(busbw(row, row->call_beside_ns), row->call_alone_ns / row->call_beside_ns,
+                 row->call_beside_ns);
     printf(" %8" PRIu64 "\n", row->wrong);
     fflush(stdout);
 }
@@ -345,17 +340,17 @@ static bool write_json(const struct overlap *o)
         const struct row *row = &o->rows[i];
 
         json_array_append_new(
-            rows,
-            json_pack("{s:I, s:s, s:f, s:o, s:f, s:o, s:I}", "bytes", (json_int_t)row->bytes,
-                      "allgather", row->name, "gemm_alone_tflops", tflops(o, row->gemm_alone_ns),
-                      "gemm_beside_tflops",
-                      number_or_null(tflops(o, row->gemm_beside_ns), row->gemm_beside_ns),
-                      "busbw_alone_GBps", busbw(o, row, row->gather_alone_ns), "busbw_beside_GBps",
-                      number_or_null(busbw(o, row, row->gather_beside_ns), row->gather_beside_ns),
-                      "wrong_bytes", (json_int_t)row->wrong));
+            rows, json_pack("{s:I, s:s, s:f, s:o, s:f, s:o, s:I}", "bytes", (json_int_t)row->bytes,
+                            "by", row->name, "gemm_alone_tflops", tflops(o, row->gemm_alone_ns),
+                            "gemm_beside_tflops",
+                            number_or_null(tflops(o, row->gemm_beside_ns), row->gemm_beside_ns),
+                            "busbw_alone_GBps", busbw(row, row->call_alone_ns), "busbw_beside_GBps",
+                            number_or_null(busbw(row, row->call_beside_ns), row->call_beside_ns),
+                            "wrong_bytes", (json_int_t)row->wrong));
     }
     report =
-        json_pack("{s:I, s:I, s:b, s:s, s:i, s:o}", "ranks", (json_int_t)o->bench.rank_count,
+        json_pack("{s:s, s:I, s:I, s:b, s:s, s:i, s:o}", "collective",
+                  o->settings->perf.shape.info.name, "ranks", (json_int_t)o->bench.rank_count,
                   "gemm", (json_int_t)o->settings->n, "in_place", (int)o->settings->perf.in_place,
                   "policy", zc_policy_choices[o->settings->perf.policy], "nccl_version",
                   o->bench.nccl == NULL ? 0 : zc_peer_nccl_version(o->bench.nccl), "rows", rows);
@@ -394,33 +389,35 @@ static void release(struct overlap *o)
         gpu->driver.cuStreamDestroy(o->compute);
 }
 
-static bool measure_size(struct overlap *o, uint64_t bytes)
+static bool measure_contestants(struct overlap *o)
 {
     struct zc_bench *bench = &o->bench;
-    const uint64_t share = zc_round_output(bytes, bench->rank_count) / bench->rank_count;
-    char *out = zcta_window_base(bench->recv);
     bool measured = true;
 
-    o->target = (struct zc_target){.bench = bench,
-                                   .share = share,
-                                   .out = out,
-                                   .own = bench->send != NULL ? zcta_window_base(bench->send)
-                                                              : out + bench->rank * share};
     for (uint32_t i = 0; i < bench->contestant_count && measured; i++) {
         struct row *row = &o->rows[o->row_count];
 
         o->contestant = bench->contestants[i];
-        /* A release belongs to one run before the next, and bare pushes are no allgather. */
+        /* A release belongs to one run before the next, and bare pushes are no collective. */
         if (o->contestant == ZC_CONTESTANT_RELEASED || o->contestant == ZC_CONTESTANT_PUSH ||
             o->row_count == ROWS_MOST)
             continue;
         *row = (struct row){.name = zc_contestant_names[o->contestant],
-                            .bytes = share * bench->rank_count};
+                            .bytes = o->target.sized.bytes,
+                            .moved = o->target.sized.moved};
         measured = measure(o, row);
         o->row_count += measured;
         if (measured && bench->rank == 0)
             print_row(o, row);
     }
+    return measured;
+}
+
+static bool measure_size(struct overlap *o, uint64_t bytes)
+{
+    const bool measured = zc_target_open(&o->bench, bytes, &o->target) && measure_contestants(o);
+
+    zc_target_close(&o->target);
     return measured;
 }
 
@@ -453,6 +450,10 @@ static int run_rank(const struct zc_perf *perf, const zcta_init_params *params)
     o->bench.perf = perf;
     status = zc_bench_open(&o->bench, params);
     if (status == ZC_EXIT_OK)
+        status = zc_bench_place(&o->bench);
+    if (status == ZC_EXIT_OK)
+        status = zc_bench_open_peer(&o->bench);
+    if (status == ZC_EXIT_OK)
         status = prepare(o) ? run_sizes(o) : ZC_EXIT_FAILED;
     release(o);
     status = zc_bench_close(&o->bench, status);
@@ -460,9 +461,29 @@ static int run_rank(const struct zc_perf *perf, const zcta_init_params *params)
     return status;
 }
 
+/* Into settings->perf what follows from the rest of the options. */
+static bool read_settings(const char *collective, struct settings *settings)
+{
+    struct zc_perf *perf = &settings->perf;
+
+    if (!zc_shape_read(line.command, collective, &perf->given, &perf->shape) ||
+        !zc_shape_fits(line.command, &perf->shape, perf->rank_count))
+        return false;
+    perf->in_place = !settings->out_of_place && zc_in_place_defect(&perf->shape) == NULL;
+    perf->peer = settings->with_nccl != 0 ? ZC_PEER_NCCL : ZC_PEER_NONE;
+    if (zc_shape_has(&perf->shape, ZCTA_COLLECTIVE_NO_DATA))
+        zc_usage_error(line.command, "%s moves nothing that could go on beside GEMMs", collective);
+    else if (perf->bytes_min > perf->bytes_max)
+        zc_usage_error(line.command, "the smallest size is larger than the largest");
+    else
+        return true;
+    return false;
+}
+
 int zc_command_overlap(int argc, char **argv)
 {
     struct settings settings = {.perf = {.command = line.command,
+                                         .given = {.root = ZC_NOT_GIVEN},
                                          .rank_count = 2,
                                          .bytes_min = (uint64_t)1 << 20,
                                          .bytes_max = (uint64_t)1 << 30,
@@ -477,10 +498,8 @@ int zc_command_overlap(int argc, char **argv)
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
-    settings.perf.in_place = !settings.out_of_place;
-    settings.perf.peer = settings.with_nccl != 0 ? ZC_PEER_NCCL : ZC_PEER_NONE;
-    if (settings.perf.bytes_min > settings.perf.bytes_max)
-        return zc_usage_error(line.command, "the smallest size is larger than the largest");
+    if (!read_settings(argv[first], &settings))
+        return ZC_EXIT_USAGE;
     status = zc_json_prepare(line.command, &settings.perf.json, zc_launch_is_rank(),
                              settings.perf.threads);
     if (status != ZC_EXIT_OK)

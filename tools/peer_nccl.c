@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "collective/collective.h"
 #include "commands.h"
 #include "engine/nccl/nccl_library.h"
 #include "options.h"
@@ -98,12 +99,69 @@ void zc_peer_nccl_free(struct zc_peer_nccl *peer, struct zc_peer_nccl_memory *me
     memory->base = NULL;
 }
 
-bool zc_peer_nccl_all_gather(struct zc_peer_nccl *peer, enum zc_peer_nccl_way way, const void *send,
-                             void *recv, size_t bytes, void *stream)
+/* All of NCCL's own calls that move data have one of two forms. */
+typedef int unrooted_call(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
+                          void *stream);
+typedef int rooted_call(const void *send, void *recv, size_t count, int type, int root,
+                        zc_nccl_handle comm, void *stream);
+
+static int run_own_call(zc_nccl_function *function, zc_nccl_handle comm, const zcta_call *call,
+                        bool rooted, void *stream)
 {
-    return ok(peer,
-              peer->nccl.ncclAllGather(send, recv, bytes, ZC_NCCL_INT8, peer->comms[way], stream),
-              "ncclAllGather");
+    if (rooted)
+        return ((rooted_call *)function)(call->send, call->recv, call->bytes, ZC_NCCL_INT8,
+                                         (int)call->root, comm, stream);
+    return ((unrooted_call *)function)(call->send, call->recv, call->bytes, ZC_NCCL_INT8, comm,
+                                       stream);
+}
+
+/* To one peer and from one, which may be this rank: what is in place there stays where it is. */
+static int run_flows(const struct zc_nccl *nccl, zc_nccl_handle comm, const zcta_call *call,
+                     const struct zc_sized *sized, uint32_t to, uint32_t from, void *stream)
+{
+    const zcta_flow out = sized->out[to], in = sized->in[from];
+    int result = ZC_NCCL_SUCCESS;
+
+    if (to == sized->rank && sized->in_place)
+        return result;
+    if (out.bytes > 0)
+        result = nccl->ncclSend((const char *)call->send + out.from_at, out.bytes, ZC_NCCL_INT8,
+                                (int)to, comm, stream);
+    if (result == ZC_NCCL_SUCCESS && in.bytes > 0)
+        result = nccl->ncclRecv((char *)call->recv + in.to_at, in.bytes, ZC_NCCL_INT8, (int)from,
+                                comm, stream);
+    return result;
+}
+
+/* The group is ended whatever happened in it. */
+static int run_group(const struct zc_nccl *nccl, zc_nccl_handle comm, const zcta_call *call,
+                     const struct zc_sized *sized, void *stream)
+{
+    const uint32_t ranks = sized->ranks, self = sized->rank;
+    int result = nccl->ncclGroupStart(), ended;
+
+    if (result != ZC_NCCL_SUCCESS)
+        return result;
+    for (uint32_t hop = 0; hop < ranks && result == ZC_NCCL_SUCCESS; hop++)
+        result = run_flows(nccl, comm, call, sized, (self + hop) % ranks,
+                           (self + ranks - hop) % ranks, stream);
+    ended = nccl->ncclGroupEnd();
+    return result == ZC_NCCL_SUCCESS ? ended : result;
+}
+
+bool zc_peer_nccl_run(struct zc_peer_nccl *peer, enum zc_peer_nccl_way way, const zcta_call *call,
+                      const struct zc_sized *sized, void *stream)
+{
+    const struct zc_collective *collective = zc_collective_of(call->collective);
+    const char *name = collective->nccl;
+    zc_nccl_function *own = name == NULL ? NULL : zc_nccl_find(&peer->nccl, name);
+    zc_nccl_handle comm = peer->comms[way];
+
+    if (own != NULL)
+        return ok(peer,
+                  run_own_call(own, comm, call, (collective->traits & ZC_ROOTED) != 0, stream),
+                  name);
+    return ok(peer, run_group(&peer->nccl, comm, call, sized, stream), "ncclGroupEnd");
 }
 
 int zc_peer_nccl_version(const struct zc_peer_nccl *peer)

@@ -1,4 +1,4 @@
-/* NCCL as the peer of a measurement: its allgather on the same buffers, in three ways. */
+/* NCCL as the peer of a measurement: the same call on the same buffers, in three ways. */
 #ifndef ZC_PEER_NCCL_H
 #define ZC_PEER_NCCL_H
 
@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "collective.h"
 #include "engine/nccl/nccl_api.h"
 
 enum zc_peer_nccl_way {
@@ -30,8 +31,10 @@ bool zc_peer_nccl_make_id(struct zc_peer_nccl *peer, struct zc_nccl_id *id);
 bool zc_peer_nccl_open(struct zc_peer_nccl *peer, enum zc_peer_nccl_way way,
                        const struct zc_nccl_id *id, uint32_t rank, uint32_t rank_count,
                        const struct zc_peer_nccl_memory memory[2]);
-bool zc_peer_nccl_all_gather(struct zc_peer_nccl *peer, enum zc_peer_nccl_way way, const void *send,
-                             void *recv, size_t bytes, void *stream);
+/* Enqueues the call, with its buffers: by NCCL's own one where it has one, else by a group of sends
+ * and receives, one a flow. */
+bool zc_peer_nccl_run(struct zc_peer_nccl *peer, enum zc_peer_nccl_way way, const zcta_call *call,
+                      const struct zc_sized *sized, void *stream);
 /* Memory of NCCL's own, and a window of it; shutting ends one way's communicator and windows. */
 bool zc_peer_nccl_allocate(struct zc_peer_nccl *peer, struct zc_peer_nccl_memory *memory);
 void zc_peer_nccl_free(struct zc_peer_nccl *peer, struct zc_peer_nccl_memory *memory);

@@ -1,8 +1,8 @@
 /* Inside `zerocta perf`: what its files share.
  *
  * perf.c reads the command line and decides who the ranks are; perf_threads.c makes them threads.
- * perf_rank.c is one rank's way through all sizes, perf_measure.c one size of it, perf_pattern.c
- * what the bytes must be; perf_contestants.c are those that are measured. perf_table.c and
+ * perf_rank.c is one rank's way through all sizes, perf_measure.c one size of it, whose bytes
+ * contents.c makes and checks; perf_contestants.c are those that are measured. perf_table.c and
  * perf_json.c are rank 0's report. */
 #ifndef ZC_PERF_H
 #define ZC_PERF_H
@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "collective.h"
+#include "contents.h"
 #include "gpu.h"
+#include "peer_mpi.h"
 #include "peer_nccl.h"
 #include "results.h"
 #include "zerocta/zerocta.h"
@@ -28,12 +31,14 @@ enum zc_contestant {
 
 /* ---- What was asked for: perf.c ---- */
 
-enum zc_peer { ZC_PEER_NONE, ZC_PEER_PUSH, ZC_PEER_NCCL };
+enum zc_peer { ZC_PEER_NONE, ZC_PEER_PUSH, ZC_PEER_NCCL, ZC_PEER_MPI };
 
 struct zc_perf {
-    const char *command;             /* for messages: "perf" */
-    uint64_t rank_count;             /* 0: not given */
-    uint64_t bytes_min, bytes_max;   /* of the whole output */
+    const char *command;           /* for messages: "perf" */
+    uint64_t rank_count;           /* 0: not given */
+    struct zc_shape shape;         /* of the call */
+    struct zc_shape_options given; /* what `shape` is read from */
+    uint64_t bytes_min, bytes_max;
     uint64_t factor;                 /* from one size to the next */
     uint64_t policy, engine, device; /* indexes into the choices */
     uint64_t peer;                   /* an enum zc_peer */
@@ -47,26 +52,10 @@ struct zc_perf {
 /* The next size after `bytes`, or 0 when there is none; the first one after 0. Not rounded. */
 uint64_t zc_perf_next_size(const struct zc_perf *perf, uint64_t bytes);
 
-/* ---- Contents: perf_pattern.c ---- */
-
-/* The bytes of a share differ by rank, position and serial number of the call. A part of a share
- * begins at `offset`, a multiple of 8, and `at` is where that byte is. */
-struct zc_pattern {
-    uint64_t seed;
-};
-
-struct zc_pattern zc_pattern_of(uint32_t rank, uint64_t serial);
-void zc_pattern_fill(struct zc_pattern pattern, void *at, uint64_t offset, uint64_t bytes);
-/* Fills with bytes each of which is wrong, so that what nobody writes is counted to the byte. */
-void zc_pattern_poison(struct zc_pattern pattern, void *at, uint64_t offset, uint64_t bytes);
-/* How many bytes are wrong. */
-uint64_t zc_pattern_check(struct zc_pattern pattern, const void *at, uint64_t offset,
-                          uint64_t bytes);
-
 /* ---- Results ---- */
 
 struct zc_perf_row {
-    uint64_t bytes, share;   /* of the whole output; of one rank */
+    uint64_t bytes, share;   /* the size, and the largest share */
     uint32_t samples, batch; /* timings, and calls in each */
     /* Of one call, slowest rank of each timing: the median, the 99th percentile, the fastest. */
     double time_us, p99_us, min_us;
@@ -80,7 +69,7 @@ struct zc_perf_row {
     struct {
         const char *name;
         double time_us, submit_us;
-    } peers[ZC_CONTESTANTS];
+    } peers[ZC_CONTESTANTS + ZC_PEER_MPIS];
 };
 
 /* How many sizes there can be: from 1 byte to ZC_OUTPUT_BYTES_MAX, doubled each time. */
@@ -112,11 +101,12 @@ struct zc_bench {
     zcta_context *context;
     zcta_team *world;
     uint32_t rank, rank_count;
-    zcta_window *send, *recv; /* `send` is NULL when in place */
+    struct zc_arena arena; /* for all sizes */
+    struct zc_mover mover; /* the GPU's */
     uint32_t samples_max;
-    struct zc_gpu *gpu; /* NULL on the host */
-    char *stage;        /* room for an output and a share in the CPU's memory; NULL on the host */
+    struct zc_gpu *gpu;                             /* NULL on the host */
     struct zc_peer_nccl *nccl;                      /* NULL: no peer */
+    struct zc_peer_mpi *mpi[ZC_PEER_MPIS];          /* rank 0's; NULL: not this one */
     enum zc_contestant contestants[ZC_CONTESTANTS]; /* in turns; the first is ours */
     uint32_t contestant_count;
     uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each contestant */
@@ -124,10 +114,15 @@ struct zc_bench {
     uint64_t serial;                 /* of the next call: its contents are its own */
 };
 
-/* Joins the job, opens the GPU, makes the windows and the peer. Collective. Returns an exit status;
- * closing is fine after a failure, and passes its status on. */
+/* Joins the job and opens the GPU. Collective. Returns an exit status; closing is fine after a
+ * failure, and passes its status on. */
 int zc_bench_open(struct zc_bench *bench, const zcta_init_params *params);
 int zc_bench_close(struct zc_bench *bench, int status);
+/* Makes the memory for perf->shape in its place, instead of what was there. Collective. Returns an
+ * exit status. */
+int zc_bench_place(struct zc_bench *bench);
+/* Opens the peer, on that memory. Collective. Returns an exit status. */
+int zc_bench_open_peer(struct zc_bench *bench);
 
 /* Joins the job as `params` says, measures all sizes, leaves. Returns the exit status. */
 int zc_perf_rank(const struct zc_perf *perf, const zcta_init_params *params);
@@ -143,29 +138,33 @@ bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_
 
 /* Measures one size and checks its bytes. Returns an exit status, having said why if it is not 0;
  * wrong bytes are no failure here. All but the path of *row is the same on all ranks. */
-int zc_perf_measure(struct zc_bench *bench, uint64_t share, struct zc_perf_row *row);
+int zc_perf_measure(struct zc_bench *bench, uint64_t bytes, struct zc_perf_row *row);
 
 /* ---- Contestants: perf_contestants.c ---- */
 
-/* What they gather. */
+/* What they do. */
 struct zc_target {
     struct zc_bench *bench;
-    uint64_t share;
-    char *own, *out;                         /* this rank's share, and the output */
+    struct zc_sized sized;
+    struct zc_contents contents;
+    zcta_call call;                          /* ours */
     zcta_plan *plan;                         /* of the released one */
     zc_cu_graph_exec graphs[ZC_CONTESTANTS]; /* of one call each, under --graph */
 };
 
 extern const char *const zc_contestant_names[ZC_CONTESTANTS];
 
-zcta_call_params zc_perf_call_params(const struct zc_perf *perf);
+/* The call of perf->shape with that size, in the bench's memory. Collective. False after it was
+ * said why not; closing is fine then. */
+bool zc_target_open(struct zc_bench *bench, uint64_t bytes, struct zc_target *target);
+void zc_target_close(struct zc_target *target);
+
 zcta_stream zc_perf_stream(const struct zc_bench *bench);
 
 /* Who takes part, by what was asked for. */
 void zc_contestants_choose(struct zc_bench *bench);
-/* Prepares plans and graphs. Collective. Closing is fine after a failure. */
+/* Prepares plans and graphs, which close with the target. Collective. */
 bool zc_contestants_open(struct zc_target *target);
-void zc_contestants_close(struct zc_target *target);
 bool zc_contestant_call(const struct zc_target *target, enum zc_contestant contestant);
 /* After its calls: until what the others sent has arrived. Collective. */
 bool zc_contestant_settle(const struct zc_target *target, enum zc_contestant contestant);

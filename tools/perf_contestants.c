@@ -16,23 +16,18 @@ const char *const zc_contestant_names[ZC_CONTESTANTS] = {
 void zc_contestants_choose(struct zc_bench *bench)
 {
     const struct zc_perf *perf = bench->perf;
+    const bool moves = !zc_shape_has(&perf->shape, ZCTA_COLLECTIVE_NO_DATA);
+    const bool others = perf->peer == ZC_PEER_PUSH || perf->peer == ZC_PEER_NCCL;
     uint32_t count = 0;
 
     bench->contestants[count++] = ZC_CONTESTANT_OURS;
-    if (perf->peer != ZC_PEER_NONE && !perf->graph)
+    if (others && !perf->graph)
         bench->contestants[count++] = ZC_CONTESTANT_RELEASED;
-    if (perf->peer != ZC_PEER_NONE && perf->in_place)
+    if (others && perf->in_place && moves)
         bench->contestants[count++] = ZC_CONTESTANT_PUSH;
     for (int way = 0; perf->peer == ZC_PEER_NCCL && way < ZC_PEER_NCCL_WAYS; way++)
         bench->contestants[count++] = (enum zc_contestant)(ZC_CONTESTANT_NCCL + way);
     bench->contestant_count = count;
-}
-
-zcta_call_params zc_perf_call_params(const struct zc_perf *perf)
-{
-    return (zcta_call_params){.size = sizeof(zcta_call_params),
-                              .policy = (zcta_policy)(perf->policy + 1),
-                              .engine = (zcta_engine)perf->engine};
 }
 
 zcta_stream zc_perf_stream(const struct zc_bench *bench)
@@ -40,12 +35,26 @@ zcta_stream zc_perf_stream(const struct zc_bench *bench)
     return bench->gpu == NULL ? NULL : (zcta_stream)bench->gpu->stream;
 }
 
+bool zc_target_open(struct zc_bench *bench, uint64_t bytes, struct zc_target *target)
+{
+    const struct zc_perf *perf = bench->perf;
+
+    *target = (struct zc_target){.bench = bench};
+    if (zc_sized_make(bench->world, &perf->shape, bytes, perf->in_place, &target->sized) !=
+            ZCTA_OK ||
+        !zc_contents_open(&target->sized, &bench->arena, &target->contents)) {
+        zc_perf_complain(bench, "no call");
+        return false;
+    }
+    target->call = target->contents.call;
+    target->call.policy = (zcta_policy)(perf->policy + 1);
+    target->call.engine = (zcta_engine)perf->engine;
+    return true;
+}
+
 static bool call_ours(const struct zc_target *target)
 {
-    const zcta_call_params params = zc_perf_call_params(target->bench->perf);
-
-    return zcta_all_gather(target->bench->world, target->own, target->out, target->share,
-                           zc_perf_stream(target->bench), &params) == ZCTA_OK;
+    return zcta_run(target->bench->world, &target->call, zc_perf_stream(target->bench)) == ZCTA_OK;
 }
 
 static bool call_released(const struct zc_target *target)
@@ -56,31 +65,36 @@ static bool call_released(const struct zc_target *target)
            zcta_release(target->plan, stream) == ZCTA_OK;
 }
 
-/* What no allgather can be faster than: the pushes alone, with nothing that says when they may
- * begin or that they have arrived. */
+/* What no call can be faster than: the pushes alone, with nothing that says when they may begin or
+ * that they have arrived. */
 static bool push(const struct zc_target *target)
 {
     const struct zc_bench *bench = target->bench;
+    const struct zc_sized *sized = &target->sized;
     struct zc_gpu *gpu = bench->gpu;
-    const uint64_t at = bench->rank * target->share;
     bool pushed = true;
 
-    for (uint32_t step = 1; step < bench->rank_count && pushed; step++) {
-        char *peer = zcta_window_peer(bench->recv, (bench->rank + step) % bench->rank_count);
+    for (uint32_t hop = 1; hop < bench->rank_count && pushed; hop++) {
+        const uint32_t peer = (bench->rank + hop) % bench->rank_count;
+        const zcta_flow flow = sized->out[peer];
+        char *recv = (char *)zcta_window_peer(bench->arena.windows[0], peer) + sized->front;
 
-        pushed = zc_gpu_ok(gpu,
-                           gpu->driver.cuMemcpyAsync((uintptr_t)(peer + at), (uintptr_t)target->own,
-                                                     target->share, gpu->stream),
-                           "cuMemcpyAsync");
+        if (flow.bytes > 0)
+            pushed =
+                zc_gpu_ok(gpu,
+                          gpu->driver.cuMemcpyAsync((uintptr_t)(recv + flow.to_at),
+                                                    (uintptr_t)target->call.send + flow.from_at,
+                                                    flow.bytes, gpu->stream),
+                          "cuMemcpyAsync");
     }
     return pushed;
 }
 
 static bool call_nccl(const struct zc_target *target, enum zc_contestant contestant)
 {
-    return zc_peer_nccl_all_gather(
-        target->bench->nccl, (enum zc_peer_nccl_way)(contestant - ZC_CONTESTANT_NCCL), target->own,
-        target->out, target->share, zc_perf_stream(target->bench));
+    return zc_peer_nccl_run(target->bench->nccl,
+                            (enum zc_peer_nccl_way)(contestant - ZC_CONTESTANT_NCCL), &target->call,
+                            &target->sized, zc_perf_stream(target->bench));
 }
 
 static bool call_eagerly(const struct zc_target *target, enum zc_contestant contestant)
@@ -142,24 +156,24 @@ static bool capture(struct zc_target *target, enum zc_contestant contestant)
 bool zc_contestants_open(struct zc_target *target)
 {
     const struct zc_bench *bench = target->bench;
-    const zcta_call_params params = zc_perf_call_params(bench->perf);
     bool opened = true;
 
     for (uint32_t i = 0; i < bench->contestant_count && opened; i++) {
         if (bench->contestants[i] == ZC_CONTESTANT_RELEASED)
-            opened = zcta_plan_all_gather(bench->world, target->own, target->out, target->share,
-                                          &params, &target->plan) == ZCTA_OK;
+            opened = zcta_plan_make(bench->world, &target->call, &target->plan) == ZCTA_OK;
         if (opened && bench->perf->graph)
             opened = capture(target, bench->contestants[i]);
     }
     return opened;
 }
 
-void zc_contestants_close(struct zc_target *target)
+void zc_target_close(struct zc_target *target)
 {
     for (int i = 0; i < ZC_CONTESTANTS; i++)
         if (target->graphs[i] != NULL)
             target->bench->gpu->driver.cuGraphExecDestroy(target->graphs[i]);
     if (target->plan != NULL)
         zcta_plan_free(&target->plan);
+    zc_contents_close(&target->contents);
+    zc_sized_free(&target->sized);
 }

@@ -9,7 +9,7 @@
 #include <jansson.h>
 #endif
 
-#include "collective.h"
+#include "choices.h"
 #include "machine.h"
 #include "options.h"
 
@@ -73,7 +73,7 @@ static json_t *make_report(const struct zc_perf *perf, const struct zc_perf_resu
 {
     const uint32_t version = zcta_version();
     const time_t now = time(NULL);
-    char version_text[32], date[32] = "";
+    char version_text[32], date[32] = "", counts[ZC_COUNTS_TEXT_BYTES];
     struct tm utc;
 
     snprintf(version_text, sizeof version_text, "%u.%u.%u", version >> 16, version >> 8 & 255u,
@@ -81,14 +81,15 @@ static json_t *make_report(const struct zc_perf *perf, const struct zc_perf_resu
     if (gmtime_r(&now, &utc) != NULL)
         strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
     /* An "o" takes the reference, and json_pack() fails as a whole if one is NULL. */
-    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:o, s:I, s:s}",
-                     "version", version_text, "date", date, "command", make_command(perf),
-                     "machine", make_machine(), "collective", "all_gather", "ranks",
-                     (json_int_t)result->rank_count, "ranks_are", result->ranks_are, "device",
-                     result->device, "policy", zc_policy_choices[perf->policy], "engine",
-                     zc_engine_choices[perf->engine], "graph", (int)perf->graph, "rows",
-                     make_rows(perf, result), "wrong_bytes", (json_int_t)result->wrong_bytes,
-                     "verdict", result->wrong_bytes == 0 ? "OK" : "FAILED");
+    return json_pack(
+        "{s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:o, s:I, s:s}",
+        "version", version_text, "date", date, "command", make_command(perf), "machine",
+        make_machine(), "collective", perf->shape.info.name, "root", (json_int_t)perf->shape.root,
+        "counts", zc_counts_text(&perf->shape, counts), "ranks", (json_int_t)result->rank_count,
+        "ranks_are", result->ranks_are, "device", result->device, "policy",
+        zc_policy_choices[perf->policy], "engine", zc_engine_choices[perf->engine], "graph",
+        (int)perf->graph, "rows", make_rows(perf, result), "wrong_bytes",
+        (json_int_t)result->wrong_bytes, "verdict", result->wrong_bytes == 0 ? "OK" : "FAILED");
 }
 
 bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result)

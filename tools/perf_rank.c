@@ -1,4 +1,4 @@
-/* One rank's way through all sizes: joins the job, makes its windows once for the largest size,
+/* One rank's way through all sizes: joins the job, makes its memory once for the largest size,
  * measures, and if it is rank 0 reports. */
 #include <assert.h>
 #include <inttypes.h>
@@ -6,15 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/objects.h"
+#include "choices.h"
 #include "collective.h"
 #include "commands.h"
-#include "launch.h"
 #include "options.h"
 #include "perf.h"
-
-/* Rounds of numbers, apart from the library's own. */
-#define TOPIC 100u
 
 enum { SAMPLES_MOST = 1000, ROUND_NUMBERS = 1024 };
 
@@ -53,33 +49,42 @@ static int join(struct zc_bench *bench, const zcta_init_params *given)
     return ZC_EXIT_USAGE;
 }
 
-/* Collective: each rank gets the same answer. */
-static int make_windows(struct zc_bench *bench)
+/* What is asked of a team of so many ranks. */
+static int check_shape(const struct zc_bench *bench)
 {
-    const struct zc_perf *perf = bench->perf;
-    const uint64_t whole = zc_round_output(perf->bytes_max, bench->rank_count);
-    const uint64_t share = whole / bench->rank_count;
+    const struct zc_shape *shape = &bench->perf->shape;
 
-    if (zcta_window_alloc(bench->world, whole, &bench->recv) != ZCTA_OK)
-        return zc_perf_complain(bench, "no window for the output");
-    if (!perf->in_place && zcta_window_alloc(bench->world, share, &bench->send) != ZCTA_OK)
-        return zc_perf_complain(bench, "no window for the input");
-    return ZC_EXIT_OK;
+    if (shape->root < bench->rank_count)
+        return ZC_EXIT_OK;
+    if (bench->rank == 0)
+        zc_shape_fits(bench->perf->command, shape, bench->rank_count);
+    return ZC_EXIT_USAGE;
 }
 
-/* On a GPU bytes are made and checked in the CPU's memory. */
 static int open_gpu(struct zc_bench *bench)
 {
-    const uint64_t whole = zc_round_output(bench->perf->bytes_max, bench->rank_count);
+    const int gpu = zcta_context_gpu(bench->context);
 
-    if (zcta_context_gpu(bench->context) < 0)
-        return ZC_EXIT_OK;
-    bench->stage = malloc(whole + whole / bench->rank_count);
-    if (bench->stage == NULL)
-        return zc_failure(bench->perf->command, "rank %" PRIu32 ": out of memory", bench->rank);
-    return zc_gpu_open(bench->perf->command, zcta_context_gpu(bench->context), &bench->gpu)
-               ? ZC_EXIT_OK
-               : ZC_EXIT_FAILED;
+    return gpu < 0 || zc_gpu_open(bench->perf->command, gpu, &bench->gpu) ? ZC_EXIT_OK
+                                                                          : ZC_EXIT_FAILED;
+}
+
+int zc_bench_place(struct zc_bench *bench)
+{
+    const struct zc_perf *perf = bench->perf;
+    struct zc_sized sized;
+    int status = ZC_EXIT_OK;
+
+    zc_arena_close(&bench->arena);
+    if (zc_sized_make(bench->world, &perf->shape, perf->bytes_max, perf->in_place, &sized) !=
+        ZCTA_OK)
+        return zc_perf_complain(bench, "no call");
+    bench->mover = zc_gpu_mover(bench->gpu);
+    if (zc_arena_open(bench->world, &sized, bench->gpu != NULL ? &bench->mover : NULL,
+                      &bench->arena) != ZCTA_OK)
+        status = zc_perf_complain(bench, "no memory for inputs and outputs");
+    zc_sized_free(&sized);
+    return status;
 }
 
 static int make_room(struct zc_bench *bench)
@@ -103,8 +108,7 @@ static int make_room(struct zc_bench *bench)
 static bool agree_on_some(struct zc_bench *bench, enum zc_perf_combine combine, uint64_t *numbers,
                           uint32_t count)
 {
-    if (zc_group_exchange(&bench->world->group, "zerocta perf", "told no times", TOPIC, numbers,
-                          bench->told, count * sizeof *numbers) != ZCTA_OK)
+    if (zcta_team_exchange(bench->world, numbers, bench->told, count * sizeof *numbers) != ZCTA_OK)
         return false;
     memcpy(numbers, bench->told, count * sizeof *numbers);
     for (uint32_t rank = 1; rank < bench->rank_count; rank++)
@@ -133,88 +137,115 @@ bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_
     return agreed;
 }
 
-/* NCCL, on the very same windows. Rank 0's id goes to all over the sockets between the ranks. */
-static int open_peer(struct zc_bench *bench)
+/* NCCL, on the very same memory. Rank 0's id goes to all over the sockets between the ranks. */
+static bool open_nccl(struct zc_bench *bench)
 {
+    const zcta_window *recv = bench->arena.windows[0], *send = bench->arena.windows[1];
     const struct zc_peer_nccl_memory memory[2] = {
-        {zcta_window_base(bench->recv), zcta_window_bytes(bench->recv)},
-        {zcta_window_base(bench->send), zcta_window_bytes(bench->send)}};
+        {zcta_window_base(recv), zcta_window_bytes(recv)},
+        {zcta_window_base(send), zcta_window_bytes(send)}};
     struct zc_nccl_id *ids = (struct zc_nccl_id *)bench->told;
     struct zc_nccl_id id = {{0}};
-    bool opened;
+    bool opened = zc_peer_nccl_load(&bench->nccl);
 
-    opened = zc_peer_nccl_load(&bench->nccl);
     for (int way = 0; way < ZC_PEER_NCCL_WAYS && opened; way++)
         opened = zc_peer_nccl_make_id(bench->nccl, &id) &&
-                 zc_group_exchange(&bench->world->group, "zerocta perf", "opened no NCCL", TOPIC,
-                                   &id, ids, sizeof id) == ZCTA_OK &&
+                 zcta_team_exchange(bench->world, &id, ids, sizeof id) == ZCTA_OK &&
                  zc_peer_nccl_open(bench->nccl, (enum zc_peer_nccl_way)way, &ids[0], bench->rank,
                                    bench->rank_count, memory);
+    return opened;
+}
+
+/* The programs of all MPIs that there are, by rank 0. */
+static bool open_mpi(struct zc_bench *bench)
+{
+    const struct zc_perf *perf = bench->perf;
+    bool opened = zc_peer_mpi_check(perf->command);
+
+    for (int i = 0; i < ZC_PEER_MPIS && opened && bench->rank == 0; i++)
+        if (zc_peer_mpi_is_built(i))
+            opened = zc_peer_mpi_open(perf->command, i, &perf->shape, bench->rank_count,
+                                      perf->in_place, perf->bytes_max, &bench->mpi[i]);
+    return opened;
+}
+
+int zc_bench_open_peer(struct zc_bench *bench)
+{
+    bool opened = true;
+
+    if (bench->perf->peer == ZC_PEER_NCCL)
+        opened = open_nccl(bench);
+    if (bench->perf->peer == ZC_PEER_MPI)
+        opened = open_mpi(bench);
     return opened ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }
 
 /* ---- Sizes ---- */
 
-/* Rank 0 says once that sizes are rounded, with the first that is. */
-static void note_rounding(const struct zc_bench *bench)
+/* The same size again that another one was rounded up to is left out. */
+static int measure_size(struct zc_bench *bench, uint64_t bytes, struct zc_perf_result *result,
+                        bool *noted)
 {
-    const struct zc_perf *perf = bench->perf;
-    uint64_t bytes = 0;
+    struct zc_perf_row *row = &result->rows[result->row_count];
+    const uint64_t previous = result->row_count > 0 ? row[-1].bytes : 0;
+    int status = ZC_EXIT_OK;
 
-    while ((bytes = zc_perf_next_size(perf, bytes)) != 0) {
-        const uint64_t rounded = zc_round_output(bytes, bench->rank_count);
-
-        if (rounded == bytes)
-            continue;
-        fprintf(stderr,
-                "zerocta perf: note: sizes that do not divide by %" PRIu32
-                " ranks are rounded up, %" PRIu64 " to %" PRIu64 "\n",
-                bench->rank_count, bytes, rounded);
-        return;
-    }
+    assert(result->row_count < ZC_PERF_SIZES);
+    if (bytes > 0 && bytes <= previous)
+        return ZC_EXIT_OK;
+    status = zc_perf_measure(bench, bytes, row);
+    if (status != ZC_EXIT_OK)
+        return status;
+    result->row_count++;
+    result->wrong_bytes += row->wrong_bytes;
+    if (bench->rank == 0 && !*noted)
+        *noted = zc_note_rounding(bench->perf->command, bytes, row->bytes);
+    if (bench->rank == 0)
+        zc_perf_table_row(bench->perf, row);
+    return ZC_EXIT_OK;
 }
 
 static int measure_all(struct zc_bench *bench, struct zc_perf_result *result)
 {
     const struct zc_perf *perf = bench->perf;
-    uint64_t bytes = 0, previous = 0;
+    uint64_t bytes = 0;
+    bool noted = false;
+    int status = ZC_EXIT_OK;
 
-    while ((bytes = zc_perf_next_size(perf, bytes)) != 0) {
-        const uint64_t rounded = zc_round_output(bytes, bench->rank_count);
-        struct zc_perf_row *row = &result->rows[result->row_count];
-        int status;
+    if (zc_shape_has(&perf->shape, ZCTA_COLLECTIVE_NO_DATA))
+        return measure_size(bench, 0, result, &noted);
+    while (status == ZC_EXIT_OK && (bytes = zc_perf_next_size(perf, bytes)) != 0)
+        status = measure_size(bench, bytes, result, &noted);
+    return status;
+}
 
-        if (rounded == previous)
-            continue;
-        assert(result->row_count < ZC_PERF_SIZES);
-        previous = rounded;
-        status = zc_perf_measure(bench, rounded / bench->rank_count, row);
-        if (status != ZC_EXIT_OK)
-            return status;
-        result->row_count++;
-        result->wrong_bytes += row->wrong_bytes;
-        if (bench->rank == 0)
-            zc_perf_table_row(perf, row);
-    }
+/* Whether what was asked for is of the device. */
+static int check_peer(const struct zc_bench *bench)
+{
+    const struct zc_perf *perf = bench->perf;
+    const bool of_gpus = perf->peer == ZC_PEER_PUSH || perf->peer == ZC_PEER_NCCL || perf->graph;
+
+    if (bench->gpu == NULL && of_gpus)
+        return zc_failure(perf->command, "graphs, bare pushes and NCCL are of GPUs; --graph and "
+                                         "--peer push or nccl need --device cuda");
+    if (bench->gpu != NULL && perf->peer == ZC_PEER_MPI)
+        return zc_failure(perf->command,
+                          "MPI is compared in the host's memory; --peer mpi needs --device host");
     return ZC_EXIT_OK;
 }
 
 int zc_bench_open(struct zc_bench *bench, const zcta_init_params *params)
 {
-    const struct zc_perf *perf = bench->perf;
     int status = join(bench, params);
 
+    if (status == ZC_EXIT_OK)
+        status = check_shape(bench);
     if (status == ZC_EXIT_OK)
         status = make_room(bench);
     if (status == ZC_EXIT_OK)
         status = open_gpu(bench);
     if (status == ZC_EXIT_OK)
-        status = make_windows(bench);
-    if (status == ZC_EXIT_OK && bench->gpu == NULL && (perf->peer != ZC_PEER_NONE || perf->graph))
-        status = zc_failure(perf->command, "graphs, bare pushes and NCCL are of GPUs; --graph and "
-                                           "--peer need --device cuda");
-    if (status == ZC_EXIT_OK && perf->peer == ZC_PEER_NCCL)
-        status = open_peer(bench);
+        status = check_peer(bench);
     return status;
 }
 
@@ -223,10 +254,12 @@ int zc_bench_close(struct zc_bench *bench, int status)
     free(bench->times_ns);
     free(bench->submits_ns);
     free(bench->told);
-    free(bench->stage);
     if (bench->gpu != NULL)
         zc_gpu_synchronize(bench->gpu);
     zc_peer_nccl_close(bench->nccl);
+    for (int i = 0; i < ZC_PEER_MPIS; i++)
+        zc_peer_mpi_close(bench->mpi[i]);
+    free(bench->arena.stage); /* the windows go with the context */
     if (bench->context != NULL && zcta_finalize(&bench->context) != ZCTA_OK && status == ZC_EXIT_OK)
         status =
             zc_failure(bench->perf->command,
@@ -242,10 +275,8 @@ static int run(struct zc_bench *bench, struct zc_perf_result *result)
 
     result->rank_count = bench->rank_count;
     result->device = zc_device_choices[zcta_context_device(bench->context)];
-    if (bench->rank == 0) {
-        note_rounding(bench);
+    if (bench->rank == 0)
         zc_perf_table_begin(perf, result);
-    }
     status = measure_all(bench, result);
     if (status != ZC_EXIT_OK)
         return status;
@@ -262,6 +293,10 @@ int zc_perf_rank(const struct zc_perf *perf, const zcta_init_params *params)
     struct zc_perf_result result = {.ranks_are = perf->threads ? "threads" : "processes"};
     int status = zc_bench_open(&bench, params);
 
+    if (status == ZC_EXIT_OK)
+        status = zc_bench_place(&bench);
+    if (status == ZC_EXIT_OK)
+        status = zc_bench_open_peer(&bench);
     if (status == ZC_EXIT_OK)
         status = run(&bench, &result);
     return zc_bench_close(&bench, status);

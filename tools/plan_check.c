@@ -11,7 +11,7 @@
 #include "commands.h"
 #include "engine/predict.h"
 #include "options.h"
-#include "plan/verify.h"
+#include "verify/verify.h"
 
 /* ---- How far it is ---- */
 
@@ -92,7 +92,7 @@ static void free_sets(struct sets *sets)
     free(sets->plans);
 }
 
-static zcta_status make_sets(const struct zc_request *common, struct sets *sets,
+static zcta_status make_sets(const struct zc_request *requests, struct sets *sets,
                              const struct zc_progress *progress)
 {
     const size_t all = (size_t)sets->count * sets->ranks;
@@ -102,9 +102,8 @@ static zcta_status make_sets(const struct zc_request *common, struct sets *sets,
     if (sets->plans == NULL)
         return ZCTA_ERR_NO_MEMORY;
     for (size_t i = 0; i < all && status == ZCTA_OK; i++) {
-        struct zc_request request = *common;
+        struct zc_request request = requests[i % sets->ranks];
 
-        request.rank = (uint32_t)(i % sets->ranks);
         request.half = (uint32_t)(i / sets->ranks);
         status = zc_plan_make(&request, &sets->plans[i]);
         progress->tell(progress->data, i, all);
@@ -139,18 +138,18 @@ static int verify(const char *command, const struct zc_request *request, const s
         return complain(command, status, "cannot check the plans");
     printf("check: OK, %" PRIu64 " steps of %" PRIu32 " %s in %" PRIu32 " calls in a row (%s)\n",
            steps, sets->ranks, sets->ranks == 1 ? "rank" : "ranks", call_count,
-           zc_algorithm_name(request->algorithm));
+           request->algorithm->name);
     return ZC_EXIT_OK;
 }
 
-int zc_plan_check(const char *command, const struct zc_request *request, uint32_t calls)
+int zc_plan_check(const char *command, const struct zc_request *requests, uint32_t calls)
 {
-    const bool alternates = zc_algorithm_alternates(request->algorithm);
-    struct sets sets = {.count = alternates && calls > 1 ? 2 : 1, .ranks = request->rank_count};
+    const bool alternates = zc_has(requests->algorithm, ZC_ALTERNATES);
+    struct sets sets = {.count = alternates && calls > 1 ? 2 : 1, .ranks = requests->layout->ranks};
     struct show show = begin_show("checking the plans");
     const struct zc_progress progress = {.tell = tell, .data = &show};
     struct zc_plan *first = NULL;
-    zcta_status status = zc_plan_make(request, &first);
+    zcta_status status = zc_plan_make(requests, &first);
     int exit_status;
 
     if (status != ZCTA_OK)
@@ -161,9 +160,9 @@ int zc_plan_check(const char *command, const struct zc_request *request, uint32_
     zc_plan_destroy(first);
     if (exit_status != ZC_EXIT_OK)
         return exit_status;
-    status = make_sets(request, &sets, &progress);
+    status = make_sets(requests, &sets, &progress);
     if (status == ZCTA_OK)
-        exit_status = verify(command, request, &sets, calls, &progress);
+        exit_status = verify(command, requests, &sets, calls, &progress);
     else
         exit_status = complain(command, status, "cannot make the plans");
     free_sets(&sets);
@@ -172,47 +171,81 @@ int zc_plan_check(const char *command, const struct zc_request *request, uint32_
 
 /* ---- Simulation ---- */
 
-static void print_prediction(const struct zc_request *request,
+/* "broadcast: 8 ranks, shares of up to 131072 bytes, out of place" */
+static const char *call_text(const struct zc_request *request, char text[ZC_CALL_TEXT_BYTES])
+{
+    const struct zc_layout *layout = request->layout;
+
+    snprintf(text, ZC_CALL_TEXT_BYTES,
+             "%s: %" PRIu32 " %s, shares of %s%" PRIu64 " bytes, %s place",
+             layout->collective->name, layout->ranks, layout->ranks == 1 ? "rank" : "ranks",
+             (layout->collective->traits & ZC_UNEVEN) != 0 ? "up to " : "", layout->share,
+             request->in_place ? "in" : "out of");
+    return text;
+}
+
+/* The most that a rank has to get out to others, or gets from them; what it gives to all alike has
+ * to go out once. */
+static uint64_t most_carried(const struct zc_request *requests)
+{
+    const uint32_t ranks = requests->layout->ranks;
+    const bool alike = (requests->layout->collective->traits & ZC_SAME_FOR_ALL) != 0;
+    uint64_t most = 0;
+
+    for (uint32_t rank = 0; rank < ranks; rank++) {
+        const struct zc_layout *layout = requests[rank].layout;
+        uint64_t out = 0, in = 0;
+
+        for (uint32_t peer = 0; peer < ranks; peer++) {
+            if (peer != rank && (out == 0 || !alike))
+                out += zc_flow_between(layout, rank, peer).bytes;
+            in += peer == rank ? 0 : zc_flow_between(layout, peer, rank).bytes;
+        }
+        most = out > most ? out : most;
+        most = in > most ? in : most;
+    }
+    return most;
+}
+
+static void print_prediction(const struct zc_request *requests,
                              const struct zc_prediction *prediction)
 {
-    const double ranks = request->rank_count;
+    const struct zc_layout *layout = requests->layout;
+    const uint64_t size = layout->output > layout->input ? layout->output : layout->input;
+    const double time = prediction->time_ns > 0 ? (double)prediction->time_ns : 1;
     char call[ZC_CALL_TEXT_BYTES];
-    double bandwidth = 0;
 
-    if (prediction->time_ns > 0)
-        bandwidth = (double)request->bytes * ranks / (double)prediction->time_ns;
     printf("simulated %s, %s\n"
            "  cost model  %12s\n"
            "  time        %12.1f µs\n"
            "  algbw       %12.1f GB/s\n"
            "  busbw       %12.1f GB/s\n"
            "  steps       %12" PRIu64 "\n",
-           zc_call_text(request->rank_count, request->bytes, request->in_place, call),
-           zc_algorithm_name(request->algorithm), zc_sim_cost_h200.name,
-           (double)prediction->time_ns / 1e3, bandwidth, bandwidth * (ranks - 1) / ranks,
-           prediction->steps);
+           call_text(requests, call), requests->algorithm->name, zc_sim_cost_h200.name,
+           (double)prediction->time_ns / 1e3, (double)size / time,
+           (double)most_carried(requests) / time, prediction->steps);
 }
 
-int zc_plan_simulate(const char *command, const struct zc_request *request)
+int zc_plan_simulate(const char *command, const struct zc_request *requests)
 {
     struct show show = begin_show("simulating");
     const struct zc_progress progress = {.tell = tell, .data = &show};
     struct zc_prediction prediction;
     struct zc_plan *first = NULL;
-    zcta_status status = zc_plan_make(request, &first);
+    zcta_status status = zc_plan_make(requests, &first);
     int exit_status;
 
     if (status != ZCTA_OK)
         return complain(command, status, "cannot make the plans");
-    exit_status =
-        check_room(command, "simulating the plans", request->rank_count, zc_predict_bytes(first));
+    exit_status = check_room(command, "simulating the plans", requests->layout->ranks,
+                             zc_predict_bytes(first));
     zc_plan_destroy(first);
     if (exit_status != ZC_EXIT_OK)
         return exit_status;
-    status = zc_predict(request, &zc_sim_cost_h200, &progress, &prediction);
+    status = zc_predict(requests, &zc_sim_cost_h200, &progress, &prediction);
     end_show(&show);
     if (status != ZCTA_OK)
         return complain(command, status, "cannot simulate the plans");
-    print_prediction(request, &prediction);
+    print_prediction(requests, &prediction);
     return ZC_EXIT_OK;
 }

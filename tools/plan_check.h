@@ -6,11 +6,11 @@
 
 #include "plan/plan.h"
 
-/* Has the verifier check so many calls in a row. `request` is anybody's; `rank` and `half` count
- * not. */
-int zc_plan_check(const char *command, const struct zc_request *request, uint32_t calls);
+/* Has the verifier check so many calls in a row. requests[rank] is what each rank does; `half` is
+ * chosen here. */
+int zc_plan_check(const char *command, const struct zc_request *requests, uint32_t calls);
 
 /* Has the simulation say how long one call takes on GPUs. */
-int zc_plan_simulate(const char *command, const struct zc_request *request);
+int zc_plan_simulate(const char *command, const struct zc_request *requests);
 
 #endif

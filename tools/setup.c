@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alone.h"
 #include "api/objects.h"
 #include "base/clock.h"
-#include "collective.h"
+#include "choices.h"
 #include "commands.h"
 #include "gpu.h"
 #include "launch.h"

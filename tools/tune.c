@@ -1,5 +1,5 @@
-/* zerocta tune: measures ours and NCCL's allgathers on this machine, for each policy, place and
- * size, and keeps the figures where the library finds them. */
+/* zerocta tune: measures collectives by ours and by NCCL on this machine, for each policy, place
+ * and size, and keeps the figures where the library finds them. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "alone.h"
 #include "api/objects.h"
 #include "collective.h"
 #include "commands.h"
@@ -23,6 +24,8 @@ enum { PATH_BYTES = 512 };
 struct settings {
     struct zc_perf perf; /* first: what the bench and the threads read */
     struct zc_results output;
+    struct zc_shape shapes[ZC_COLLECTIVE_COUNT];
+    uint32_t shape_count;
 };
 
 static const struct zc_option options[] = {
@@ -46,22 +49,28 @@ static const struct zc_option options[] = {
 
 static const struct zc_command_line line = {
     .command = "tune",
-    .synopsis = "[OPTIONS]",
-    .purpose = "Measures our allgathers and NCCL's on this machine's GPUs, side by side, and keeps "
-               "the figures. Teams with engine auto take whichever was faster for their number of "
-               "ranks, policy, place and size.",
+    .synopsis = "[COLLECTIVE...] [OPTIONS]",
+    .purpose = "Measures collectives by our engine and by NCCL on this machine's GPUs, side by "
+               "side, and keeps the figures; all collectives that there is a choice for, if none "
+               "is named. Teams with engine auto take whichever was faster for their number of "
+               "ranks, collective, policy, place and size.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .notes =
-        "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for "
-        "each model of GPU; what it has for other numbers of ranks stays. They count for the "
-        "driver, the NCCL and the zerocta that they were measured with, on one node. Without them "
-        "engine auto is ce, wherever ce reaches all ranks. (One exception: on two H200, if the "
-        "program has loaded NCCL before it joins, what is known of those.)\n",
+    .operands_max = ZC_COLLECTIVE_COUNT,
+    .operand_name = "a collective",
+    .notes = ZC_NOTE_COLLECTIVES ZC_NOTE_SIZE
+    "\n"
+    "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for "
+    "each model of GPU; what it has for other collectives and numbers of ranks stays. They count "
+    "for the "
+    "driver, the NCCL and the zerocta that they were measured with, on one node. Without them "
+    "engine auto is ce, wherever ce reaches all ranks. (One exception: on two H200, if the "
+    "program has loaded NCCL before it joins, what is known of those.)\n",
     .exit_status = "0 if the figures were kept, 1 if not",
 };
 
-/* What is measured: where SMs are allowed, both places; where not, what NCCL can do without. */
+/* What is measured: where SMs are allowed, both places; where not, what NCCL can do without. In
+ * place only where all ranks are, so that the choice may depend on it. */
 static const struct {
     zcta_policy policy;
     bool in_place;
@@ -78,9 +87,28 @@ enum { CASES = sizeof cases / sizeof cases[0] };
 struct tune {
     struct zc_perf perf; /* of the measurement under way: the bench looks here */
     struct zc_bench bench;
+    const struct settings *settings;
     struct zc_tuned tuned;
     uint32_t done, total; /* measurements, for the display */
 };
+
+static bool has(const struct zc_shape *shape, enum zc_collective_trait trait)
+{
+    return (zc_collective_of(shape->info.collective)->traits & (unsigned)trait) != 0;
+}
+
+/* Whether there is a choice that measurements could speak for: where ranks know their own flows
+ * only, their size is no fact that all agree on. */
+static bool is_chosen(const struct zc_shape *shape)
+{
+    return !has(shape, ZC_NO_DATA) && !has(shape, ZC_PARTNERS);
+}
+
+/* Whether the case is one of the collective's. */
+static bool applies(const struct zc_shape *shape, uint32_t index)
+{
+    return !cases[index].in_place || has(shape, ZC_REPLICATES);
+}
 
 /* ---- Measuring ---- */
 
@@ -97,12 +125,13 @@ static uint32_t count_sizes(const struct zc_perf *perf)
 static void show_progress(const struct tune *t, const char *name, uint64_t bytes, double ce_us,
                           double nccl_us)
 {
-    char size[ZC_SIZE_TEXT_BYTES];
+    char size[ZC_SIZE_TEXT_BYTES], what[64];
 
     if (t->bench.rank != 0)
         return;
-    fprintf(stderr, "%szerocta tune: %3" PRIu32 " of %" PRIu32 "  %-22s %8s  ce %.1f us, nccl ",
-            isatty(STDERR_FILENO) ? "\r\033[K" : "", t->done, t->total, name,
+    snprintf(what, sizeof what, "%s, %s", t->perf.shape.info.name, name);
+    fprintf(stderr, "%szerocta tune: %3" PRIu32 " of %" PRIu32 "  %-35s %8s  ce %.1f us, nccl ",
+            isatty(STDERR_FILENO) ? "\r\033[K" : "", t->done, t->total, what,
             zc_size_text(bytes, size), ce_us);
     if (nccl_us > 0)
         fprintf(stderr, "%.1f us", nccl_us);
@@ -113,74 +142,79 @@ static void show_progress(const struct tune *t, const char *name, uint64_t bytes
 
 /* Whether NCCL's first call shows that policy ZERO cannot be had after all. All ranks find the
  * same, and the team goes on. */
-static bool is_refused(const struct tune *t, const void *own, void *out, uint64_t share,
-                       const zcta_call_params *params)
+static bool is_refused(const struct tune *t, const zcta_call *call)
 {
-    return params->engine == ZCTA_ENGINE_NCCL && params->policy == ZCTA_POLICY_ZERO &&
-           zcta_all_gather(t->bench.world, own, out, share, t->bench.gpu->stream, params) ==
-               ZCTA_ERR_POLICY;
+    return call->engine == ZCTA_ENGINE_NCCL && call->policy == ZCTA_POLICY_ZERO &&
+           zcta_run(t->bench.world, call, t->bench.gpu->stream) == ZCTA_ERR_POLICY;
 }
 
 /* A call of NCCL's that took SMs, or may have, is none for a policy that has them avoided. */
-static bool counts(const zcta_call_params *params, const struct zc_perf_row *row)
+static bool counts(const struct zc_perf *perf, const struct zc_perf_row *row)
 {
-    return params->engine != ZCTA_ENGINE_NCCL || params->policy == ZCTA_POLICY_DEFAULT ||
+    return perf->engine != ZCTA_ENGINE_NCCL || perf->policy + 1 == ZCTA_POLICY_DEFAULT ||
            (!row->sms && strcmp(row->path, "nccl/unproved") != 0);
 }
 
-/* 0: this engine has no path for such a call. All ranks find the same. */
-static bool time_engine(struct tune *t, zcta_engine engine, uint64_t share, double *us)
+/* Whether the engine has a path for the call. All ranks find the same. */
+static bool is_possible(struct tune *t, uint64_t bytes, bool *possible)
 {
-    struct zc_perf_row row = {0};
-    zcta_call_params params;
-    zcta_report report;
-    char *out = zcta_window_base(t->bench.recv);
-    const char *own =
-        t->perf.in_place ? out + t->bench.rank * share : zcta_window_base(t->bench.send);
+    zcta_report report = {.size = sizeof report};
+    struct zc_target target;
+    bool asked = zc_target_open(&t->bench, bytes, &target);
+
+    if (asked && zcta_explain(t->bench.world, &target.call, &report) != ZCTA_OK) {
+        zc_perf_complain(&t->bench, "no choice");
+        asked = false;
+    }
+    *possible = asked && report.chosen < report.path_count && !is_refused(t, &target.call);
+    zc_target_close(&target);
+    return asked;
+}
+
+/* row->time_us 0: this engine has no path for such a call. */
+static bool time_engine(struct tune *t, zcta_engine engine, uint64_t bytes, struct zc_perf_row *row)
+{
+    bool possible;
 
     t->perf.engine = engine;
-    params = zc_perf_call_params(&t->perf);
-    *us = 0;
-    if (zcta_explain_all_gather(t->bench.world, own, out, share, &params, &report) != ZCTA_OK) {
-        zc_perf_complain(&t->bench, "no choice");
+    *row = (struct zc_perf_row){.bytes = bytes};
+    if (!is_possible(t, bytes, &possible))
         return false;
-    }
-    if (report.chosen >= report.path_count || is_refused(t, own, out, share, &params))
+    if (!possible)
         return true;
-    if (zc_perf_measure(&t->bench, share, &row) != ZC_EXIT_OK)
+    if (zc_perf_measure(&t->bench, bytes, row) != ZC_EXIT_OK)
         return false;
-    if (row.wrong_bytes != 0) {
-        zc_failure(line.command, "%" PRIu64 " wrong bytes by %s; nothing is kept", row.wrong_bytes,
-                   row.path);
+    if (row->wrong_bytes != 0) {
+        zc_failure(line.command, "%" PRIu64 " wrong bytes by %s; nothing is kept", row->wrong_bytes,
+                   row->path);
         return false;
     }
-    *us = counts(&params, &row) ? row.time_us : 0;
+    row->time_us = counts(&t->perf, row) ? row->time_us : 0;
     return true;
 }
 
 static bool measure_case(struct tune *t, uint32_t index)
 {
-    const uint32_t ranks = t->bench.rank_count;
     uint64_t bytes = 0;
 
     t->perf.policy = (uint64_t)cases[index].policy - 1;
     while ((bytes = zc_perf_next_size(&t->perf, bytes)) != 0) {
-        const uint64_t share = zc_round_output(bytes, ranks) / ranks;
-        double ce_us, nccl_us;
+        struct zc_perf_row ce, nccl;
 
-        if (!time_engine(t, ZCTA_ENGINE_CE, share, &ce_us) ||
-            !time_engine(t, ZCTA_ENGINE_NCCL, share, &nccl_us))
+        if (!time_engine(t, ZCTA_ENGINE_CE, bytes, &ce) ||
+            !time_engine(t, ZCTA_ENGINE_NCCL, bytes, &nccl))
             return false;
         t->done++;
-        show_progress(t, cases[index].name, bytes, ce_us, nccl_us);
-        if (ce_us > 0 && nccl_us > 0 && t->tuned.row_count < ZC_TUNED_ROWS_MOST)
+        show_progress(t, cases[index].name, bytes, ce.time_us, nccl.time_us);
+        if (ce.time_us > 0 && nccl.time_us > 0 && t->tuned.row_count < ZC_TUNED_ROWS_MOST)
             t->tuned.rows[t->tuned.row_count++] =
-                (struct zc_tuned_row){.rank_count = ranks,
+                (struct zc_tuned_row){.collective = t->perf.shape.info.collective,
+                                      .rank_count = t->bench.rank_count,
                                       .policy = cases[index].policy,
                                       .in_place = cases[index].in_place,
-                                      .bytes = share,
-                                      .ce_us = ce_us,
-                                      .nccl_us = nccl_us};
+                                      .bytes = ce.share,
+                                      .ce_us = ce.time_us,
+                                      .nccl_us = nccl.time_us};
     }
     return true;
 }
@@ -195,19 +229,39 @@ static void note_key(struct tune *t)
     t->tuned.key.zerocta_version = zcta_version();
 }
 
-/* All cases of one place, on windows of their own. */
-static int measure_place(struct tune *t, const zcta_init_params *params, bool in_place)
+/* All cases of a collective in one place, in memory of their own. */
+static int measure_place(struct tune *t, bool in_place)
+{
+    int status = ZC_EXIT_OK;
+    bool placed = false;
+
+    t->perf.in_place = in_place;
+    for (uint32_t i = 0; i < CASES && status == ZC_EXIT_OK; i++) {
+        if (cases[i].in_place != in_place || !applies(&t->perf.shape, i))
+            continue;
+        if (!placed)
+            status = zc_bench_place(&t->bench);
+        placed = true;
+        if (status == ZC_EXIT_OK && !measure_case(t, i))
+            status = ZC_EXIT_FAILED;
+    }
+    return status;
+}
+
+static int measure_all(struct tune *t, const zcta_init_params *params)
 {
     int status;
 
     t->bench = (struct zc_bench){.perf = &t->perf};
-    t->perf.in_place = in_place;
     status = zc_bench_open(&t->bench, params);
     if (status == ZC_EXIT_OK)
         note_key(t);
-    for (uint32_t i = 0; i < CASES && status == ZC_EXIT_OK; i++)
-        if (cases[i].in_place == in_place && !measure_case(t, i))
-            status = ZC_EXIT_FAILED;
+    for (uint32_t i = 0; i < t->settings->shape_count && status == ZC_EXIT_OK; i++) {
+        t->perf.shape = t->settings->shapes[i];
+        status = measure_place(t, true);
+        if (status == ZC_EXIT_OK)
+            status = measure_place(t, false);
+    }
     return zc_bench_close(&t->bench, status);
 }
 
@@ -226,8 +280,20 @@ static void make_folders(const char *path)
         }
 }
 
-/* What the file has for other numbers of ranks, if it was measured with the same. */
-static void keep_others(const char *path, struct zc_tuned *tuned, uint32_t rank_count)
+/* Whether the row is of what is measured now. */
+static bool is_measured(const struct settings *settings, const struct zc_tuned_row *row,
+                        uint32_t rank_count)
+{
+    for (uint32_t i = 0; i < settings->shape_count; i++)
+        if (settings->shapes[i].info.collective == row->collective)
+            return row->rank_count == rank_count;
+    return false;
+}
+
+/* What the file has for other collectives and numbers of ranks, if it was measured with the same.
+ */
+static void keep_others(const char *path, const struct settings *settings, struct zc_tuned *tuned,
+                        uint32_t rank_count)
 {
     struct zc_tuned *old = malloc(sizeof *old);
     FILE *in = fopen(path, "re");
@@ -236,7 +302,7 @@ static void keep_others(const char *path, struct zc_tuned *tuned, uint32_t rank_
     if (old != NULL && in != NULL && zc_tuned_read(in, old, why, sizeof why) &&
         memcmp(&old->key, &tuned->key, sizeof old->key) == 0)
         for (uint32_t i = 0; i < old->row_count && tuned->row_count < ZC_TUNED_ROWS_MOST; i++)
-            if (old->rows[i].rank_count != rank_count)
+            if (!is_measured(settings, &old->rows[i], rank_count))
                 tuned->rows[tuned->row_count++] = old->rows[i];
     if (in != NULL)
         fclose(in);
@@ -273,17 +339,17 @@ static int print_figures(const struct zc_results *output, const struct zc_tuned 
     return zc_results_close(line.command, output, out, written) ? ZC_EXIT_OK : ZC_EXIT_FAILED;
 }
 
-static int keep(struct tune *t, const struct zc_results *output, uint32_t rank_count)
+static int keep(struct tune *t, const struct settings *settings, uint32_t rank_count)
 {
     char found[PATH_BYTES];
-    const char *path = output->name;
+    const char *path = settings->output.name;
     int status;
 
     if (path == NULL && !zc_tuned_path(t->tuned.key.gpu, found, sizeof found))
         return zc_failure(line.command, "there is no home folder to keep the figures in; name a "
                                         "file with --output");
     path = path == NULL ? found : path;
-    keep_others(path, &t->tuned, rank_count);
+    keep_others(path, settings, &t->tuned, rank_count);
     status = write_file(path, &t->tuned);
     if (status == ZC_EXIT_OK)
         printf("kept in %s\n", path);
@@ -306,7 +372,7 @@ static int conclude(struct tune *t, const struct settings *settings, uint32_t ra
            for_nccl);
     return zc_results_is_standard_output(&settings->output)
                ? print_figures(&settings->output, &t->tuned)
-               : keep(t, &settings->output, rank_count);
+               : keep(t, settings, rank_count);
 }
 
 /* ---- The command ---- */
@@ -320,14 +386,36 @@ static int run_rank(const struct zc_perf *perf, const zcta_init_params *params)
     if (t == NULL)
         return zc_failure(line.command, "out of memory");
     t->perf = *perf;
-    t->total = CASES * count_sizes(perf);
-    status = measure_place(t, params, true);
-    if (status == ZC_EXIT_OK)
-        status = measure_place(t, params, false);
+    t->settings = settings;
+    for (uint32_t i = 0; i < settings->shape_count; i++)
+        for (uint32_t j = 0; j < CASES; j++)
+            t->total += applies(&settings->shapes[i], j) ? count_sizes(perf) : 0;
+    status = measure_all(t, params);
     if (status == ZC_EXIT_OK && t->bench.rank == 0)
         status = conclude(t, settings, t->bench.rank_count);
     free(t);
     return status;
+}
+
+/* The collectives that are named, else all that there is a choice for. */
+static bool read_shapes(char **names, int count, struct settings *settings)
+{
+    static char all[] = "all";
+    uint32_t read = 0, kept = 0;
+
+    read = zc_shapes_read(line.command, count > 0 ? names : (char *[]){all}, count > 0 ? count : 1,
+                          settings->shapes);
+    for (uint32_t i = 0; i < read; i++) {
+        if (is_chosen(&settings->shapes[i]))
+            settings->shapes[kept++] = settings->shapes[i];
+        else if (count > 1 || (count == 1 && strcmp(names[0], all) != 0)) {
+            zc_usage_error(line.command, "measurements decide nothing for %s",
+                           settings->shapes[i].info.name);
+            return false;
+        }
+    }
+    settings->shape_count = kept;
+    return kept > 0;
 }
 
 int zc_command_tune(int argc, char **argv)
@@ -345,6 +433,9 @@ int zc_command_tune(int argc, char **argv)
 
     if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
         return status;
+    if (!read_shapes(argv + first, argc - first, &settings))
+        return ZC_EXIT_USAGE;
+    settings.perf.shape = settings.shapes[0];
     if (settings.perf.bytes_min > settings.perf.bytes_max)
         return zc_usage_error(line.command, "the smallest size is larger than the largest");
     if ((zc_launch_is_rank() || settings.perf.threads) &&

@@ -1,7 +1,9 @@
 /* Inside the host benchmark: what its files share.
  *
  * host_bench.c reads the command line, checks bytes and takes times; contestants.c is what is
- * measured; open_mpi.c asks Open MPI how it is set; report.c is rank 0's table and JSON. */
+ * measured, mpi_call.c the same call by MPI, in mpi_memory.c's memory; mpi_facts.c asks the MPI how
+ * it is set; report.c is rank 0's table and JSON. What a call is, and which bytes must arrive, is
+ * what the command has for that: tools/collective.h and contents.h. */
 #ifndef ZC_HOST_BENCH_H
 #define ZC_HOST_BENCH_H
 
@@ -9,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "contents.h"
+#include "mpi_call.h"
 #include "zerocta/zerocta.h"
 
 /* ---- One rank's hold on the job ---- */
@@ -17,55 +21,65 @@ struct bench {
     uint32_t rank, rank_count;
     zcta_context *context;
     zcta_team *world;
-    zcta_window *send, *recv;  /* zerocta's and the floor's buffers */
-    char *mpi_send, *mpi_recv; /* Open MPI's: malloc'ed, aligned alike, every page touched */
-    size_t share;              /* of the configuration that is measured */
-    bool in_place;
     uint64_t serial; /* of the next checked call: its contents are its own */
+    /* The collective that is measured, and its memory for all sizes: windows, which the copies use
+     * as well, and MPI's. */
+    struct zc_shape shape;
+    bool in_place;
+    struct zc_arena windows, memory;
+    /* The size. */
+    struct zc_sized sized;
+    struct zc_contents in_windows, in_memory;
+    struct mpi_call mpi;
+    const char **inputs; /* each rank's, as mapped here, of those that send to this one */
 };
 
 /* Says on stderr what failed and why, and ends all ranks. */
 _Noreturn void bench_die(const struct bench *bench, const char *what, const char *why);
+/* The same for a call of zerocta's that failed; nothing if it did not. */
+void bench_check(const struct bench *bench, zcta_status status, const char *what);
 
 /* ---- What is measured: contestants.c ---- */
 
-enum contestant_index { AT_ZEROCTA, AT_OPEN_MPI, AT_FLOOR, AT_STEP_FLOOR, CONTESTANTS };
+enum contestant_index { AT_ZEROCTA, AT_MPI, AT_FLOOR, AT_STEP_FLOOR, CONTESTANTS };
 
 struct contestant {
-    const char *name;
     const char *key; /* in JSON */
     void (*call)(const struct bench *bench);
-    char *(*own)(const struct bench *bench); /* where this rank's share is read from */
-    char *(*output)(const struct bench *bench);
-    bool waits;   /* its call ends after all ranks have begun theirs, and all data has come */
+    bool by_mpi;  /* on MPI's memory */
+    bool waits;   /* its call ends after all data for this rank has come */
     bool in_step; /* a barrier, which is not timed, before each call instead of each batch */
 };
 
 extern const struct contestant contestants[CONTESTANTS];
 
-/* Gives every contestant room for outputs of `bytes` bytes. Collective. */
-void bench_open(struct bench *bench, size_t bytes);
-void bench_close(struct bench *bench);
+/* Memory for bench->shape in its place, for sizes up to that. Collective. */
+void bench_open_memory(struct bench *bench, uint64_t bytes_max);
+void bench_close_memory(struct bench *bench);
+/* The call of that size in it. Collective. */
+void bench_open_call(struct bench *bench, uint64_t bytes);
+void bench_close_call(struct bench *bench);
 
-/* ---- Open MPI: open_mpi.c ---- */
+/* ---- The MPI: mpi_facts.c ---- */
 
-struct open_mpi {
+struct mpi_facts {
+    const char *name; /* "Open MPI" */
+    const char *key;  /* in JSON */
     char version[64];
     char single_copy[32]; /* how one process reads another's memory, "none" if it cannot */
     char yields[32];      /* whether a waiting process lets others run */
 };
 
 /* After MPI_Init(). What cannot be found is "unknown". */
-void open_mpi_read(struct open_mpi *open_mpi);
+void mpi_facts_read(struct mpi_facts *facts);
 
 /* ---- Results: report.c ---- */
 
 enum { BATCHES_MAX = 99 };
 
 struct row {
-    size_t bytes; /* of one rank's whole output */
-    bool in_place;
-    char path[32]; /* zerocta's */
+    uint64_t bytes; /* the call's size */
+    char path[32];  /* zerocta's */
     struct result {
         uint32_t calls;                 /* in each batch */
         double batches_us[BATCHES_MAX]; /* one call's time in each */
@@ -79,6 +93,7 @@ struct report; /* NULL where a rank reports nothing: every call takes it */
 /* `json` may be NULL. `command` is what to tell as the command that was run. */
 struct report *report_open(const struct bench *bench, const char *json, const char *command,
                            uint32_t batches);
+/* A row of what bench->shape is now. */
 void report_row(struct report *report, const struct row *row);
 /* False if the file could not be written; it said why. */
 bool report_close(struct report *report);

@@ -1,21 +1,12 @@
-/* What is measured: zerocta's allgather, Open MPI's, and the copy floor, each with its buffers.
- * Takes no times and checks no bytes. */
-#include <mpi.h>
+/* What is measured: zerocta's call, MPI's, and the copy floor, each with its buffers. Takes no
+ * times and checks no bytes. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench.h"
+#include "mpi_memory.h"
 
-enum { PAGE = 4096 };
-
-static char *part_of(const struct bench *bench, char *recv, uint32_t rank)
-{
-    return recv + rank * bench->share;
-}
-
-/* ---- zerocta ---- */
-
-static void check(const struct bench *bench, zcta_status status, const char *what)
+void bench_check(const struct bench *bench, zcta_status status, const char *what)
 {
     zcta_error error = {0};
 
@@ -25,101 +16,98 @@ static void check(const struct bench *bench, zcta_status status, const char *wha
     bench_die(bench, what, error.message);
 }
 
-static char *zerocta_output(const struct bench *bench)
-{
-    return zcta_window_base(bench->recv);
-}
-
-static char *zerocta_own(const struct bench *bench)
-{
-    return bench->in_place ? part_of(bench, zerocta_output(bench), bench->rank)
-                           : zcta_window_base(bench->send);
-}
-
 static void zerocta_call(const struct bench *bench)
 {
-    check(bench,
-          zcta_all_gather(bench->world, zerocta_own(bench), zerocta_output(bench), bench->share,
-                          NULL, NULL),
-          "zcta_all_gather");
+    bench_check(bench, zcta_run(bench->world, &bench->in_windows.call, NULL), "zcta_run");
 }
 
-/* ---- Open MPI ---- */
-
-static char *open_mpi_output(const struct bench *bench)
+static void mpi_calls(const struct bench *bench)
 {
-    return bench->mpi_recv;
+    mpi_call_run(&bench->mpi);
 }
 
-static char *open_mpi_own(const struct bench *bench)
+/* Where a rank's input lies, as mapped here. In place it lies in its output's window, so that its
+ * own share is where it belongs. */
+static const char *input_of(const struct bench *bench, uint32_t rank)
 {
-    return bench->in_place ? part_of(bench, bench->mpi_recv, bench->rank) : bench->mpi_send;
+    const struct zc_sized *sized = &bench->sized;
+    zcta_flow own = {0};
+
+    zcta_call_flow(&sized->call, sized->ranks, bench->rank, rank, rank, &own);
+    if (!bench->in_place || own.bytes == 0)
+        return zcta_window_peer(bench->windows.windows[1], rank);
+    return (const char *)zcta_window_peer(bench->windows.windows[0], rank) + sized->front +
+           own.to_at - own.from_at;
 }
 
-/* Errors end the job: that is MPI's default. */
-static void open_mpi_call(const struct bench *bench)
-{
-    const int share = (int)bench->share;
-
-    MPI_Allgather(bench->in_place ? MPI_IN_PLACE : bench->mpi_send, share, MPI_BYTE,
-                  bench->mpi_recv, share, MPI_BYTE, MPI_COMM_WORLD);
-}
-
-/* ---- The copy floor ---- */
-
-/* Every rank reads every rank's own share where it lies, and writes its output: zerocta's buffers
- * and exactly the bytes that an allgather must move, with nobody waiting for anybody. Where ranks
- * share a core, each then runs many calls before another has its turn, and copies what its caches
- * still hold. In step the ranks begin every call together, as those of an allgather do, and find
- * in the caches what the others left there. */
+/* Every rank reads what comes to it where it lies, and writes its output: zerocta's buffers and
+ * exactly the bytes that the call must move, with nobody waiting for anybody. Where ranks share a
+ * core, each then runs many calls before another has its turn, and copies what its caches still
+ * hold. In step the ranks begin every call together, as those of a collective do, and find in the
+ * caches what the others left there. */
 static void floor_call(const struct bench *bench)
 {
-    char *output = zerocta_output(bench);
+    const struct zc_sized *sized = &bench->sized;
+    char *output = bench->in_windows.call.recv;
 
-    for (uint32_t step = bench->in_place ? 1 : 0; step < bench->rank_count; step++) {
-        const uint32_t peer = (bench->rank + step) % bench->rank_count;
-        char *from = bench->in_place ? part_of(bench, zcta_window_peer(bench->recv, peer), peer)
-                                     : zcta_window_peer(bench->send, peer);
+    for (uint32_t hop = sized->in_place ? 1 : 0; hop < bench->rank_count; hop++) {
+        const uint32_t peer = (bench->rank + hop) % bench->rank_count;
+        const zcta_flow in = sized->in[peer];
 
-        memcpy(part_of(bench, output, peer), from, bench->share);
+        if (in.bytes > 0)
+            memcpy(output + in.to_at, bench->inputs[peer] + in.from_at, in.bytes);
     }
 }
 
 const struct contestant contestants[CONTESTANTS] = {
-    [AT_ZEROCTA] = {"zerocta", "zerocta", zerocta_call, zerocta_own, zerocta_output, true, false},
-    [AT_OPEN_MPI] = {"Open MPI", "open_mpi", open_mpi_call, open_mpi_own, open_mpi_output, true,
-                     false},
-    [AT_FLOOR] = {"floor", "floor", floor_call, zerocta_own, zerocta_output, false, false},
-    [AT_STEP_FLOOR] = {"floor in step", "step_floor", floor_call, zerocta_own, zerocta_output,
-                       false, true},
+    [AT_ZEROCTA] = {"zerocta", zerocta_call, false, true, false},
+    [AT_MPI] = {"mpi", mpi_calls, true, true, false},
+    [AT_FLOOR] = {"floor", floor_call, false, false, false},
+    [AT_STEP_FLOOR] = {"step_floor", floor_call, false, false, true},
 };
 
-/* ---- Buffers ---- */
+/* ---- Memory ---- */
 
-static char *touched_pages(const struct bench *bench, size_t bytes)
+void bench_open_memory(struct bench *bench, uint64_t bytes_max)
 {
-    void *memory = NULL;
+    struct zc_sized sized;
 
-    if (posix_memalign(&memory, PAGE, bytes) != 0)
-        bench_die(bench, "posix_memalign", "out of memory");
-    memset(memory, 1, bytes);
-    return memory;
+    bench_check(bench,
+                zc_sized_make(bench->world, &bench->shape, bytes_max, bench->in_place, &sized),
+                "the call");
+    bench_check(bench, zc_arena_open(bench->world, &sized, NULL, &bench->windows), "windows");
+    if (!mpi_memory_open(&sized, &bench->memory))
+        bench_die(bench, "memory for MPI", "out of memory");
+    zc_sized_free(&sized);
 }
 
-void bench_open(struct bench *bench, size_t bytes)
+void bench_close_memory(struct bench *bench)
 {
-    const size_t share = bytes / bench->rank_count;
-
-    check(bench, zcta_window_alloc(bench->world, bytes, &bench->recv), "zcta_window_alloc");
-    check(bench, zcta_window_alloc(bench->world, share, &bench->send), "zcta_window_alloc");
-    bench->mpi_recv = touched_pages(bench, bytes);
-    bench->mpi_send = touched_pages(bench, share);
+    zc_arena_close(&bench->windows);
+    mpi_memory_close(&bench->memory);
 }
 
-void bench_close(struct bench *bench)
+void bench_open_call(struct bench *bench, uint64_t bytes)
 {
-    check(bench, zcta_window_free(&bench->recv), "zcta_window_free");
-    check(bench, zcta_window_free(&bench->send), "zcta_window_free");
-    free(bench->mpi_recv);
-    free(bench->mpi_send);
+    bench_check(bench,
+                zc_sized_make(bench->world, &bench->shape, bytes, bench->in_place, &bench->sized),
+                "the call");
+    bench->inputs = calloc(bench->rank_count, sizeof *bench->inputs);
+    if (bench->inputs == NULL ||
+        !zc_contents_open(&bench->sized, &bench->windows, &bench->in_windows) ||
+        !zc_contents_open(&bench->sized, &bench->memory, &bench->in_memory) ||
+        !mpi_call_open(&bench->sized, &bench->in_memory.call, &bench->mpi))
+        bench_die(bench, "the call", "out of memory");
+    for (uint32_t rank = 0; rank < bench->rank_count; rank++)
+        if (bench->sized.in[rank].bytes > 0)
+            bench->inputs[rank] = input_of(bench, rank);
+}
+
+void bench_close_call(struct bench *bench)
+{
+    mpi_call_close(&bench->mpi);
+    zc_contents_close(&bench->in_memory);
+    zc_contents_close(&bench->in_windows);
+    zc_sized_free(&bench->sized);
+    free(bench->inputs);
 }

@@ -1,6 +1,6 @@
-/* The host benchmark: zerocta's allgather, Open MPI's MPI_Allgather and the copy floor, in turns in
- * one program. Started by mpirun; every MPI rank is a rank of zerocta too. Reads the command line,
- * checks bytes and takes times; knows no contestant by name. */
+/* The host benchmark: zerocta's collectives, MPI's and the copy floor, in turns in one program.
+ * Started by mpirun; every MPI rank is a rank of zerocta too. Reads the command line, checks bytes
+ * and takes times; knows no contestant by name. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "bench.h"
-#include "perf.h"
+#include "values.h"
 
 enum { SIZES_MAX = 32, CHECKED_CALLS = 2, CALLS_MIN = 3, IN_STEP_CALLS_MAX = 50, GROWTH = 8 };
 
@@ -19,8 +19,9 @@ enum { SIZES_MAX = 32, CHECKED_CALLS = 2, CALLS_MIN = 3, IN_STEP_CALLS_MAX = 50,
 static const double batch_us = 10000;
 
 struct asked {
-    size_t sizes[SIZES_MAX];
-    uint32_t size_count, batches;
+    struct zc_shape shapes[ZC_COLLECTIVE_COUNT];
+    uint64_t sizes[SIZES_MAX];
+    uint32_t shape_count, size_count, batches;
     const char *json, *command;
 };
 
@@ -33,45 +34,47 @@ _Noreturn void bench_die(const struct bench *bench, const char *what, const char
 
 /* ---- Bytes ---- */
 
-static void prepare(const struct bench *bench, const struct contestant *contestant)
+/* What the ranks tell each other, and where they meet, goes over zerocta, whose waiting ranks let
+ * others run: where those of an MPI spin, a rank that has still to do what is measured may find no
+ * core for a while, and every contestant would pay for that. */
+static void barrier(const struct bench *bench)
 {
-    const size_t share = bench->share;
-    char *own = contestant->own(bench), *output = contestant->output(bench);
-
-    for (uint32_t rank = 0; rank < bench->rank_count; rank++)
-        zc_pattern_poison(zc_pattern_of(rank, bench->serial), output + rank * share, 0, share);
-    zc_pattern_fill(zc_pattern_of(bench->rank, bench->serial), own, 0, share);
+    bench_check(bench, zcta_barrier(bench->world, NULL), "zcta_barrier");
 }
 
-static uint64_t wrong_bytes(const struct bench *bench, const struct contestant *contestant)
+static uint64_t sum(const struct bench *bench, uint64_t number)
 {
-    const char *output = contestant->output(bench);
-    uint64_t wrong = 0;
+    uint64_t *all = calloc(bench->rank_count, sizeof *all), whole = 0;
 
+    if (all == NULL)
+        bench_die(bench, "numbers of all ranks", "out of memory");
+    bench_check(bench, zcta_team_exchange(bench->world, &number, all, sizeof number),
+                "zcta_team_exchange");
     for (uint32_t rank = 0; rank < bench->rank_count; rank++)
-        wrong += zc_pattern_check(zc_pattern_of(rank, bench->serial), output + rank * bench->share,
-                                  0, bench->share);
-    return wrong;
+        whole += all[rank];
+    free(all);
+    return whole;
 }
 
 /* Some calls with contents of their own, each into a poisoned output, one close behind the other.
  */
 static uint64_t check_calls(struct bench *bench, const struct contestant *contestant)
 {
+    const struct zc_contents *contents =
+        contestant->by_mpi ? &bench->in_memory : &bench->in_windows;
     uint64_t wrong = 0;
 
     for (uint32_t call = 0; call < CHECKED_CALLS; call++) {
-        prepare(bench, contestant);
+        zc_contents_prepare(contents, bench->serial);
         if (!contestant->waits)
-            MPI_Barrier(MPI_COMM_WORLD);
+            barrier(bench);
         contestant->call(bench);
         if (!contestant->waits)
-            MPI_Barrier(MPI_COMM_WORLD);
-        wrong += wrong_bytes(bench, contestant);
+            barrier(bench);
+        zc_contents_check(contents, bench->serial, &wrong);
         bench->serial++;
     }
-    MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
-    return wrong;
+    return sum(bench, wrong);
 }
 
 /* ---- Times ---- */
@@ -85,21 +88,41 @@ static double now_us(void)
     return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
 }
 
+struct span {
+    double begin, end;
+};
+
+/* From the first rank's beginning to the last rank's end. */
+static double longest(const struct bench *bench, struct span mine)
+{
+    struct span *all = calloc(bench->rank_count, sizeof *all), whole = mine;
+
+    if (all == NULL)
+        bench_die(bench, "times of all ranks", "out of memory");
+    bench_check(bench, zcta_team_exchange(bench->world, &mine, all, sizeof mine),
+                "zcta_team_exchange");
+    for (uint32_t rank = 0; rank < bench->rank_count; rank++) {
+        whole.begin = all[rank].begin < whole.begin ? all[rank].begin : whole.begin;
+        whole.end = all[rank].end > whole.end ? all[rank].end : whole.end;
+    }
+    free(all);
+    return whole.end - whole.begin;
+}
+
 /* The time of `calls` calls: from the first rank's start to the last rank's end. Where ranks share
  * cores and do not wait for each other, a rank's own time would leave out the time in which the
  * others had the core. */
 static double time_calls(const struct bench *bench, const struct contestant *contestant,
                          uint32_t calls)
 {
-    double ends[2]; /* the start, negative, so that one reduction finds both */
+    struct span mine;
 
-    MPI_Barrier(MPI_COMM_WORLD);
-    ends[0] = -now_us();
+    barrier(bench);
+    mine.begin = now_us();
     for (uint32_t call = 0; call < calls; call++)
         contestant->call(bench);
-    ends[1] = now_us();
-    MPI_Allreduce(MPI_IN_PLACE, ends, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    return ends[1] + ends[0];
+    mine.end = now_us();
+    return longest(bench, mine);
 }
 
 /* One call's time in a batch of so many. */
@@ -165,11 +188,9 @@ static void time_in_turns(const struct bench *bench, uint32_t batches, struct ro
 
 static void name_path(const struct bench *bench, struct row *row)
 {
-    const struct contestant *zerocta = &contestants[AT_ZEROCTA];
-    zcta_report report;
+    zcta_report report = {.size = sizeof report};
 
-    if (zcta_explain_all_gather(bench->world, zerocta->own(bench), zerocta->output(bench),
-                                bench->share, NULL, &report) == ZCTA_OK &&
+    if (zcta_explain(bench->world, &bench->in_windows.call, &report) == ZCTA_OK &&
         report.chosen < report.path_count)
         memcpy(row->path, report.paths[report.chosen].path, sizeof row->path);
 }
@@ -179,8 +200,7 @@ static uint64_t measure(struct bench *bench, uint32_t batches, struct row *row)
 {
     uint64_t wrong = 0;
 
-    bench->share = row->bytes / bench->rank_count;
-    bench->in_place = row->in_place;
+    row->bytes = bench->sized.bytes;
     name_path(bench, row);
     for (uint32_t i = 0; i < CONTESTANTS; i++) {
         row->results[i].wrong_bytes = check_calls(bench, &contestants[i]);
@@ -198,68 +218,95 @@ static uint64_t measure(struct bench *bench, uint32_t batches, struct row *row)
 
 static const char help[] =
     "Usage: mpirun -n RANKS host_bench [OPTION]...\n"
-    "Measures zerocta's allgather, Open MPI's and plain copies in turns; bench/host/run runs it.\n"
+    "Measures zerocta's collectives, MPI's and plain copies in turns; bench/host/run runs it.\n"
     "\n"
-    "  --sizes LIST     bytes of a rank's whole output, such as 1K,64K,4M\n"
-    "  --batches N      batches of each contestant (9)\n"
-    "  --json FILE      write all times there\n"
-    "  --command TEXT   what to record as the command that was run\n"
+    "  --collectives LIST  such as all_gather,broadcast; all that move data if not given\n"
+    "  --sizes LIST        bytes of the largest output or input of a rank, such as 1K,64K,4M\n"
+    "  --batches N         batches of each contestant (9)\n"
+    "  --json FILE         write all times there\n"
+    "  --command TEXT      what to record as the command that was run\n"
     "  --help\n";
 
-static bool parse_number(const char *text, char **end, uint64_t max, uint64_t *number)
+/* The next word of a list with commas; NULL at its end. */
+static char *next_word(char **list)
 {
-    uint32_t shift = 0;
+    char *word = *list;
 
-    errno = 0;
-    *number = strtoull(text, end, 10);
-    if (errno != 0 || *end == text || text[0] == '-')
-        return false;
-    if (**end == 'K' || **end == 'M' || **end == 'G') {
-        shift = **end == 'K' ? 10 : **end == 'M' ? 20 : 30;
-        ++*end;
-    }
-    if (*number == 0 || *number > max >> shift)
-        return false;
-    *number <<= shift;
-    return true;
+    if (word == NULL)
+        return NULL;
+    *list = strchr(word, ',');
+    if (*list != NULL)
+        *(*list)++ = '\0';
+    return word;
 }
 
-/* At most 1 GiB, so that a share fits into MPI's int. */
-static bool parse_sizes(const char *text, struct asked *asked)
+static bool parse_sizes(char *list, struct asked *asked)
 {
-    uint64_t bytes;
-    char *end;
+    bool good = true;
+    char *word;
 
-    for (asked->size_count = 0; asked->size_count < SIZES_MAX; text = end + 1) {
-        if (!parse_number(text, &end, UINT64_C(1) << 30, &bytes))
-            return false;
-        asked->sizes[asked->size_count++] = bytes;
-        if (*end != ',')
-            return *end == '\0';
+    asked->size_count = 0;
+    while (good && (word = next_word(&list)) != NULL) {
+        good = asked->size_count < SIZES_MAX &&
+               zc_parse_size(word, &asked->sizes[asked->size_count]) &&
+               asked->sizes[asked->size_count] > 0 &&
+               asked->sizes[asked->size_count] <= ZC_PEER_MPI_BYTES_MAX;
+        asked->size_count++;
     }
-    return false;
+    return good && asked->size_count > 0;
+}
+
+static bool parse_collectives(char *list, struct asked *asked)
+{
+    const struct zc_shape_options given = {.root = ZC_NOT_GIVEN};
+    bool good = true;
+    char *word;
+
+    asked->shape_count = 0;
+    while (good && (word = next_word(&list)) != NULL)
+        good = asked->shape_count < ZC_COLLECTIVE_COUNT &&
+               zc_shape_read("host_bench", word, &given, &asked->shapes[asked->shape_count++]);
+    return good && asked->shape_count > 0;
+}
+
+/* All that move data. */
+static void take_all_collectives(struct asked *asked)
+{
+    for (int i = 0; i < ZC_COLLECTIVE_COUNT; i++) {
+        const struct zc_shape shape = zc_shape_of(zc_all_collectives[i]);
+
+        if (!zc_shape_has(&shape, ZCTA_COLLECTIVE_NO_DATA))
+            asked->shapes[asked->shape_count++] = shape;
+    }
 }
 
 /* False after it said what is wrong. */
 static bool parse(int argc, char **argv, struct asked *asked)
 {
-    static const struct option options[] = {
-        {"sizes", required_argument, NULL, 's'}, {"batches", required_argument, NULL, 'b'},
-        {"json", required_argument, NULL, 'j'},  {"command", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},        {0}};
+    static const struct option options[] = {{"collectives", required_argument, NULL, 'C'},
+                                            {"sizes", required_argument, NULL, 's'},
+                                            {"batches", required_argument, NULL, 'b'},
+                                            {"json", required_argument, NULL, 'j'},
+                                            {"command", required_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     uint64_t batches = 9;
-    bool good = parse_sizes("1K,4K,16K,64K,256K,1M,4M,16M,64M,256M", asked);
-    char *end = NULL;
+    char sizes[] = "1K,4K,16K,64K,256K,1M,4M,16M,64M";
+    bool good = parse_sizes(sizes, asked);
     int option;
 
     asked->command = argv[0];
+    take_all_collectives(asked);
     while (good && (option = getopt_long(argc, argv, "", options, NULL)) != -1)
         switch (option) {
+        case 'C':
+            good = parse_collectives(optarg, asked);
+            break;
         case 's':
             good = parse_sizes(optarg, asked);
             break;
         case 'b':
-            good = parse_number(optarg, &end, BATCHES_MAX, &batches) && *end == '\0';
+            good = zc_parse_number(optarg, &batches) && batches > 0 && batches <= BATCHES_MAX;
             break;
         case 'j':
             asked->json = optarg;
@@ -302,37 +349,51 @@ static void join(struct bench *bench)
                   "mpirun and nothing in between");
 }
 
-static size_t largest(const struct bench *bench, const struct asked *asked)
+static uint64_t largest(const struct asked *asked)
 {
-    size_t bytes = 0;
+    uint64_t bytes = 0;
 
-    for (uint32_t i = 0; i < asked->size_count; i++) {
-        if (asked->sizes[i] % bench->rank_count != 0)
-            bench_die(bench, "--sizes", "every size must divide by the number of ranks");
-        if (asked->sizes[i] > bytes)
-            bytes = asked->sizes[i];
-    }
+    for (uint32_t i = 0; i < asked->size_count; i++)
+        bytes = asked->sizes[i] > bytes ? asked->sizes[i] : bytes;
     return bytes;
+}
+
+/* All sizes of a collective in one place. */
+static uint64_t measure_sizes(struct bench *bench, const struct asked *asked, struct report *report)
+{
+    uint64_t wrong = 0;
+
+    bench_open_memory(bench, largest(asked));
+    for (uint32_t i = 0; i < asked->size_count; i++) {
+        struct row row = {.bytes = 0};
+
+        bench_open_call(bench, asked->sizes[i]);
+        wrong += measure(bench, asked->batches, &row);
+        report_row(report, &row);
+        bench_close_call(bench);
+    }
+    bench_close_memory(bench);
+    return wrong;
 }
 
 static uint64_t measure_all(struct bench *bench, const struct asked *asked, struct report *report)
 {
     uint64_t wrong = 0;
 
-    for (uint32_t place = 0; place < 2; place++)
-        for (uint32_t i = 0; i < asked->size_count; i++) {
-            struct row row = {.bytes = asked->sizes[i], .in_place = place == 1};
-
-            wrong += measure(bench, asked->batches, &row);
-            report_row(report, &row);
+    for (uint32_t i = 0; i < asked->shape_count; i++)
+        for (int place = 0; place < 2; place++) {
+            bench->shape = asked->shapes[i];
+            bench->in_place = place == 1;
+            if (!bench->in_place || zc_in_place_defect(&bench->shape) == NULL)
+                wrong += measure_sizes(bench, asked, report);
         }
     return wrong;
 }
 
 int main(int argc, char **argv)
 {
-    struct asked asked = {0};
-    struct bench bench = {0};
+    struct asked asked = {.batches = 0};
+    struct bench bench = {.rank = 0};
     struct report *report = NULL;
     uint64_t wrong;
     bool written;
@@ -341,12 +402,10 @@ int main(int argc, char **argv)
         return 2;
     MPI_Init(&argc, &argv);
     join(&bench);
-    bench_open(&bench, largest(&bench, &asked));
     if (bench.rank == 0)
         report = report_open(&bench, asked.json, asked.command, asked.batches);
     wrong = measure_all(&bench, &asked, report);
     written = report_close(report);
-    bench_close(&bench);
     zcta_finalize(&bench.context);
     MPI_Finalize();
     return wrong == 0 && written ? 0 : 1;

@@ -1,53 +1,47 @@
 # Draws what bench/host/run measured. It sets: picture (the output file), kind (svg or png), machine
-# (a line of text), and data_2, data_8: files of columns, for 2 and for 8 ranks
-#     bytes  in_place (0 or 1)  zerocta  Open_MPI  floor  floor_in_step    times in microseconds
+# (a line of text), collectives (their names), and folder, where COLLECTIVE-RANKS.data has columns
+#     bytes  Open_MPI/zerocta  MPICH/zerocta
 if (kind eq "svg") {
-    set terminal svg size 1100,820 font "DejaVu Sans,13" background "white"
+    set terminal svg size 1100,900 font "DejaVu Sans,13" background "white"
 } else {
-    set terminal pngcairo size 1650,1230 font "DejaVu Sans,19" background "white"
+    set terminal pngcairo size 1650,1350 font "DejaVu Sans,19" background "white"
 }
 set output picture
 
-set style line 1 lc rgb "#0b61a4" lw 2.5 pt 7 ps 0.9
-set style line 2 lc rgb "#d1571b" lw 2.5 pt 5 ps 0.9
-set style line 3 lc rgb "#777777" lw 2 dt 2
-set style line 4 lc rgb "#2f9e8f" lw 2.5 pt 9 ps 0.9
-set style line 7 lc rgb "#777777" lw 2 dt 1
-set style line 5 lc rgb "#999999" lw 1
-set style line 6 lc rgb "#e4e4e4" lw 1
-set grid xtics ytics ls 6
+set style line 1 lc rgb "#0b61a4" lw 2 pt 7 ps 0.7
+set style line 2 lc rgb "#d1571b" lw 2 pt 5 ps 0.7
+set style line 3 lc rgb "#2f9e8f" lw 2 pt 9 ps 0.7
+set style line 4 lc rgb "#7b4fa3" lw 2 pt 11 ps 0.7
+set style line 5 lc rgb "#b8860b" lw 2 pt 13 ps 0.7
+set style line 6 lc rgb "#c2185b" lw 2 pt 6 ps 0.7
+set style line 7 lc rgb "#4b6b2f" lw 2 pt 4 ps 0.7
+set style line 8 lc rgb "#5d6d7e" lw 2 pt 8 ps 0.7
+set style line 9 lc rgb "#00838f" lw 2 pt 10 ps 0.7
+set style line 10 lc rgb "#8d6e63" lw 2 pt 12 ps 0.7
+set style line 20 lc rgb "#777777" lw 1.5
+set style line 21 lc rgb "#e4e4e4" lw 1
+set grid xtics ytics ls 21
 set border 3 lc rgb "#555555"
 set tics nomirror out scale 0.6
 
 set logscale xy
-set xrange [2**9.5:2**28.5]
+set xrange [2**9.5:2**26.5]
 set xtics ("1 KiB" 2**10, "16 KiB" 2**14, "256 KiB" 2**18, "4 MiB" 2**22, "64 MiB" 2**26)
+set ytics ("1/32" 0.03125, "1/8" 0.125, "1/4" 0.25, "1/2" 0.5, "1" 1, "2" 2, "4" 4, "8" 8, "16" 16, "64" 64, \
+           "256" 256, "1024" 1024)
 
-set multiplot layout 2,2 margins 0.08,0.985,0.085,0.875 spacing 0.095,0.14 \
-    title "Allgather among processes over shared memory: zerocta and Open MPI\n{/*0.75 ".machine."}"
-set xlabel "output of one rank" offset 0,0.2
+set multiplot layout 2,2 margins 0.07,0.985,0.075,0.88 spacing 0.08,0.12 \
+    title "Collectives among processes over shared memory, out of place: MPI's time / zerocta's\n{/*0.75 ".machine."; above 1 zerocta is faster}"
+set xlabel "largest output or input of a rank" offset 0,0.2
+set key top right Right samplen 2 spacing 1.05 font ",10" maxrows 5
 
-set key bottom right Right samplen 2.5 spacing 1.15
-set yrange [0.03:3e6]
-set ytics ("0.1 µs" 0.1, "1 µs" 1, "10 µs" 10, "100 µs" 100, "1 ms" 1e3, "10 ms" 1e4, \
-           "100 ms" 1e5, "1 s" 1e6)
-do for [ranks in "2 8"] {
-    data = value("data_".ranks)
-    set title ranks." ranks: time of one call, out of place (lower is better)" offset 0,-0.5
-    plot data using 1:($2 == 0 ? $4 : NaN) with linespoints ls 2 title "Open MPI", \
-         data using 1:($2 == 0 ? $3 : NaN) with linespoints ls 1 title "zerocta", \
-         data using 1:($2 == 0 ? $5 : NaN) with lines ls 3 title "plain copies", \
-         data using 1:($2 == 0 && $1 >= 2**18 ? $6 : NaN) with lines ls 7 title "plain copies in step"
-}
-
-set key top right Right
-set yrange [0.25:16]
-set ytics ("1/4" 0.25, "1/2" 0.5, "1" 1, "2" 2, "4" 4, "8" 8, "16" 16)
-do for [ranks in "2 8"] {
-    data = value("data_".ranks)
-    set title ranks." ranks: Open MPI / zerocta (above 1 zerocta is faster)" offset 0,-0.5
-    plot 1 with lines ls 5 notitle, \
-         data using 1:($2 == 0 ? $4 / $3 : NaN) with linespoints ls 1 title "out of place", \
-         data using 1:($2 == 1 ? $4 / $3 : NaN) with linespoints ls 4 title "in place"
+do for [mpi = 1:2] {
+    do for [ranks in "2 8"] {
+        set title ranks." ranks: ".(mpi == 1 ? "Open MPI" : "MPICH")." / zerocta" offset 0,-0.5
+        set yrange [0.02:(mpi == 1 ? 64 : 4096)]
+        plot 1 with lines ls 20 notitle, \
+             for [i = 1:words(collectives)] folder."/".word(collectives, i)."-".ranks.".data" \
+                 using 1:(column(mpi + 1)) with linespoints ls i title word(collectives, i) noenhanced
+    }
 }
 unset multiplot

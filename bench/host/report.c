@@ -1,5 +1,5 @@
-/* Rank 0's report: a table in Markdown as the rows come, and all times in JSON. Each row is a line
- * of the JSON file, with its numbers before its lists, so that bench/host/run finds them. */
+/* Rank 0's report: a table as the rows come, and all times in JSON. Each row is a line of the JSON
+ * file, with its numbers before its lists, so that bench/host/run finds them. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 
 struct report {
     const struct bench *bench;
+    struct mpi_facts mpi;
     const char *file_name;
     FILE *file; /* NULL: no JSON is wanted */
     uint32_t batches, rows;
@@ -47,8 +48,9 @@ static void write_machine(FILE *file, const struct zc_machine *machine)
 }
 
 static void write_head(const struct report *report, const struct zc_machine *machine,
-                       const struct open_mpi *open_mpi, const char *command)
+                       const char *command)
 {
+    const struct mpi_facts *mpi = &report->mpi;
     const time_t now = time(NULL);
     char date[32] = "";
     struct tm utc;
@@ -59,21 +61,25 @@ static void write_head(const struct report *report, const struct zc_machine *mac
     write_string(report->file, "date", date, ",\n  ");
     write_string(report->file, "command", command, ",\n");
     write_machine(report->file, machine);
-    fprintf(report->file, "  \"open_mpi\": {");
-    write_string(report->file, "version", open_mpi->version, ", ");
-    write_string(report->file, "single_copy", open_mpi->single_copy, ", ");
-    write_string(report->file, "yield_when_idle", open_mpi->yields, "},\n");
+    fprintf(report->file, "  \"mpi\": {");
+    write_string(report->file, "name", mpi->name, ", ");
+    write_string(report->file, "version", mpi->version, ", ");
+    write_string(report->file, "single_copy", mpi->single_copy, ", ");
+    write_string(report->file, "yield_when_idle", mpi->yields, "},\n");
     fprintf(report->file, "  \"ranks\": %" PRIu32 ",\n  \"batches\": %" PRIu32 ",\n  \"rows\": [",
             report->bench->rank_count, report->batches);
 }
 
 static void write_row(const struct report *report, const struct row *row)
 {
+    const struct bench *bench = report->bench;
     FILE *file = report->file;
 
-    fprintf(file, "%s\n    {\"bytes\": %zu, \"ranks\": %" PRIu32 ", \"in_place\": %s",
-            report->rows == 0 ? "" : ",", row->bytes, report->bench->rank_count,
-            row->in_place ? "true" : "false");
+    fprintf(file, "%s\n    {", report->rows == 0 ? "" : ",");
+    write_string(file, "collective", bench->shape.info.name, ", ");
+    write_string(file, "mpi", report->mpi.key, ", ");
+    fprintf(file, "\"bytes\": %" PRIu64 ", \"ranks\": %" PRIu32 ", \"in_place\": %s", row->bytes,
+            bench->rank_count, bench->in_place ? "true" : "false");
     for (uint32_t i = 0; i < CONTESTANTS; i++)
         fprintf(file, ", \"%s_us\": %.4f, \"%s_wrong_bytes\": %" PRIu64, contestants[i].key,
                 row->results[i].median_us, contestants[i].key, row->results[i].wrong_bytes);
@@ -91,49 +97,34 @@ static void write_row(const struct report *report, const struct row *row)
 
 /* ---- Table ---- */
 
-static void print_bytes(size_t bytes)
+static void print_head(const struct report *report, const struct zc_machine *machine)
 {
-    if (bytes >= 1 << 20 && bytes % (1 << 20) == 0)
-        printf("| %4zu MiB ", bytes >> 20);
-    else if (bytes >= 1 << 10 && bytes % (1 << 10) == 0)
-        printf("| %4zu KiB ", bytes >> 10);
-    else
-        printf("| %6zu B ", bytes);
-}
+    const struct mpi_facts *mpi = &report->mpi;
 
-static void print_head(const struct report *report, const struct zc_machine *machine,
-                       const struct open_mpi *open_mpi)
-{
     printf("%" PRIu32 " ranks on %s, %" PRIu32 " cores; %s (single copy: %s, yield when idle: %s); "
            "medians of %" PRIu32 " batches in turns.\n\n",
-           report->bench->rank_count, machine->cpu, machine->cores, open_mpi->version,
-           open_mpi->single_copy, open_mpi->yields, report->batches);
-    printf("|    bytes | ranks | in place | zerocta µs | Open MPI µs | Open MPI / zerocta | floor "
-           "µs | zerocta / floor | floor in step µs | zerocta / floor in step | path              "
-           "|\n");
-    printf("| -------: | ----: | :------- | ---------: | ----------: | -----------------: | "
-           "-------: | --------------: | ---------------: | ----------------------: | "
-           ":---------------- |\n");
+           report->bench->rank_count, machine->cpu, machine->cores, mpi->version, mpi->single_copy,
+           mpi->yields, report->batches);
+    printf("%-13s %10s %-5s %12s %12s %9s %12s %12s  %s\n", "collective", "bytes", "place",
+           "zerocta", mpi->name, "ratio", "floor", "in step", "path");
+    printf("%-13s %10s %-5s %13s %13s %9s %13s %13s\n", "", "", "", "µs", "µs", "", "µs", "µs");
     fflush(stdout);
 }
 
 static void print_row(const struct report *report, const struct row *row)
 {
-    const double zerocta = row->results[AT_ZEROCTA].median_us;
-    const double open_mpi = row->results[AT_OPEN_MPI].median_us;
-    const double floor_us = row->results[AT_FLOOR].median_us;
-    const double step_floor_us = row->results[AT_STEP_FLOOR].median_us;
+    const struct bench *bench = report->bench;
+    const struct result *results = row->results;
 
-    print_bytes(row->bytes);
-    printf("| %5" PRIu32
-           " | %-8s | %10.2f | %11.2f | %18.2f | %8.2f | %15.2f | %16.2f | %23.2f | %-17s |\n",
-           report->bench->rank_count, row->in_place ? "yes" : "no", zerocta, open_mpi,
-           open_mpi / zerocta, floor_us, zerocta / floor_us, step_floor_us, zerocta / step_floor_us,
-           row->path);
+    printf("%-13s %10" PRIu64 " %-5s %12.2f %12.2f %9.2f %12.2f %12.2f  %s\n",
+           bench->shape.info.name, row->bytes, bench->in_place ? "in" : "out",
+           results[AT_ZEROCTA].median_us, results[AT_MPI].median_us,
+           results[AT_MPI].median_us / results[AT_ZEROCTA].median_us, results[AT_FLOOR].median_us,
+           results[AT_STEP_FLOOR].median_us, row->path);
     for (uint32_t i = 0; i < CONTESTANTS; i++)
-        if (row->results[i].wrong_bytes != 0)
+        if (results[i].wrong_bytes != 0)
             printf("WRONG: %" PRIu64 " bytes that %s delivered in this configuration\n",
-                   row->results[i].wrong_bytes, contestants[i].name);
+                   results[i].wrong_bytes, contestants[i].key);
     fflush(stdout);
 }
 
@@ -144,7 +135,6 @@ struct report *report_open(const struct bench *bench, const char *json, const ch
 {
     struct report *report = calloc(1, sizeof *report);
     struct zc_machine machine = {0};
-    struct open_mpi open_mpi;
 
     if (report == NULL) {
         bench_die(bench, "report", "out of memory");
@@ -154,10 +144,10 @@ struct report *report_open(const struct bench *bench, const char *json, const ch
     if (json != NULL && (report->file = fopen(json, "we")) == NULL)
         bench_die(bench, json, strerror(errno));
     zc_machine_read(&machine);
-    open_mpi_read(&open_mpi);
+    mpi_facts_read(&report->mpi);
     if (report->file != NULL)
-        write_head(report, &machine, &open_mpi, command);
-    print_head(report, &machine, &open_mpi);
+        write_head(report, &machine, command);
+    print_head(report, &machine);
     return report;
 }
 

@@ -81,8 +81,9 @@
  *                                   of the world: the deadline each
  *   zcta_team_get, _split,          rounds among the ranks: the deadline each
  *   zcta_window_alloc, _register,
- *   all under check, NCCL's first
- *   calls
+ *   zcta_team_exchange, all under
+ *   check, NCCL's first calls, all
+ *   calls with own rows (zcta_call)
  *   a collective, zcta_release      with a NULL host stream: its turn behind the team's programs
  *                                   on host streams, as long as those take; then each wait: the
  *                                   deadline. With another stream: room behind 1024 others, and
@@ -109,7 +110,7 @@
  * Environment: a value that is not known is ERR_ENVIRONMENT, a ZEROCTA_ name that is not known is
  * told in the log. ZEROCTA_LOG=off|error|warn|info|debug (warn if unset) selects what goes to
  * stderr; ZEROCTA_CHECK=1 makes the ranks of a team compare their calls before each collective
- * (see zcta_all_gather() for what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of
+ * («Rules for all of them» says what happens without); ZEROCTA_TIMEOUT=seconds is the deadline of
  * every wait for another rank, where the program sets none. For the rendezvous ZEROCTA_TOKEN is
  * the job's secret, ZEROCTA_JOB a name that the ranks of one launch share with no other (see
  * zcta_init()), ZEROCTA_PORT overrides the port, ZEROCTA_REMOTE=1 allows addresses beyond the
@@ -141,7 +142,7 @@ extern "C" {
 #endif
 
 #define ZCTA_VERSION_MAJOR 0
-#define ZCTA_VERSION_MINOR 1
+#define ZCTA_VERSION_MINOR 2
 #define ZCTA_VERSION_PATCH 0
 
 /* ---- Status and errors ---- */
@@ -371,16 +372,25 @@ ZCTA_API zcta_status zcta_team_failure(zcta_team *team, zcta_error *error);
 
 /* How often each path has run in this team. */
 typedef struct zcta_path_counter {
-    char path[32]; /* "all_gather/ce/direct-push" */
+    size_t size;   /* sizeof(zcta_path_counter), set in each before the call */
+    char path[48]; /* "all_gather/ce/direct-push" */
     uint64_t calls;
-    uint64_t bytes;     /* of output, summed over the calls */
-    uint64_t fallbacks; /* calls that policy EFFICIENCY would have liked elsewhere */
+    uint64_t bytes;     /* that came into this rank's outputs, summed over the calls */
+    uint64_t fallbacks; /* calls under EFFICIENCY that had to use SMs */
 } zcta_path_counter;
 
-/* Writes up to *count counters and sets *count to how many there are. `counters` may be NULL to ask
- * for the number. Errors: ERR_INVALID. */
+/* Lists what has run: writes up to *count counters and sets *count to how many there are.
+ * `counters` may be NULL to ask for the number. Errors: ERR_INVALID. */
 ZCTA_API zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters,
                                         uint32_t *count);
+
+/* Bytes among the ranks, over the sockets that connect them, no device involved: places every
+ * rank's `bytes` bytes at all + rank * bytes. Collective; `bytes` is the same on all ranks, 64 KiB
+ * at most; returns when all ranks' bytes are there. For addresses, names and counts, not for data:
+ * it takes tens of microseconds and more.
+ * Errors: ERR_INVALID, ERR_MISMATCH (other ranks give another size, or make another call),
+ * ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_SYSTEM. */
+ZCTA_API zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, size_t bytes);
 
 /* ---- Symmetric windows ---- */
 
@@ -427,56 +437,202 @@ ZCTA_API zcta_status zcta_window_view(zcta_window *window, const void **base, si
 
 /* ---- Collectives ---- */
 
+/* A collective is its flows: between any two ranks there is at most one, the bytes that go from the
+ * one's `send` to the other's `recv`. The list says which; r is any rank.
+ *
+ *   all_gather     r's `bytes` bytes at recv + r * bytes, on every rank
+ *   all_gather_v   r's recv_bytes[r] bytes at recv + recv_offsets[r], on every rank
+ *   all_to_all     the `bytes` bytes at send + p * bytes of rank r at recv + r * bytes of rank p
+ *   all_to_all_v   the same, each pair with a size and places of its own
+ *   broadcast      the root's `bytes` bytes at recv, on every rank, the root included
+ *   gather         r's `bytes` bytes at recv + r * bytes of the root
+ *   gather_v       r's recv_bytes[r] bytes at recv + recv_offsets[r] of the root
+ *   scatter        the `bytes` bytes at send + r * bytes of the root at recv of rank r
+ *   scatter_v      the send_bytes[r] bytes at send + send_offsets[r] of the root at recv of rank r
+ *   send_recv      `bytes` bytes at send to rank `to`, from_bytes bytes from rank `from` at recv
+ *   barrier        nothing: nobody passes before everybody has come
+ *
+ * One X-macro lists them: enumerator, value, name. The values are frozen. */
+#define ZCTA_COLLECTIVE_LIST(X)                                                                    \
+    X(ALL_GATHER, 1, all_gather)                                                                   \
+    X(ALL_GATHER_V, 2, all_gather_v)                                                               \
+    X(ALL_TO_ALL, 3, all_to_all)                                                                   \
+    X(ALL_TO_ALL_V, 4, all_to_all_v)                                                               \
+    X(BROADCAST, 5, broadcast)                                                                     \
+    X(GATHER, 6, gather)                                                                           \
+    X(GATHER_V, 7, gather_v)                                                                       \
+    X(SCATTER, 8, scatter)                                                                         \
+    X(SCATTER_V, 9, scatter_v)                                                                     \
+    X(SEND_RECV, 10, send_recv)                                                                    \
+    X(BARRIER, 11, barrier)
+
+typedef enum zcta_collective {
+#define ZCTA_COLLECTIVE_ENUM(name, value, symbol) ZCTA_##name = (value),
+    ZCTA_COLLECTIVE_LIST(ZCTA_COLLECTIVE_ENUM)
+#undef ZCTA_COLLECTIVE_ENUM
+} zcta_collective;
+
+/* One call. Zero it, set `size`, set what the collective takes; it ignores what it does not. */
+typedef struct zcta_call {
+    size_t size; /* sizeof(zcta_call) */
+    zcta_collective collective;
+    zcta_policy policy; /* for this call; UNSET: the team's */
+    zcta_engine engine; /* for this call; AUTO: the team's */
+    uint32_t root;      /* broadcast, gather(_v), scatter(_v) */
+    const void *send;
+    void *recv;
+    size_t bytes; /* of one share, where all are equal; send_recv: what goes to `to` */
+    /* The uneven ones, in bytes, offsets counted from send and recv. all_gather_v and gather_v take
+     * recv_bytes and recv_offsets, scatter_v takes send_bytes and send_offsets: an entry a rank,
+     * all entries on every rank, the same on all. Offsets may be NULL: the shares lie one behind
+     * the other. Shares may be empty, and must not overlap in an output.
+     * all_to_all_v: this rank's own rows, an entry a peer, where one's send_bytes for the other is
+     * the other's recv_bytes. Where a rank's bytes go in the others' outputs must be known to it
+     * beforehand, so such a call, and preparing and explaining one, meets the other ranks over the
+     * sockets first, which takes tens of microseconds and more. With `matrix` set nobody meets:
+     * then all four are the rows of all ranks one behind the other, rank * rank_count + peer,
+     * the same on all ranks. */
+    const size_t *send_bytes, *send_offsets, *recv_bytes, *recv_offsets;
+    uint32_t matrix;
+    uint32_t to, from; /* send_recv; ZCTA_NO_RANK: nobody */
+    size_t from_bytes; /* send_recv: what comes from `from` */
+} zcta_call;
+
+/* ## Rules for all of them
+ *
+ * Collective: every rank of the team makes the same call; `bytes`, `root`, `policy`, `engine` and
+ * the shares of uneven ones are the same on all ranks. Shares of 0 bytes are fine.
+ *
+ * `recv` lies in a window whose team contains this one, at the same offset on all ranks, also on
+ * ranks that get nothing, and the largest output of any rank fits in behind it. (If nobody gets
+ * anything, it may be NULL.) `send` is any memory of this rank that the device can read; a rank
+ * that gives nothing may pass NULL, but not to all_gather_v. Memory is the caller's; it must stay
+ * valid and, but for reading `send`, untouched until the collective has finished.
+ *
+ * In place means that the share that a rank keeps, from itself to itself, lies in `send` where it
+ * goes in `recv`: recv + rank * bytes == send for an allgather, send + root * bytes == recv for the
+ * root of a scatter. Any other overlap is an error; so all_to_all is never in place. Each rank may
+ * call in place or not as it likes, but not so in all_gather and all_gather_v: there all ranks call
+ * in place, or none does, as the way that is taken may depend on it; a rank whose share is empty
+ * says so by its `send` all the same.
+ *
+ * Ranks that do not make the same call (another collective, root, window, offset, place, other
+ * sizes, or partners that do not name each other) are told so under check (ZEROCTA_CHECK=1) before
+ * anything runs, and can go on. Without it the host device notices while the call runs, and the
+ * team fails with ERR_MISMATCH on all ranks; partners that do not name each other wait until the
+ * deadline. GPUs do not notice: if both calls take the same path, they return ZCTA_OK and leave
+ * wrong contents; if not, the ranks wait for each other until the deadline. So develop with the
+ * check.
+ *
+ * By NCCL's copy engines, which engine nccl with policy EFFICIENCY or ZERO asks for, work that
+ * waits for a rank that has died cannot be let go: all calls return, but this process has to end.
+ * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
+ * be captured into a graph.
+ *
+ * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
+ * Captured into a CUDA graph, on all ranks alike, it may be replayed any number of times, between
+ * calls that are not captured. Replays run where the program launches them: it orders those of one
+ * team among themselves and behind its other calls, and lets them end before it frees what they
+ * use. Collectives of one team are ordered among themselves, also across streams.
+ *
+ * Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH,
+ * ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
+
+ZCTA_API zcta_status zcta_run(zcta_team *team, const zcta_call *call, zcta_stream stream);
+
+/* The same, a function for each. `params` may be NULL. */
 typedef struct zcta_call_params {
     size_t size;        /* sizeof(zcta_call_params) */
     zcta_policy policy; /* for this call; UNSET: the team's */
     zcta_engine engine; /* for this call; AUTO: the team's */
 } zcta_call_params;
 
-/* Places rank r's `bytes` bytes at recv + r * bytes, on every rank of the team.
- *
- * Collective. `bytes` is one rank's share, the same on all ranks; 0 does nothing. `recv` holds
- * bytes * rank_count and lies in a window whose team contains this one, at the same offset on all
- * ranks. `send` is any memory of this rank that the device can read; send == recv + rank * bytes
- * means in place; any other overlap is an error. All ranks call in place, or none does: the way
- * that is taken may depend on it. Memory is the caller's; it must stay valid and, but for reading
- * `send`, untouched until the collective has finished.
- *
- * Ranks that do not make the same call (another `bytes`, window, offset, place or collective) are
- * told so under check (ZEROCTA_CHECK=1) before anything runs, and can go on. Without it the host
- * device notices while the call runs, and the team fails with ERR_MISMATCH on all ranks. GPUs do
- * not notice: if both calls take the same path, they return ZCTA_OK and leave wrong contents; if
- * not, the ranks wait for each other until the deadline. So develop with the check.
- *
- * By NCCL's copy engines, which engine nccl with policy EFFICIENCY or ZERO asks for, work that
- * waits for a rank that has died cannot be let go: all calls return, but this process has to end.
- * By NCCL the first run of a policy or into a window sets things up with the other ranks: it cannot
- * be captured into a graph.
- * The work is ordered in `stream`; with a NULL host stream it is done when the call returns.
- * Captured into a CUDA graph, on all ranks alike, it may be replayed any number of times, between
- * calls that are not captured. Replays run where the program launches them: it orders those of one
- * team among themselves and behind its other calls, and lets them end before it frees what they
- * use. Collectives of one team are ordered among themselves, also across streams. `params` may be
- * NULL. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW, ERR_POLICY, ERR_UNSUPPORTED (engine), ERR_MISMATCH,
- * ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_DEVICE. */
+/* `bytes`: one rank's share. */
 ZCTA_API zcta_status zcta_all_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
                                      zcta_stream stream, const zcta_call_params *params);
+ZCTA_API zcta_status zcta_all_gather_v(zcta_team *team, const void *send, void *recv,
+                                       const size_t *recv_bytes, const size_t *recv_offsets,
+                                       zcta_stream stream, const zcta_call_params *params);
+/* `bytes`: one block. */
+ZCTA_API zcta_status zcta_all_to_all(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                     zcta_stream stream, const zcta_call_params *params);
+/* This rank's rows: see zcta_call. */
+ZCTA_API zcta_status zcta_all_to_all_v(zcta_team *team, const void *send, const size_t *send_bytes,
+                                       const size_t *send_offsets, void *recv,
+                                       const size_t *recv_bytes, const size_t *recv_offsets,
+                                       zcta_stream stream, const zcta_call_params *params);
+ZCTA_API zcta_status zcta_broadcast(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                    uint32_t root, zcta_stream stream,
+                                    const zcta_call_params *params);
+/* `bytes`: one rank's share. */
+ZCTA_API zcta_status zcta_gather(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                 uint32_t root, zcta_stream stream, const zcta_call_params *params);
+ZCTA_API zcta_status zcta_gather_v(zcta_team *team, const void *send, void *recv,
+                                   const size_t *recv_bytes, const size_t *recv_offsets,
+                                   uint32_t root, zcta_stream stream,
+                                   const zcta_call_params *params);
+/* `bytes`: one rank's share. */
+ZCTA_API zcta_status zcta_scatter(zcta_team *team, const void *send, void *recv, size_t bytes,
+                                  uint32_t root, zcta_stream stream,
+                                  const zcta_call_params *params);
+ZCTA_API zcta_status zcta_scatter_v(zcta_team *team, const void *send, const size_t *send_bytes,
+                                    const size_t *send_offsets, void *recv, uint32_t root,
+                                    zcta_stream stream, const zcta_call_params *params);
+/* Every rank of the team calls; who sends to nobody, or receives from nobody, says
+ * ZCTA_NO_RANK. */
+ZCTA_API zcta_status zcta_send_recv(zcta_team *team, const void *send, size_t send_bytes,
+                                    uint32_t to, void *recv, size_t recv_bytes, uint32_t from,
+                                    zcta_stream stream, const zcta_call_params *params);
 
-/* No rank's stream passes it before every rank's stream has reached it. Collective.
- * Errors: ERR_INVALID, ERR_POLICY (over several nodes it needs NCCL's kernels), ERR_MISMATCH,
- * ERR_TIMEOUT, ERR_PEER, ERR_NO_MEMORY, ERR_DEVICE. */
+/* No rank's stream passes it before every rank's stream has reached it. Policy ZERO forbids it over
+ * several nodes, where it needs NCCL's kernels. */
 ZCTA_API zcta_status zcta_barrier(zcta_team *team, zcta_stream stream);
+
+/* ---- What is known of collectives ---- */
+
+enum {
+    ZCTA_COLLECTIVE_UNEVEN = 1,   /* it takes the arrays of zcta_call */
+    ZCTA_COLLECTIVE_BY_PAIRS = 2, /* with an entry for each pair of ranks */
+    ZCTA_COLLECTIVE_ROOTED = 4,   /* it takes `root` */
+    ZCTA_COLLECTIVE_PARTNERS = 8, /* it takes `to` and `from` */
+    ZCTA_COLLECTIVE_NO_DATA = 16, /* nothing moves */
+};
+
+typedef struct zcta_collective_info {
+    size_t size; /* sizeof(zcta_collective_info), set before the call */
+    zcta_collective collective;
+    const char *name;  /* "all_gather"; static */
+    const char *title; /* "AllGather"; static */
+    uint32_t traits;   /* of the above */
+} zcta_collective_info;
+
+/* What is known of the collective of that number, or of that name if `name` is not NULL. From any
+ * thread. Errors: ERR_INVALID (there is none, or a bad size). */
+ZCTA_API zcta_status zcta_collective_find(zcta_collective collective, const char *name,
+                                          zcta_collective_info *info);
+
+/* `bytes` bytes at from_at in the sender's `send` come to to_at in the receiver's `recv`. */
+typedef struct zcta_flow {
+    uint64_t from_at, to_at, bytes; /* 0 bytes: there is no flow */
+} zcta_flow;
+
+/* What a call moves from rank `from` to rank `to` if a team of so many ranks makes it. Rows of
+ * all_to_all_v only with `matrix`; of send_recv the flows of rank `self`. Local; from any thread.
+ * Errors: ERR_INVALID. */
+ZCTA_API zcta_status zcta_call_flow(const zcta_call *call, uint32_t rank_count, uint32_t self,
+                                    uint32_t from, uint32_t to, zcta_flow *flow);
 
 /* ---- Prepared plans ---- */
 
-/* Prepares an allgather to be run many times: all checks, choices and addresses are settled here,
- * and a run allocates nothing. Local, but every rank must run the same plans in the same order.
- * Arguments and errors: as zcta_all_gather(). The caller frees the plan before its windows. */
-ZCTA_API zcta_status zcta_plan_all_gather(zcta_team *team, const void *send, void *recv,
-                                          size_t bytes, const zcta_call_params *params,
-                                          zcta_plan **plan);
+/* Prepares a call to be run many times: all checks, choices and addresses are decided here, and a
+ * run allocates nothing. Local (all_to_all_v: see zcta_call), but every rank must run the same
+ * plans in the same order. The call and its arrays are the caller's again when this returns.
+ * One that asks for NCCL needs a team that was made with engine nccl, or has run a call by it.
+ * Errors: as zcta_run(). The caller frees the plan before its windows. */
+ZCTA_API zcta_status zcta_plan_make(zcta_team *team, const zcta_call *call, zcta_plan **plan);
 
-/* Collective. Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_DEVICE. */
+/* Collective. Errors: ERR_INVALID, ERR_MISMATCH, ERR_TIMEOUT, ERR_PEER, ERR_DEVICE; by NCCL also
+ * ERR_POLICY, ERR_UNSUPPORTED (the first run is being captured) and ERR_NO_MEMORY. */
 ZCTA_API zcta_status zcta_plan_run(zcta_plan *plan, zcta_stream stream);
 
 /* Tells the peers that this rank has, in `stream`, finished with the plan's output: the next
@@ -494,13 +650,14 @@ ZCTA_API zcta_status zcta_plan_free(zcta_plan **plan);
 
 /* ---- Explaining a choice ---- */
 
-#define ZCTA_REPORT_PATHS 8
+#define ZCTA_REPORT_PATHS 16
 
 /* Every path that exists for a collective, whether it was chosen, and the reason either way. */
 typedef struct zcta_report {
-    uint32_t path_count;
-    uint32_t chosen;    /* index into paths; path_count if none can run */
-    zcta_policy policy; /* the one that applied */
+    size_t size;         /* sizeof(zcta_report), set before the call */
+    uint32_t path_count; /* how many there are; those that do not fit are left out */
+    uint32_t chosen;     /* index into paths; path_count if none can run */
+    zcta_policy policy;  /* the one that applied */
     struct zcta_report_path {
         char path[32];     /* "ce/direct-push" */
         uint32_t sms;      /* 1: it needs SMs */
@@ -509,11 +666,10 @@ typedef struct zcta_report {
     } paths[ZCTA_REPORT_PATHS];
 } zcta_report;
 
-/* Decides as zcta_all_gather() would, and runs nothing. Local. Returns OK also when no path can
- * run: report->chosen says so. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW. */
-ZCTA_API zcta_status zcta_explain_all_gather(zcta_team *team, const void *send, void *recv,
-                                             size_t bytes, const zcta_call_params *params,
-                                             zcta_report *report);
+/* Decides as zcta_run() would, and runs nothing. Local (all_to_all_v: see zcta_call). Returns OK
+ * also when no path can run: report->chosen says so. Errors: ERR_INVALID, ERR_NOT_IN_WINDOW,
+ * ERR_NO_MEMORY; with own rows also ERR_MISMATCH, ERR_TIMEOUT and ERR_PEER. */
+ZCTA_API zcta_status zcta_explain(zcta_team *team, const zcta_call *call, zcta_report *report);
 
 /* ---- Streams of the host device ---- */
 

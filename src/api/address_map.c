@@ -92,7 +92,7 @@ void zc_map_remove(struct zc_address_map *map, zcta_window *window)
             memmove(map->windows + i, map->windows + i + 1,
                     (map->count - i - 1) * sizeof(*map->windows));
             map->count--;
-            /* Pairs with the load in the call cache: entries settled before are not used again. */
+            /* Pairs with the load in the call cache: entries resolved before are not used again. */
             atomic_fetch_add_explicit(&map->generation, 1, memory_order_release);
             break;
         }

@@ -13,8 +13,10 @@
 enum field {
     AGREE_COLLECTIVE,
     AGREE_BYTES,
-    AGREE_IN_PLACE,
-    AGREE_PATH, /* follows from the arguments, unless the ranks' libraries differ */
+    AGREE_ROOT,
+    AGREE_SHARES,
+    AGREE_IN_PLACE, /* where all are, or none */
+    AGREE_PATH,     /* follows from the arguments, unless the ranks' libraries differ */
     AGREE_WINDOW,
     AGREE_OFFSET,
     AGREE_NUMBERS,
@@ -22,13 +24,20 @@ enum field {
     AGREE_POLICY,
     AGREE_ENGINE,
     AGREE_CAPTURED,
+    AGREE_ROWS, /* 1: own rows are given, and still to be exchanged */
+    AGREE_TO,   /* where ranks name partners: these are compared by pairs */
+    AGREE_TO_BYTES,
+    AGREE_FROM,
+    AGREE_FROM_BYTES,
     AGREE_FIELDS
 };
 
 _Static_assert((int)AGREE_NUMBERS == (int)ZC_CALL_NUMBERS, "a program carries all of them");
 
 static const char *const field_names[AGREE_FIELDS] = {"collective",
-                                                      "bytes a rank",
+                                                      "bytes of a share",
+                                                      "root",
+                                                      "counts and offsets (their digest)",
                                                       "place of send (1: in place)",
                                                       "path",
                                                       "number of recv's window",
@@ -36,11 +45,17 @@ static const char *const field_names[AGREE_FIELDS] = {"collective",
                                                       "outcome",
                                                       "policy",
                                                       "engine",
-                                                      "capture into a graph"};
+                                                      "capture into a graph",
+                                                      "rows (1: own ones, 0: a matrix, or none)",
+                                                      "rank to send to",
+                                                      "bytes to send",
+                                                      "rank to receive from",
+                                                      "bytes to receive"};
 
 /* In which order a difference is looked for. The arguments are known of a refused call too. */
-static const enum field arguments[] = {AGREE_COLLECTIVE, AGREE_BYTES, AGREE_IN_PLACE, AGREE_POLICY,
-                                       AGREE_ENGINE};
+static const enum field arguments[] = {AGREE_COLLECTIVE, AGREE_BYTES,  AGREE_ROOT,
+                                       AGREE_ROWS,       AGREE_SHARES, AGREE_IN_PLACE,
+                                       AGREE_POLICY,     AGREE_ENGINE};
 static const enum field consequences[] = {AGREE_PATH, AGREE_WINDOW, AGREE_OFFSET, AGREE_CAPTURED};
 
 enum {
@@ -58,26 +73,40 @@ static uint64_t window_number(const zcta_window *window)
     return window == NULL ? 0 : (window->team->group.tag & ~(uint64_t)UINT32_MAX) | window->number;
 }
 
-struct zc_call_numbers zc_numbers_of(const zcta_team *team, const struct zc_settled *settled)
+/* Of a call that was refused before it could be read nothing is known. */
+struct zc_call_numbers zc_numbers_of(const struct zc_resolved *resolved)
 {
-    return (struct zc_call_numbers){.at = {[AGREE_COLLECTIVE] = (uint64_t)settled->key.collective,
-                                           [AGREE_BYTES] = settled->key.bytes,
-                                           [AGREE_IN_PLACE] = zc_is_in_place(team, &settled->key),
-                                           [AGREE_PATH] = (uint64_t)settled->path,
-                                           [AGREE_WINDOW] = window_number(settled->recv_window),
-                                           [AGREE_OFFSET] = settled->offset}};
+    const struct zc_layout *layout = &resolved->asked.layout;
+    const struct zc_collective *collective = layout->collective;
+
+    if (collective == NULL)
+        return (struct zc_call_numbers){0};
+    return (struct zc_call_numbers){
+        .at = {[AGREE_COLLECTIVE] = (uint64_t)collective->id,
+               [AGREE_BYTES] = layout->bytes,
+               [AGREE_ROOT] = layout->root,
+               [AGREE_SHARES] = layout->bytes_of == NULL ? 0 : zc_layout_digest(layout),
+               [AGREE_IN_PLACE] = resolved->in_place && (collective->traits & ZC_REPLICATES) != 0,
+               [AGREE_PATH] = (uint64_t)resolved->path,
+               [AGREE_WINDOW] = window_number(resolved->recv_window),
+               [AGREE_OFFSET] = resolved->offset}};
 }
 
-static struct agreement agreement_of(const zcta_team *team, const struct zc_settled *settled,
+static struct agreement agreement_of(const zcta_team *team, const struct zc_resolved *resolved,
                                      bool captured, zcta_status own)
 {
-    const struct zc_call_numbers numbers = zc_numbers_of(team, settled);
-    const struct zc_facts facts =
-        zc_facts_of(team, &settled->key, numbers.at[AGREE_IN_PLACE] != 0, settled->recv_window);
-    struct agreement made = {.fields = {[AGREE_STATUS] = (uint64_t)own,
-                                        [AGREE_POLICY] = (uint64_t)facts.policy,
-                                        [AGREE_ENGINE] = (uint64_t)facts.engine,
-                                        [AGREE_CAPTURED] = captured}};
+    const struct zc_asked *asked = &resolved->asked;
+    const struct zc_call_numbers numbers = zc_numbers_of(resolved);
+    struct agreement made = {
+        .fields = {[AGREE_STATUS] = (uint64_t)own,
+                   [AGREE_POLICY] = (uint64_t)(asked->policy == ZCTA_POLICY_UNSET ? team->policy
+                                                                                  : asked->policy),
+                   [AGREE_ENGINE] = (uint64_t)zc_engine_asked(team, asked),
+                   [AGREE_CAPTURED] = captured,
+                   [AGREE_TO] = asked->layout.to,
+                   [AGREE_TO_BYTES] = asked->layout.to_bytes,
+                   [AGREE_FROM] = asked->layout.from,
+                   [AGREE_FROM_BYTES] = asked->layout.from_bytes}};
 
     for (uint32_t i = 0; i < ZC_CALL_NUMBERS; i++)
         made.fields[i] = numbers.at[i];
@@ -87,8 +116,8 @@ static struct agreement agreement_of(const zcta_team *team, const struct zc_sett
 /* A field's value as messages have it. */
 static const char *field_text(enum field field, uint64_t value, char text[40])
 {
-    if (field == AGREE_COLLECTIVE && value < ZC_COLLECTIVES)
-        return zc_collective_name((enum zc_collective)value);
+    if (field == AGREE_COLLECTIVE && zc_collective_of((zcta_collective)value) != NULL)
+        return zc_collective_of((zcta_collective)value)->name;
     if (field == AGREE_PATH && value < ZC_PATHS)
         return zc_path_name((enum zc_path)value);
     if (field == AGREE_WINDOW)
@@ -121,14 +150,39 @@ static zcta_status compare_values(zcta_team *team, const char *call, enum field 
 
 /* ---- Under check ---- */
 
+/* A rank that neither sends nor receives may name no window. */
+static bool may_lack(enum field field, const struct agreement *one)
+{
+    return (field == AGREE_WINDOW || field == AGREE_OFFSET) && one->fields[AGREE_WINDOW] == 0;
+}
+
+/* Of the ranks that have the field. `values` and `who` have room for all. */
+static zcta_status compare_field(zcta_team *team, const char *call, const struct agreement *all,
+                                 enum field field, uint64_t *values, uint32_t *who)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < team->group.count; i++)
+        if (!may_lack(field, &all[i])) {
+            who[count] = team->ranks[i];
+            values[count++] = all[i].fields[field];
+        }
+    return count == 0 ? ZCTA_OK : compare_values(team, call, field, values, 1, who, count);
+}
+
 static zcta_status compare_fields(zcta_team *team, const char *call, const struct agreement *all,
                                   const enum field *fields, uint32_t count)
 {
+    uint64_t *values = calloc(team->group.count, sizeof *values);
+    uint32_t *who = calloc(team->group.count, sizeof *who);
     zcta_status status = ZCTA_OK;
 
+    if (values == NULL || who == NULL)
+        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
     for (uint32_t i = 0; i < count && status == ZCTA_OK; i++)
-        status = compare_values(team, call, fields[i], &all[0].fields[fields[i]], AGREE_FIELDS,
-                                team->ranks, team->group.count);
+        status = compare_field(team, call, all, fields[i], values, who);
+    free(who);
+    free(values);
     return status;
 }
 
@@ -155,6 +209,35 @@ static zcta_status compare_outcomes(zcta_team *team, const char *call, const str
     return ZCTA_OK;
 }
 
+static zcta_status fail_partners(zcta_team *team, const char *call, uint32_t from, uint32_t to,
+                                 uint64_t sent, uint64_t received)
+{
+    return zc_fail_rank(team->group.diag, ZCTA_ERR_MISMATCH, team->ranks[to], call, 0,
+                        "rank %" PRIu32 " sends %" PRIu64 " bytes to rank %" PRIu32
+                        ", which receives %" PRIu64 " from it",
+                        team->ranks[from], sent, team->ranks[to], received);
+}
+
+/* What one rank sends to another is what that one receives from it. */
+static zcta_status compare_partners(zcta_team *team, const char *call, const struct agreement *all)
+{
+    for (uint32_t rank = 0; rank < team->group.count; rank++) {
+        const uint64_t *own = all[rank].fields;
+        const uint64_t to = own[AGREE_TO], from = own[AGREE_FROM];
+
+        if (to < team->group.count && own[AGREE_TO_BYTES] > 0 &&
+            (all[to].fields[AGREE_FROM] != rank ||
+             all[to].fields[AGREE_FROM_BYTES] != own[AGREE_TO_BYTES]))
+            return fail_partners(
+                team, call, rank, (uint32_t)to, own[AGREE_TO_BYTES],
+                all[to].fields[AGREE_FROM] == rank ? all[to].fields[AGREE_FROM_BYTES] : 0);
+        if (from < team->group.count && own[AGREE_FROM_BYTES] > 0 &&
+            (all[from].fields[AGREE_TO] != rank || all[from].fields[AGREE_TO_BYTES] == 0))
+            return fail_partners(team, call, (uint32_t)from, rank, 0, own[AGREE_FROM_BYTES]);
+    }
+    return ZCTA_OK;
+}
+
 /* A rank that has refused its own arguments has said what is wrong with them. */
 static zcta_status compare(zcta_team *team, const char *call, const struct agreement *all,
                            zcta_status own)
@@ -163,6 +246,8 @@ static zcta_status compare(zcta_team *team, const char *call, const struct agree
 
     if (status == ZCTA_OK)
         status = compare_fields(team, call, all, arguments, ARGUMENTS);
+    if (status == ZCTA_OK)
+        status = compare_partners(team, call, all);
     if (status == ZCTA_OK && own != ZCTA_OK)
         return own;
     if (status == ZCTA_OK)
@@ -172,10 +257,9 @@ static zcta_status compare(zcta_team *team, const char *call, const struct agree
     return status;
 }
 
-zcta_status zc_agree(zcta_team *team, const struct zc_settled *settled, const char *call,
-                     bool captured, zcta_status own)
+static zcta_status agree(zcta_team *team, const struct agreement *mine, const char *call,
+                         zcta_status own)
 {
-    const struct agreement mine = agreement_of(team, settled, captured, own);
     struct agreement *all = calloc(team->group.count, sizeof *all);
     zcta_error said;
     zcta_status status;
@@ -185,8 +269,8 @@ zcta_status zc_agree(zcta_team *team, const struct zc_settled *settled, const ch
         status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
         return zc_group_give_up(&team->group, status);
     }
-    status = zc_group_exchange(&team->group, call, "made no call to compare", ZC_TOPIC_CHECK, &mine,
-                               all, sizeof mine);
+    status = zc_group_exchange(&team->group, call, "made no call to compare", ZC_TOPIC_CHECK, mine,
+                               all, sizeof *mine);
     if (own != ZCTA_OK && !found_no_path(own)) {
         status = own;
         zc_diag_repeat(team->group.diag, &said);
@@ -196,14 +280,34 @@ zcta_status zc_agree(zcta_team *team, const struct zc_settled *settled, const ch
     return status;
 }
 
+zcta_status zc_agree(zcta_team *team, const struct zc_resolved *resolved, const char *call,
+                     bool captured, zcta_status own)
+{
+    const struct agreement mine = agreement_of(team, resolved, captured, own);
+
+    return agree(team, &mine, call, own);
+}
+
+zcta_status zc_agree_on_rows(zcta_team *team, const struct zc_asked *asked, zcta_status own)
+{
+    struct zc_resolved unresolved = {.asked = *asked};
+    struct agreement mine;
+
+    unresolved.asked.layout.bytes_of = NULL; /* nothing is in the arrays yet */
+    mine = agreement_of(team, &unresolved, false, own);
+    mine.fields[AGREE_ROWS] = 1;
+    return agree(team, &mine, asked->call, own);
+}
+
 /* ---- While it runs ---- */
 
 /* The first number that differs among the ranks whose calls are known. OK if none does. */
 static zcta_status compare_known(zcta_team *team, const struct zc_call_numbers *const *calls,
                                  uint64_t *values, uint32_t *who)
 {
-    const char *name =
-        zc_collective_name((enum zc_collective)calls[team->group.self]->at[AGREE_COLLECTIVE]);
+    const struct zc_collective *collective =
+        zc_collective_of((zcta_collective)calls[team->group.self]->at[AGREE_COLLECTIVE]);
+    const char *name = collective == NULL ? "collective" : collective->name;
     zcta_status status = ZCTA_OK;
 
     for (uint32_t field = 0; field < ZC_CALL_NUMBERS && status == ZCTA_OK; field++) {

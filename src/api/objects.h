@@ -80,23 +80,27 @@ struct zcta_context {
     bool finalizing; /* ranks that go now go as they should */
 };
 
-#define ZC_UNEVEN UINT32_MAX
+#define ZC_UNEVEN_NODES UINT32_MAX
 
 enum { ZC_CACHE_ENTRIES = 64, ZC_NAME_BYTES = 32 };
 
-/* What a repeated call is recognised by, and what it is called in messages. */
-struct zc_call_key {
-    const char *call; /* the public function's name */
+/* What a call asks for, as it was given: what a repeated one is recognised by. */
+struct zc_asked {
+    const char *call; /* the public function's name, for messages */
     const void *send, *recv;
-    size_t bytes;
     zcta_policy policy;
     zcta_engine engine;
-    enum zc_collective collective;
+    struct zc_layout layout; /* nothing of it derived; its collective is NULL if there is none */
+    uint64_t *arrays;        /* the layout's, owned; NULL: it has none */
+    bool told;               /* the others have heard how reading it went */
 };
 
 /* A call that was checked, chosen and resolved. */
-struct zc_settled {
-    struct zc_call_key key;
+struct zc_resolved {
+    struct zc_asked asked;
+    struct zc_layout *layout; /* the same with what follows from it, owned; outlives `prepared` */
+    bool in_place;
+    uint64_t received; /* by this rank in a run, in bytes */
     enum zc_path path;
     const struct zc_engine_ops *ops; /* the engine's, and its state for this team */
     struct zc_engine *engine;
@@ -104,7 +108,7 @@ struct zc_settled {
     bool crosses;                           /* from node to node, by NCCL */
     uint64_t offset;                        /* of recv in its window: ranks must agree on it */
     uint32_t ticket;                        /* of its latest run */
-    struct zc_prepared *prepared;           /* NULL: nothing to do (zero bytes) */
+    struct zc_prepared *prepared;           /* NULL: nothing to do, on any rank */
     zcta_window *recv_window, *send_window; /* NULL if none */
     uint64_t generation;
 };
@@ -136,7 +140,8 @@ struct zcta_team {
     zcta_engine engine_choice;
     bool shared_gpu;      /* some of its ranks are on one GPU */
     bool position_shared; /* so are some of equal position on their nodes */
-    /* How many ranks make a node; 0: all are on one; ZC_UNEVEN: not equally many, or not in order
+    /* How many ranks make a node; 0: all are on one; ZC_UNEVEN_NODES: not equally many, or not in
+     * order
      */
     uint32_t node_ranks;
     const struct zc_tuned *tuned; /* the context's, if all ranks have the same; else NULL */
@@ -156,8 +161,8 @@ struct zcta_team {
     zcta_error failure;           /* status OK while the team is well */
     enum zc_cause cause;
     struct zc_engine *nccl; /* NULL until the first call that it performs */
-    struct zc_settled cache[ZC_CACHE_ENTRIES];
-    struct zc_team_counters counters[ZC_PATHS];
+    struct zc_resolved cache[ZC_CACHE_ENTRIES];
+    struct zc_team_counters counters[ZC_COLLECTIVE_IDS][ZC_PATHS];
     zcta_plan *plans;
     zcta_window *windows;
 };
@@ -174,7 +179,7 @@ struct zcta_window {
 struct zcta_plan {
     zcta_team *team;
     zcta_plan *next;
-    struct zc_settled settled;
+    struct zc_resolved resolved;
 };
 
 /* ---- params.c ---- */
@@ -185,6 +190,10 @@ struct zcta_plan {
  * Errors: ERR_INVALID (size too small, or a non-zero tail this library does not know). */
 zcta_status zc_params_read(struct zc_diag *diag, const char *call, const void *given, void *known,
                            size_t known_bytes);
+/* Whether a struct's size field can be one. Errors: ERR_INVALID. */
+zcta_status zc_check_size(struct zc_diag *diag, const char *call, size_t size);
+/* Writes ours into a caller's struct, as far as its size field, which it keeps, allows. */
+void zc_params_write(void *given, const void *known, size_t known_bytes);
 /* OK, or ERR_INVALID in a child that fork() has made of the process that joined the job. */
 zcta_status zc_check_process(const struct zc_diag *diag, const char *call);
 /* Says that `what` is NULL, and returns ERR_INVALID. `diag`: as for zc_fail(). */
@@ -266,8 +275,7 @@ void zc_forget_all(zcta_context *context);
 /* What the paths are chosen from, and may differ between ranks: all must know what all have. */
 struct zc_rank_facts {
     uint64_t unit, tuned;
-    uint64_t nccl, nccl_policy, nccl_off; /* its version, and what the environment does to it */
-    uint64_t old_driver;                  /* CUDA's is too old for NCCL's copy engines */
+    struct zc_nccl_told nccl;
 };
 
 /* What this rank has of NCCL, which is loaded for that. */
@@ -279,7 +287,7 @@ void zc_team_close_nccl(zcta_team *team);
 /* Before a call that asks for NCCL: compares what the ranks have of it, unless that was done when
  * the team was made. Collective the first time. Errors: ERR_TIMEOUT and ERR_PEER (the team has
  * failed), ERR_NO_MEMORY. */
-zcta_status zc_team_compare_nccl(zcta_team *team);
+zcta_status zc_team_compare_nccl(zcta_team *team, const char *call);
 /* The team's engine, opened if it has not been. Errors: ERR_UNSUPPORTED, ERR_NO_MEMORY. */
 zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine);
 /* For all teams of the context, in an order that all ranks share: the window goes; the engines
@@ -299,34 +307,72 @@ void zc_streams_end(zcta_context *context);
 /* ---- agreement.c ---- */
 
 /* What all ranks of the team give alike in a call that was checked and chosen. */
-struct zc_call_numbers zc_numbers_of(const zcta_team *team, const struct zc_settled *settled);
+struct zc_call_numbers zc_numbers_of(const struct zc_resolved *resolved);
 /* Under check, before a run: compares the call among the ranks, in a round. `own` is how this
  * rank's own check went, which the others hear; it is returned if it says more than a difference
  * does. Errors: ERR_MISMATCH, ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY. */
-zcta_status zc_agree(zcta_team *team, const struct zc_settled *settled, const char *call,
+zcta_status zc_agree(zcta_team *team, const struct zc_resolved *resolved, const char *call,
                      bool captured, zcta_status own);
+/* The same of calls whose ranks give their own rows, before these are exchanged: whoever makes
+ * another call has one round with the others, and all are in step again. */
+zcta_status zc_agree_on_rows(zcta_team *team, const struct zc_asked *asked, zcta_status own);
 /* The guard's: fails the team, whose ranks are in different calls. */
 void zc_on_mismatch(void *data, uint32_t peer, const struct zc_call_numbers *const *calls);
 
 /* ---- call.c ---- */
 
-static inline bool zc_is_in_place(const zcta_team *team, const struct zc_call_key *key)
-{
-    return key->bytes > 0 &&
-           (uintptr_t)key->send == (uintptr_t)key->recv + team->group.self * key->bytes;
-}
+/* Runs a call for the public function `name`. */
+zcta_status zc_call_run(zcta_team *team, const char *name, const zcta_call *call,
+                        zcta_stream stream);
 
-/* What the path is chosen from. `window` is recv's; NULL where it does not matter. */
-struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_call_key *key, bool in_place,
+/* ---- call_read.c ---- */
+
+/* Reads a call's descriptor. Where ranks give their own rows only it meets the others, who must all
+ * come. On success, and on failure too, zc_asked_free() frees what is in *asked.
+ * Errors: ERR_INVALID, ERR_NO_MEMORY; of own rows also ERR_MISMATCH, ERR_TIMEOUT and ERR_PEER. */
+zcta_status zc_call_read(zcta_team *team, const char *name, const zcta_call *given,
+                         struct zc_asked *asked);
+void zc_asked_free(struct zc_asked *asked);
+/* Whether two calls are one and the same. */
+bool zc_asked_same(const struct zc_asked *a, const struct zc_asked *b);
+
+/* ---- call_resolve.c ---- */
+
+/* What the path is chosen from, but for the layout. `window` is recv's; NULL where it does not
+ * matter. */
+struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_asked *asked,
+                            const struct zc_layout *layout, bool in_place,
                             const zcta_window *window);
 
-/* Checks, chooses and resolves a call, which may be `releasable`. On success the caller owns what
- * is in *settled. */
-zcta_status zc_settle(zcta_team *team, const struct zc_call_key *key, bool releasable,
-                      struct zc_settled *settled);
-void zc_unsettle(zcta_team *team, struct zc_settled *settled);
+/* The engine that applies. */
+zcta_engine zc_engine_asked(const zcta_team *team, const struct zc_asked *asked);
+/* Checks, chooses and resolves a call, which may be `releasable`. On success *resolved owns what is
+ * in *asked, and the caller what is in *resolved. */
+zcta_status zc_resolve(zcta_team *team, struct zc_asked *asked, bool releasable,
+                       struct zc_resolved *resolved);
+void zc_resolved_free(struct zc_resolved *resolved);
+/* The checks and the choice alone. */
+zcta_status zc_explain(zcta_team *team, const struct zc_asked *asked, zcta_report *report);
+
+/* ---- call_cache.c ---- */
+
+/* Finds a call that was resolved before, or resolves it in place of another one. On success it
+ * takes what is in *asked; *resolved is the team's. */
+zcta_status zc_cache_find(zcta_team *team, struct zc_asked *asked, struct zc_resolved **resolved);
+
+/* ---- call_run.c ---- */
+
+/* Before a run or a release: whether it is to go on. */
+zcta_status zc_run_begin(zcta_team *team, const struct zc_resolved *resolved, const char *call,
+                         zcta_stream stream);
 /* Runs it, for the public function `call`: agreement check, engine, counters, evidence. */
-zcta_status zc_run_settled(zcta_team *team, struct zc_settled *settled, const char *call,
-                           zcta_stream stream);
+zcta_status zc_run_resolved(zcta_team *team, struct zc_resolved *resolved, const char *call,
+                            zcta_stream stream);
+void zc_run_count(zcta_team *team, const struct zc_resolved *resolved);
+/* After it: what the caller hears. */
+zcta_status zc_run_end(zcta_team *team, struct zc_resolved *resolved, const char *call,
+                       zcta_stream stream, zcta_status status);
+/* Under check the others wait for this rank's word on the call, also when it refuses it. */
+zcta_status zc_run_refuse(zcta_team *team, const struct zc_asked *asked, zcta_status status);
 
 #endif

@@ -261,25 +261,89 @@ zcta_status zcta_team_failure(zcta_team *team, zcta_error *error)
     return ZCTA_OK;
 }
 
+static void write_counter(const zcta_team *team, uint32_t collective, uint32_t path,
+                          zcta_path_counter *counter)
+{
+    const struct zc_team_counters *counters = &team->counters[collective][path];
+    zcta_path_counter made = {.calls = atomic_load_explicit(&counters->calls, memory_order_relaxed),
+                              .bytes = atomic_load_explicit(&counters->bytes, memory_order_relaxed),
+                              .fallbacks =
+                                  atomic_load_explicit(&counters->fallbacks, memory_order_relaxed)};
+
+    snprintf(made.path, sizeof made.path, "%s/%s/%s",
+             zc_collective_of((zcta_collective)collective)->name,
+             zc_path_engine((enum zc_path)path), zc_path_name((enum zc_path)path));
+    zc_params_write(counter, &made, sizeof made);
+}
+
+static bool has_run(const zcta_team *team, uint32_t collective, uint32_t path)
+{
+    return atomic_load_explicit(&team->counters[collective][path].calls, memory_order_relaxed) > 0;
+}
+
+/* The next of the caller's structs, which are as large as its header has them. */
+static zcta_path_counter *next_counter(zcta_path_counter *counter)
+{
+    return (zcta_path_counter *)((char *)counter + counter->size);
+}
+
+static zcta_status check_counters(const zcta_team *team, const char *call,
+                                  zcta_path_counter *counters, uint32_t count)
+{
+    zcta_status status = ZCTA_OK;
+
+    for (zcta_path_counter *at = counters; count > 0 && status == ZCTA_OK;
+         count--, at = next_counter(at))
+        status = zc_check_size(team->group.diag, call, at->size);
+    return status;
+}
+
 zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters, uint32_t *count)
 {
-    uint32_t written = 0;
+    static const char call[] = "zcta_team_counters";
+    uint32_t known = 0, room;
+    zcta_status status;
 
     if (team == NULL || count == NULL)
-        return zc_fail_null(team != NULL ? team->group.diag : NULL, "zcta_team_counters",
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, call,
                             team == NULL ? "team" : "count");
-    for (uint32_t i = 0; counters != NULL && i < ZC_PATHS && written < *count; i++) {
-        const enum zc_path path = (enum zc_path)i;
-        zcta_path_counter *counter = &counters[written++];
-
-        snprintf(counter->path, sizeof counter->path, "%s/%s/%s",
-                 zc_collective_name(zc_path_collective(path)), zc_path_engine(path),
-                 zc_path_name(path));
-        counter->calls = atomic_load_explicit(&team->counters[i].calls, memory_order_relaxed);
-        counter->bytes = atomic_load_explicit(&team->counters[i].bytes, memory_order_relaxed);
-        counter->fallbacks =
-            atomic_load_explicit(&team->counters[i].fallbacks, memory_order_relaxed);
-    }
-    *count = ZC_PATHS;
+    status = zc_check_process(team->group.diag, call);
+    if (status != ZCTA_OK)
+        return status;
+    for (uint32_t i = 0; i < ZC_COLLECTIVE_IDS * ZC_PATHS; i++)
+        known += has_run(team, i / ZC_PATHS, i % ZC_PATHS);
+    room = counters == NULL ? 0 : *count < known ? *count : known;
+    status = check_counters(team, call, counters, room);
+    if (status != ZCTA_OK)
+        return status;
+    for (uint32_t i = 0; i < ZC_COLLECTIVE_IDS * ZC_PATHS && room > 0; i++)
+        if (has_run(team, i / ZC_PATHS, i % ZC_PATHS)) {
+            write_counter(team, i / ZC_PATHS, i % ZC_PATHS, counters);
+            counters = next_counter(counters);
+            room--;
+        }
+    *count = known;
     return ZCTA_OK;
+}
+
+zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, size_t bytes)
+{
+    enum { BYTES_MOST = ZC_MAX_MESSAGE };
+    static const char call[] = "zcta_team_exchange";
+    zcta_status status;
+
+    if (team == NULL || mine == NULL || all == NULL)
+        return zc_fail_null(team != NULL ? team->group.diag : NULL, call,
+                            team == NULL   ? "team"
+                            : mine == NULL ? "mine"
+                                           : "all");
+    status = zc_team_check(team, call);
+    if (status == ZCTA_OK && bytes > BYTES_MOST)
+        status = zc_fail(team->group.diag, ZCTA_ERR_INVALID, call, 0,
+                         "%zu bytes a rank are more than %d; move data with a collective", bytes,
+                         BYTES_MOST);
+    if (status != ZCTA_OK || bytes == 0)
+        return status;
+    return zc_group_exchange(&team->group, call, "did not come to the exchange", ZC_TOPIC_USER,
+                             mine, all, bytes);
 }

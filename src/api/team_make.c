@@ -246,10 +246,10 @@ static uint32_t node_ranks_of(const zcta_team *team)
     for (uint32_t i = 0; i < count; i++) {
         /* Within a node all are one's own; a node that comes twice has too many ranks. */
         if (count % size != 0 || nodes[team->ranks[i]] != nodes[team->ranks[i - i % size]])
-            return ZC_UNEVEN;
+            return ZC_UNEVEN_NODES;
         for (uint32_t j = 0; j < i - i % size; j++)
             if (nodes[team->ranks[i]] == nodes[team->ranks[j]])
-                return ZC_UNEVEN;
+                return ZC_UNEVEN_NODES;
     }
     return size;
 }
@@ -264,7 +264,8 @@ static zcta_status compare_ranks(zcta_team *team, const struct zc_rank_facts *fa
         for (uint32_t j = 0; j < i && status == ZCTA_OK; j++)
             if (facts[i].unit == facts[j].unit) {
                 team->shared_gpu = true;
-                team->position_shared |= team->node_ranks != 0 && team->node_ranks != ZC_UNEVEN &&
+                team->position_shared |= team->node_ranks != 0 &&
+                                         team->node_ranks != ZC_UNEVEN_NODES &&
                                          i % team->node_ranks == j % team->node_ranks;
                 status = check_sharing(team, j, i);
             }
@@ -399,7 +400,7 @@ void zc_team_free(zcta_team *team)
         return;
     unlist(team);
     for (uint32_t i = 0; i < ZC_CACHE_ENTRIES; i++)
-        zc_unsettle(team, &team->cache[i]);
+        zc_resolved_free(&team->cache[i]);
     zc_team_close_nccl(team);
     zc_engine_ce.close(team->ce);
     if (zc_team_failed(team)) {

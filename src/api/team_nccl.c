@@ -1,55 +1,30 @@
 /* What a team has of NCCL: the facts that its ranks compare, its engine, and the orders in which
  * windows and engines go. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "api/objects.h"
 
 void zc_team_read_nccl(const zcta_team *team, struct zc_rank_facts *mine)
 {
-    const struct zc_nccl_facts *nccl = zc_know_nccl(team->context);
-
-    mine->nccl = (uint64_t)nccl->version;
-    mine->nccl_policy = (uint64_t)(uint32_t)nccl->forced_policy;
-    mine->nccl_off = (nccl->switch_off != NULL) | (uint64_t)nccl->symmetric << 1;
-    mine->old_driver = team->context->caps.driver_version < ZC_NCCL_DRIVER_OLDEST;
+    zc_nccl_tell(zc_know_nccl(team->context), team->context->caps.driver_version, &mine->nccl);
 }
 
 /* One NCCL for all, or none for all. */
 void zc_team_compare_facts(zcta_team *team, const struct zc_rank_facts *facts)
 {
-    const struct zc_rank_facts *first = &facts[0];
-    char mine[16], theirs[16];
-
-    for (uint32_t i = 1; i < team->group.count && team->nccl_facts != NULL; i++) {
-        const struct zc_rank_facts *other = &facts[i];
-
-        if (other->nccl != first->nccl)
-            snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
-                     "rank %" PRIu32 " has NCCL %s, rank %" PRIu32
-                     " has %s (0.0.0: none that can be used); make them alike",
-                     team->ranks[0], zc_nccl_version_text((int)first->nccl, mine), team->ranks[i],
-                     zc_nccl_version_text((int)other->nccl, theirs));
-        else if (other->nccl_policy != first->nccl_policy || other->nccl_off != first->nccl_off ||
-                 other->old_driver != first->old_driver)
-            snprintf(team->no_nccl.why, sizeof team->no_nccl.why,
-                     "ranks %" PRIu32 " and %" PRIu32 " have different %s; make them alike",
-                     team->ranks[0], team->ranks[i],
-                     other->old_driver != first->old_driver
-                         ? "CUDA drivers, one older than 12.5 and one not"
-                         : "NCCL_* variables, or ZEROCTA_NCCL_SYMMETRIC");
-        else
-            continue;
-        team->nccl_facts = &team->no_nccl;
-        return;
-    }
+    for (uint32_t i = 1; i < team->group.count && team->nccl_facts != NULL; i++)
+        if (!zc_nccl_fits(&facts[0].nccl, team->ranks[0], &facts[i].nccl, team->ranks[i],
+                          team->no_nccl.why)) {
+            team->nccl_facts = &team->no_nccl;
+            break;
+        }
 }
 
-zcta_status zc_team_compare_nccl(zcta_team *team)
+zcta_status zc_team_compare_nccl(zcta_team *team, const char *call)
 {
     struct zc_rank_facts mine = {0}, *all = NULL;
-    zcta_status status = zc_team_check(team, "zcta_all_gather");
+    zcta_status status = zc_team_check(team, call);
 
     /* Under check a rank that refuses the call tells the others so. */
     if (status != ZCTA_OK || team->nccl_facts != NULL || team->context->check ||
@@ -57,14 +32,12 @@ zcta_status zc_team_compare_nccl(zcta_team *team)
         return status;
     all = calloc(team->group.count, sizeof *all);
     if (all == NULL) {
-        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_all_gather", ENOMEM,
-                         "out of memory");
+        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
         return zc_group_give_up(&team->group, status);
     }
     zc_team_read_nccl(team, &mine);
-    status =
-        zc_group_exchange(&team->group, "zcta_all_gather", "did not come to the first call by NCCL",
-                          ZC_TOPIC_UNITS, &mine, all, sizeof mine);
+    status = zc_group_exchange(&team->group, call, "did not come to the first call by NCCL",
+                               ZC_TOPIC_UNITS, &mine, all, sizeof mine);
     if (status == ZCTA_OK) {
         team->nccl_facts = zc_know_nccl(team->context);
         zc_team_compare_facts(team, all);
@@ -171,7 +144,7 @@ void zc_teams_end_nccl(zcta_context *context)
 
         for (uint32_t i = 0; i < ZC_CACHE_ENTRIES && nccl != NULL; i++)
             if (team->cache[i].engine == nccl)
-                zc_unsettle(team, &team->cache[i]);
+                zc_resolved_free(&team->cache[i]);
         zc_engine_nccl.close(nccl);
         tag = leave_team(team);
     }

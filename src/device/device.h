@@ -75,7 +75,7 @@ static inline uint32_t zc_op_number(const struct zc_op *op)
 
 /* What all ranks of a team give alike in a call, as numbers that mean nothing to a device, which
  * only sees whether they differ. */
-enum { ZC_CALL_NUMBERS = 6 };
+enum { ZC_CALL_NUMBERS = 8 };
 
 struct zc_call_numbers {
     uint64_t at[ZC_CALL_NUMBERS];
@@ -113,8 +113,7 @@ struct zc_guard {
     void *const *pads; /* every rank's, as mapped here; NULL: of a rank on another node */
     uint32_t self;     /* pads[self] == pad */
     size_t pad_bytes, pad_head_bytes, slot_bytes, graph_offset;
-    /* Slot i belongs to the signals of rank i % rank_count; the first rank_count are those with
-     * which ranks tell that they have begun a program that can be captured. */
+    /* Slot i belongs to the signals of rank i % rank_count. */
     uint32_t slot_count, rank_count;
     const _Atomic uint32_t *seen;
     void *device_data; /* the device's, between attach() and detach() */
@@ -203,12 +202,14 @@ struct zc_device_caps {
     const char *title;     /* of its copies in log lines: "Host Copy", "Copy Engine" */
     const char *signals;   /* how signals are made: "by futex" */
     uint32_t lanes;        /* lanes that really run side by side */
+    size_t lane_bytes;     /* an own share up to this size is not worth a lane of its own */
     size_t block_bytes;    /* copies are best made in blocks of this size; 0: whole */
     size_t group_bytes;    /* up to shares of this size a plan's pushes stand together; 0: never */
     size_t stream_bytes;   /* larger outputs are written past the caches; 0: none */
     size_t slot_bytes;     /* distance of two slots of a pad */
     size_t pad_head_bytes; /* before the first slot */
     size_t scratch_bytes;  /* one half of a team's scratch window */
+    size_t bounce_bytes;   /* the slot behind them, for own shares that go out and back; 0: none */
     uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
     int32_t gpu;      /* the GPU's ordinal, where there is one */
     bool graph_slots; /* programs can be captured; pads have a second set of slots */

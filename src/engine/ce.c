@@ -10,7 +10,8 @@ struct zc_engine {
     struct zc_group group;
     struct zc_guard *guard;
     struct zc_device_caps caps;
-    struct zc_symmetric *memory; /* each part: a pad, then the two halves of a scratch window */
+    struct zc_symmetric *memory; /* each part: a pad, the two halves of a scratch window, and the
+                                    bounce slot of the rank before */
     void **pads, **scratch;      /* every rank's, into `memory` */
     _Atomic uint32_t *sent, *seen;
     bool attached;     /* the guard, to the device */
@@ -111,7 +112,8 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
         status = zc_group_give_up(group, status);
         goto fail;
     }
-    status = zc_symmetric_make(group, NULL, pad_bytes + 2 * made->caps.scratch_bytes,
+    status = zc_symmetric_make(group, NULL,
+                               pad_bytes + 2 * made->caps.scratch_bytes + made->caps.bounce_bytes,
                                "zcta_team_get", "did not join the team", &made->memory);
     if (status != ZCTA_OK)
         goto fail;
@@ -172,11 +174,11 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
     if (status == ZCTA_OK)
         status = zc_program_make(plan, &binding, engine->guard, program);
     if (status == ZCTA_OK) {
-        (*program)->eager_only = request->released || !zc_algorithm_replays(request->algorithm);
+        (*program)->eager_only = request->released || zc_has(request->algorithm, ZC_EAGER_ONLY);
         status = engine->group.ops->bind(engine->group.device, *program);
     } else {
-        zc_fail(engine->group.diag, status, zc_collective_name(request->collective), 0,
-                "cannot prepare %s: %s", zc_algorithm_name(request->algorithm),
+        zc_fail(engine->group.diag, status, request->layout->collective->name, 0,
+                "cannot prepare %s: %s", request->algorithm->name,
                 status == ZCTA_ERR_INVALID ? zc_request_defect(request) : zcta_status_text(status));
     }
     zc_plan_destroy(plan);
@@ -189,7 +191,7 @@ static zcta_status make_halves(struct zc_engine *engine, const struct zc_call *c
     struct zc_request request = call->request;
     zcta_status status;
 
-    prepared->alternates = zc_algorithm_alternates(request.algorithm);
+    prepared->alternates = zc_has(request.algorithm, ZC_ALTERNATES);
     request.half = 0;
     status = make_program(engine, call, &request, NULL, &prepared->programs[0]);
     prepared->programs[1] = prepared->programs[0];
@@ -237,7 +239,7 @@ static zcta_status ce_prepare(struct zc_engine *engine, const struct zc_call *ca
     status = make_halves(engine, call, made);
     if (status == ZCTA_OK)
         status = make_captured(engine, call, made);
-    if (status == ZCTA_OK && call->releasable && zc_algorithm_says_ready(call->request.algorithm))
+    if (status == ZCTA_OK && call->releasable && zc_has(call->request.algorithm, ZC_SAYS_READY))
         status = make_early(engine, call, made);
     if (status != ZCTA_OK)
         goto fail;
@@ -252,7 +254,8 @@ fail:
  * ready and awaits it. All ranks release and run in one order, so they count alike. */
 static bool counts(const struct zc_engine *engine, const struct zc_prepared *prepared)
 {
-    return prepared->is_released && engine->releases - prepared->release < RELEASES_MOST;
+    return prepared->is_released && prepared->released_run != NULL &&
+           engine->releases - prepared->release < RELEASES_MOST;
 }
 
 static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared,
@@ -277,19 +280,20 @@ static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared
 }
 
 static zcta_status ce_say_ready(struct zc_engine *engine, struct zc_prepared *prepared,
-                                zcta_stream stream)
+                                zcta_stream stream, bool *said)
 {
-    zcta_status status;
+    zcta_status status = ZCTA_OK;
 
-    if (prepared->early_ready == NULL)
-        return ZCTA_OK;
+    *said = prepared->early_ready != NULL;
     if (prepared->is_released)
         return zc_fail(engine->group.diag, ZCTA_ERR_INVALID, "zcta_release", 0,
                        "the plan has been released before and has not run since; release it once "
                        "after each run");
-    status = engine->group.ops->submit(engine->group.device, prepared->early_ready, stream);
+    if (*said) {
+        status = engine->group.ops->submit(engine->group.device, prepared->early_ready, stream);
+        prepared->release = ++engine->releases;
+    }
     prepared->is_released = status == ZCTA_OK;
-    prepared->release = ++engine->releases;
     return status;
 }
 

@@ -60,9 +60,9 @@ struct zc_engine_ops {
     enum zc_evidence (*evidence)(const struct zc_engine *engine,
                                  const struct zc_prepared *prepared);
     /* Enqueues this rank's word that the next run may write its output, where the path has a use
-     * for it. Errors: ERR_INVALID (said already, and not run since). */
+     * for it; *said tells whether it has. Errors: ERR_INVALID (said already, and not run since). */
     zcta_status (*say_ready)(struct zc_engine *engine, struct zc_prepared *prepared,
-                             zcta_stream stream);
+                             zcta_stream stream, bool *said);
     void (*release)(struct zc_engine *engine,
                     struct zc_prepared *prepared); /* has finished; NULL is fine */
     /* The window whose part here begins at `base` goes. Collective like its going; from any thread.

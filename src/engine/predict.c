@@ -73,13 +73,14 @@ static zcta_status give_memory(struct team *team, const struct zc_request *reque
     struct zc_device *device = zc_sim_device(team->sim, rank);
     zcta_status status;
 
-    status = zc_device_sim.memory_alloc(device, request->bytes + 1, 1, &team->send[rank]);
+    status = zc_device_sim.memory_alloc(device, zc_plan_buffer_bytes(request, ZC_SEND) + 1, 1,
+                                        &team->send[rank]);
     if (status == ZCTA_OK)
-        status = zc_device_sim.memory_alloc(device, request->bytes * request->rank_count + 1, 1,
+        status = zc_device_sim.memory_alloc(device, zc_plan_buffer_bytes(request, ZC_RECV) + 1, 1,
                                             &team->recv[rank]);
     if (status == ZCTA_OK)
-        status = zc_device_sim.memory_alloc(device, request->scratch_bytes * 2 + 1, 1,
-                                            &team->scratch[rank]);
+        status = zc_device_sim.memory_alloc(device, zc_plan_buffer_bytes(request, ZC_SCRATCH) + 1,
+                                            1, &team->scratch[rank]);
     if (status != ZCTA_OK)
         return status;
     team->recv_bases[rank] = team->recv[rank]->base;
@@ -89,7 +90,7 @@ static zcta_status give_memory(struct team *team, const struct zc_request *reque
     return team->pads[rank] == NULL ? ZCTA_ERR_NO_MEMORY : ZCTA_OK;
 }
 
-static zcta_status give_program(struct team *team, struct zc_request request, uint32_t rank)
+static zcta_status give_program(struct team *team, const struct zc_request *request, uint32_t rank)
 {
     const size_t counters = (size_t)rank * team->count * ZC_CHANNELS;
     const struct zc_binding binding = {.send = team->send[rank]->base,
@@ -103,9 +104,7 @@ static zcta_status give_program(struct team *team, struct zc_request request, ui
     struct zc_plan *plan = NULL;
     zcta_status status;
 
-    request.rank = rank;
-    request.half = 0;
-    status = zc_plan_make(&request, &plan);
+    status = zc_plan_make(request, &plan);
     if (status == ZCTA_OK)
         status = zc_program_make(plan, &binding, &team->guards[rank], &team->programs[rank]);
     if (status == ZCTA_OK)
@@ -128,13 +127,13 @@ static void tell_run(void *data, uint64_t done, uint64_t total)
     way->progress->tell(way->progress->data, way->made + done, way->made * 2);
 }
 
-static zcta_status give_programs(struct team *team, const struct zc_request *request,
+static zcta_status give_programs(struct team *team, const struct zc_request *requests,
                                  struct way *way)
 {
     zcta_status status = ZCTA_OK;
 
     for (uint32_t i = 0; i < team->count && status == ZCTA_OK; i++) {
-        status = give_program(team, *request, i);
+        status = give_program(team, &requests[i], i);
         if (status != ZCTA_OK)
             break;
         way->made += team->programs[i]->lane_begin[team->programs[i]->lane_count];
@@ -145,21 +144,22 @@ static zcta_status give_programs(struct team *team, const struct zc_request *req
     return status;
 }
 
-zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cost *cost,
+zcta_status zc_predict(const struct zc_request *requests, const struct zc_sim_cost *cost,
                        const struct zc_progress *progress, struct zc_prediction *prediction)
 {
     struct way way = {.progress = progress};
     const struct zc_progress run = {.tell = tell_run, .data = &way};
-    const struct zc_sim_params params = {.rank_count = request->rank_count,
+    const struct zc_sim_params params = {.rank_count = requests->layout->ranks,
                                          .timed = true,
                                          .cost = cost,
                                          .progress = progress == NULL ? NULL : &run};
-    struct team team = {.count = request->rank_count};
+    struct team team = {.count = requests->layout->ranks};
     struct zc_sim_result result = {0};
     zcta_status status;
 
-    if (request->rank_count == 0 || request->bytes > (uint64_t)INT64_MAX / request->rank_count)
-        return ZCTA_ERR_INVALID;
+    for (uint32_t i = 0; i < team.count; i++)
+        if (requests[i].rank != i || zc_request_defect(&requests[i]) != NULL)
+            return ZCTA_ERR_INVALID;
     status = allocate(&team);
     if (status == ZCTA_OK)
         status = zc_sim_create(&params, &team.sim);
@@ -167,9 +167,9 @@ zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cos
         goto out;
     zc_device_sim.describe(zc_sim_device(team.sim, 0), &team.caps);
     for (uint32_t i = 0; i < team.count && status == ZCTA_OK; i++)
-        status = give_memory(&team, request, i);
+        status = give_memory(&team, &requests[i], i);
     if (status == ZCTA_OK)
-        status = give_programs(&team, request, &way);
+        status = give_programs(&team, requests, &way);
     if (status != ZCTA_OK)
         goto out;
     zc_sim_run(team.sim, &result);
@@ -187,7 +187,7 @@ out:
 uint64_t zc_predict_bytes(const struct zc_plan *plan)
 {
     enum { PAGE = 4096, WORD = 16 };
-    const uint64_t ranks = plan->request.rank_count;
+    const uint64_t ranks = plan->request.layout->ranks;
     const uint64_t slots = ranks * ZC_CHANNELS * (2 * sizeof(uint32_t) + WORD);
     uint64_t touched = 0;
 

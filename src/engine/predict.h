@@ -11,9 +11,9 @@ struct zc_prediction {
     uint64_t steps;   /* of all ranks together */
 };
 
-/* `request` says what every rank does; its `rank` and `half` are ignored. `progress` may be NULL.
+/* requests[rank] says what each rank does. `progress` may be NULL.
  * Errors: ERR_INVALID (a request that names no plan, or plans that get stuck), ERR_NO_MEMORY. */
-zcta_status zc_predict(const struct zc_request *request, const struct zc_sim_cost *cost,
+zcta_status zc_predict(const struct zc_request *requests, const struct zc_sim_cost *cost,
                        const struct zc_progress *progress, struct zc_prediction *prediction);
 
 /* About how much memory that takes, if every rank has a plan like this one. */

@@ -43,9 +43,9 @@ static void *address(const struct zc_plan *plan, const struct zc_binding *bindin
 static void *slot(const struct zc_plan *plan, const struct zc_binding *binding, uint32_t owner,
                   uint32_t sender, enum zc_channel channel)
 {
-    const size_t index = zc_counter_index(plan->request.rank_count, sender, channel);
+    const size_t index = zc_counter_index(plan->request.layout->ranks, sender, channel);
 
-    assert(owner < plan->request.rank_count && sender < plan->request.rank_count);
+    assert(owner < plan->request.layout->ranks && sender < plan->request.layout->ranks);
     return (char *)binding->pads[owner] + binding->pad_head_bytes + index * binding->slot_bytes;
 }
 
@@ -65,7 +65,7 @@ static _Atomic uint32_t *counter(const struct zc_binding *binding, _Atomic uint3
 static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding *binding,
                             const struct zc_step *step)
 {
-    const uint32_t self = plan->request.rank, ranks = plan->request.rank_count;
+    const uint32_t self = plan->request.rank, ranks = plan->request.layout->ranks;
     struct zc_op op = {.peer = step->peer};
 
     switch (step->kind) {
@@ -126,7 +126,7 @@ struct tally {
 static void count_flag(const struct zc_plan *plan, const struct zc_step *step,
                        const struct tally *tally, struct zc_op *op)
 {
-    const size_t index = zc_counter_index(plan->request.rank_count, step->peer, step->channel);
+    const size_t index = zc_counter_index(plan->request.layout->ranks, step->peer, step->channel);
 
     op->flag.turn = step->kind == ZC_STEP_SIGNAL ? ++tally->sent[index] : ++tally->awaited[index];
     op->flag.last = step->kind == ZC_STEP_WAIT && op->flag.turn == tally->waits[index];
@@ -161,7 +161,7 @@ static void resolve_lanes(const struct zc_plan *plan, const struct zc_binding *b
 static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_binding *binding,
                                struct zc_program *program)
 {
-    const size_t ranks = plan->request.rank_count, slots = ranks * ZC_CHANNELS;
+    const size_t ranks = plan->request.layout->ranks, slots = ranks * ZC_CHANNELS;
     uint32_t *counts = calloc(3 * slots, sizeof *counts);
     struct tally tally;
 
@@ -187,7 +187,7 @@ zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding 
     made->guard = guard;
     made->numbers = binding->numbers;
     made->digest = zc_call_digest(&binding->numbers);
-    made->call = zc_collective_name(plan->request.collective);
+    made->call = plan->request.layout->collective->name;
     made->lane_count = plan->lane_count;
     made->lane_begin = calloc(plan->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(plan->step_count + 1, sizeof *made->ops);

@@ -80,7 +80,9 @@ enum {
     ZC_TOPIC_SPLIT,
     ZC_TOPIC_CHECK,
     ZC_TOPIC_UNITS,
-    ZC_TOPIC_NCCL
+    ZC_TOPIC_NCCL,
+    ZC_TOPIC_ROWS,
+    ZC_TOPIC_USER
 };
 
 #endif

@@ -6,47 +6,26 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static const struct {
-    const char *name;
-    void (*make)(struct zc_plan *plan);
-    enum zc_collective collective;
-} algorithms[ZC_ALGORITHMS] = {
-#define ALGORITHM_ROW(name, text, make, collective)                                                \
-    [ZC_ALGORITHM_##name] = {text, make, ZC_COLLECTIVE_##collective},
-    ZC_ALGORITHM_LIST(ALGORITHM_ROW)
-#undef ALGORITHM_ROW
+const struct zc_algorithm *const zc_algorithms[ZC_ALGORITHMS] = {
+#define ROW(name, symbol) [ZC_ALGORITHM_##name] = &zc_##symbol,
+    ZC_ALGORITHM_LIST(ROW)
+#undef ROW
 };
 
-static const struct {
-    const char *name, *title;
-} collectives[ZC_COLLECTIVES] = {
-#define COLLECTIVE_ROW(name, text, title) [ZC_COLLECTIVE_##name] = {text, title},
-    ZC_COLLECTIVE_LIST(COLLECTIVE_ROW)
-#undef COLLECTIVE_ROW
-};
-
-const char *zc_collective_name(enum zc_collective collective)
+uint32_t zc_algorithm_number(const struct zc_algorithm *algorithm)
 {
-    assert(collective < ZC_COLLECTIVES);
-    return collectives[collective].name;
+    uint32_t number = 0;
+
+    while (number < ZC_ALGORITHMS && zc_algorithms[number] != algorithm)
+        number++;
+    return number;
 }
 
-const char *zc_collective_title(enum zc_collective collective)
+bool zc_algorithm_serves(const struct zc_algorithm *algorithm,
+                         const struct zc_collective *collective)
 {
-    assert(collective < ZC_COLLECTIVES);
-    return collectives[collective].title;
-}
-
-const char *zc_algorithm_name(enum zc_algorithm algorithm)
-{
-    assert(algorithm < ZC_ALGORITHMS);
-    return algorithms[algorithm].name;
-}
-
-enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm)
-{
-    assert(algorithm < ZC_ALGORITHMS);
-    return algorithms[algorithm].collective;
+    return (collective->traits & algorithm->needs) == algorithm->needs &&
+           (collective->traits & algorithm->lacks) == 0;
 }
 
 /* A team's plans are many. */
@@ -75,8 +54,8 @@ zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan
         return ZCTA_ERR_NO_MEMORY;
     made->request = *request;
     made->lane_count = 1;
-    if (request->bytes > 0 || request->collective == ZC_COLLECTIVE_BARRIER)
-        algorithms[request->algorithm].make(made);
+    if (!zc_layout_is_empty(request->layout))
+        request->algorithm->make(made);
     if (made->out_of_memory) {
         status = ZCTA_ERR_NO_MEMORY;
         goto out;
@@ -94,6 +73,7 @@ void zc_plan_destroy(struct zc_plan *plan)
     if (plan == NULL)
         return;
     free(plan->steps);
+    free(plan->parsed);
     free(plan);
 }
 
@@ -189,6 +169,174 @@ void zc_plan_with_node(struct zc_plan *plan, enum zc_channel channel, zc_plan_fl
         flag(plan, 0, request->rank - position + (position + i) % size, channel);
 }
 
+/* ---- What algorithms share ---- */
+
+struct zc_flow zc_plan_out(const struct zc_plan *plan, uint32_t peer)
+{
+    return zc_flow_between(plan->request.layout, plan->request.rank, peer);
+}
+
+struct zc_flow zc_plan_in(const struct zc_plan *plan, uint32_t peer)
+{
+    return zc_flow_between(plan->request.layout, peer, plan->request.rank);
+}
+
+/* In place the own share, and what others get of it, lies in the output. */
+struct zc_place zc_plan_input(const struct zc_plan *plan, uint64_t at)
+{
+    const struct zc_request *request = &plan->request;
+    const struct zc_flow own = zc_plan_out(plan, request->rank);
+
+    if (request->in_place && at >= own.from_at && at - own.from_at < own.bytes)
+        return zc_at(request->rank, ZC_RECV, own.to_at + (at - own.from_at));
+    return zc_at(request->rank, ZC_SEND, at);
+}
+
+uint64_t zc_plan_block(const struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+    const uint64_t share = request->layout->share;
+    const uint64_t least = (share + ZC_MAX_BLOCKS - 1) / ZC_MAX_BLOCKS;
+
+    if (request->block_bytes == 0)
+        return share;
+    return request->block_bytes < least ? least : request->block_bytes;
+}
+
+void zc_plan_copy_own(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint64_t bytes)
+{
+    const uint32_t rank = plan->request.rank;
+    const struct zc_flow own = zc_plan_out(plan, rank);
+
+    if (plan->request.in_place || offset >= own.bytes)
+        return;
+    if (bytes > own.bytes - offset)
+        bytes = own.bytes - offset;
+    zc_plan_copy(plan, lane, zc_at(rank, ZC_SEND, own.from_at + offset),
+                 zc_at(rank, ZC_RECV, own.to_at + offset), bytes);
+}
+
+bool zc_plan_copy_own_aside(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+
+    if (request->in_place || request->bounced || request->lanes == 1 ||
+        zc_plan_out(plan, request->rank).bytes == 0)
+        return false;
+    zc_plan_fork(plan, 1);
+    zc_plan_copy_own(plan, 1, 0, UINT64_MAX);
+    return true;
+}
+
+/* Where a copy within one rank's memory is not free of SMs, the own share goes out into the next
+ * rank's bounce slot, which is this rank's alone, and comes back from there. Both copies are this
+ * rank's, so their order is its stream's, and nobody needs to be told. */
+void zc_plan_bounce_own(struct zc_plan *plan)
+{
+    const struct zc_request *request = &plan->request;
+    const struct zc_flow own = zc_plan_out(plan, request->rank);
+    const struct zc_place slot =
+        zc_at((request->rank + 1) % request->layout->ranks, ZC_SCRATCH, 2 * request->scratch_bytes);
+
+    for (uint64_t offset = 0; offset < own.bytes && !request->in_place;) {
+        const uint64_t left = own.bytes - offset;
+        const uint64_t bytes = left < request->bounce_bytes ? left : request->bounce_bytes;
+
+        zc_plan_copy(plan, 0, zc_at(request->rank, ZC_SEND, own.from_at + offset), slot, bytes);
+        zc_plan_copy(plan, 0, slot, zc_at(request->rank, ZC_RECV, own.to_at + offset), bytes);
+        offset += bytes;
+    }
+}
+
+void zc_plan_finish_own(struct zc_plan *plan, bool aside)
+{
+    if (aside)
+        zc_plan_join(plan, 1);
+    else if (plan->request.bounced)
+        zc_plan_bounce_own(plan);
+    else
+        zc_plan_copy_own(plan, 0, 0, UINT64_MAX);
+}
+
+void zc_plan_say_ready(struct zc_plan *plan)
+{
+    const uint32_t ranks = plan->request.layout->ranks;
+
+    for (uint32_t hop = 1; !plan->request.released && hop < ranks; hop++) {
+        const uint32_t peer = (plan->request.rank + hop) % ranks;
+
+        if (zc_plan_in(plan, peer).bytes > 0)
+            zc_plan_signal(plan, 0, peer, ZC_CHANNEL_READY);
+    }
+}
+
+/* What is done with a peer, in this order. */
+enum push { AWAIT = 1, COPY = 2, TELL = 4 };
+
+/* A peer is awaited before its first block and told after its last. */
+static void push_to(struct zc_plan *plan, unsigned what, uint32_t peer, uint64_t offset,
+                    uint64_t block)
+{
+    const struct zc_flow flow = zc_plan_out(plan, peer);
+    uint64_t bytes = block;
+
+    if (offset >= flow.bytes)
+        return;
+    if (bytes > flow.bytes - offset)
+        bytes = flow.bytes - offset;
+    if ((what & AWAIT) != 0 && offset == 0)
+        zc_plan_wait(plan, 0, peer,
+                     plan->request.released ? ZC_CHANNEL_RELEASED : ZC_CHANNEL_READY);
+    if ((what & COPY) != 0)
+        zc_plan_copy(plan, 0, zc_plan_input(plan, flow.from_at + offset),
+                     zc_at(peer, ZC_RECV, flow.to_at + offset), bytes);
+    if ((what & TELL) != 0 && offset + bytes == flow.bytes)
+        zc_plan_signal(plan, 0, peer, ZC_CHANNEL_DONE);
+}
+
+static void push_to_all(struct zc_plan *plan, unsigned what, uint64_t offset, uint64_t block)
+{
+    const uint32_t ranks = plan->request.layout->ranks;
+
+    for (uint32_t hop = 1; hop < ranks; hop++)
+        push_to(plan, what, (plan->request.rank + hop) % ranks, offset, block);
+}
+
+/* In the order rank+1, rank+2, ..., so that no two ranks push to the same peer at once. Going block
+ * by block, the own share's first, keeps the source in the cache of a CPU that copies; a single
+ * block goes to the others first. Grouped, all peers are awaited
+ * before the first push and told after the last: a device that changes between copies and waits at
+ * a price pays it once. */
+void zc_plan_push(struct zc_plan *plan, bool own)
+{
+    const uint64_t share = plan->request.layout->share, block = zc_plan_block(plan);
+
+    for (uint64_t offset = 0; offset < share; offset += block) {
+        if (own && block < share)
+            zc_plan_copy_own(plan, 0, offset, block);
+        if (!plan->request.grouped) {
+            push_to_all(plan, AWAIT | COPY | TELL, offset, block);
+            continue;
+        }
+        push_to_all(plan, AWAIT, offset, block);
+        push_to_all(plan, COPY, offset, block);
+        push_to_all(plan, TELL, offset, block);
+    }
+    if (own && block >= share)
+        zc_plan_copy_own(plan, 0, 0, block);
+}
+
+/* Ready that was said early by a peer that this rank pushes nothing to is awaited here, where it
+ * has long come: see zc_early_ready. */
+void zc_plan_await_done(struct zc_plan *plan, uint32_t peer)
+{
+    if (zc_plan_in(plan, peer).bytes == 0)
+        return;
+    zc_plan_wait(plan, 0, peer, ZC_CHANNEL_DONE);
+    if (plan->request.released && zc_plan_out(plan, peer).bytes == 0)
+        zc_plan_wait(plan, 0, peer, ZC_CHANNEL_RELEASED);
+}
+
 /* ---- Well formed in itself ---- */
 
 /* `place` is the first of `rows` rows. */
@@ -197,7 +345,7 @@ static const char *place_defect(const struct zc_request *request, const struct z
 {
     uint64_t room;
 
-    if (place->rank >= request->rank_count)
+    if (place->rank >= request->layout->ranks)
         return "names a rank outside the team";
     if (place->buffer >= ZC_BUFFERS)
         return "names no buffer";
@@ -268,7 +416,7 @@ static const char *step_defect(const struct zc_plan *plan, const struct zc_step 
 
     if (step->lane >= plan->lane_count || lanes[step->lane] != LANE_RUNNING)
         return "stands on a lane that does not run";
-    if (request->collective == ZC_COLLECTIVE_RELEASE && step->kind != ZC_STEP_SIGNAL)
+    if (zc_has(request->algorithm, ZC_OPENS) && step->kind != ZC_STEP_SIGNAL)
         return "does something else in a release than to signal";
     switch (step->kind) {
     case ZC_STEP_COPY:
@@ -277,7 +425,7 @@ static const char *step_defect(const struct zc_plan *plan, const struct zc_step 
         return exchange_defect(request, step);
     case ZC_STEP_SIGNAL:
     case ZC_STEP_WAIT:
-        if (step->peer >= request->rank_count || step->peer == request->rank ||
+        if (step->peer >= request->layout->ranks || step->peer == request->rank ||
             step->peer / zc_request_node_ranks(request) !=
                 request->rank / zc_request_node_ranks(request))
             return "signals or awaits a rank that is no peer";

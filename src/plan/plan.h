@@ -23,7 +23,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "zerocta/zerocta.h"
+#include "collective/collective.h"
 
 #define ZC_MAX_LANES  16u
 #define ZC_MAX_BLOCKS 4096u /* of a share; larger shares go in larger blocks */
@@ -48,19 +48,18 @@
     X(DONE, "done")         /* what I had for you is there */                                      \
     X(RELEASED, "released") /* ready, said early: of a call that is still to come */
 
-#define ZC_COLLECTIVE_LIST(X)                                                                      \
-    X(ALL_GATHER, "all_gather", "AllGather")                                                       \
-    X(BARRIER, "barrier", "Barrier")                                                               \
-    X(RELEASE, "release", "Release")
-
-/* Enumerator, name, function that makes the plan, collective it belongs to. */
+/* The algorithms, in the order in which they are preferred where several would do. Each is a row,
+ * struct zc_algorithm, in a file plan_*.c. */
 #define ZC_ALGORITHM_LIST(X)                                                                       \
-    X(DIRECT_PUSH, "direct-push", zc_plan_direct_push, ALL_GATHER)                                 \
-    X(PUSH_BACK, "push-back", zc_plan_push_back, ALL_GATHER)                                       \
-    X(SCRATCH_PULL, "scratch-pull", zc_plan_scratch_pull, ALL_GATHER)                              \
-    X(BY_NODES, "by-nodes", zc_plan_by_nodes, ALL_GATHER)                                          \
-    X(FLAGS, "flags", zc_plan_flags, BARRIER)                                                      \
-    X(EARLY_READY, "early-ready", zc_plan_early_ready, RELEASE)
+    X(SCRATCH_PULL, scratch_pull)                                                                  \
+    X(RECV_PULL, recv_pull)                                                                        \
+    X(CHAIN, chain)                                                                                \
+    X(SCATTER_ALLGATHER, scatter_allgather)                                                        \
+    X(PUSH_BACK, push_back)                                                                        \
+    X(DIRECT_PUSH, direct_push)                                                                    \
+    X(BY_NODES, by_nodes)                                                                          \
+    X(FLAGS, flags)                                                                                \
+    X(EARLY_READY, early_ready)
 
 #define ZC_ENUM_2(name, text) ZC_ENUM_NAME(name),
 #define ZC_ENUM_NAME(name)    ZC_STEP_##name
@@ -73,13 +72,6 @@ enum zc_buffer { ZC_BUFFER_LIST(ZC_ENUM_2) ZC_BUFFERS };
 enum zc_channel { ZC_CHANNEL_LIST(ZC_ENUM_2) ZC_CHANNELS };
 #undef ZC_ENUM_NAME
 #undef ZC_ENUM_2
-#define ZC_ENUM_3(name, text, title) ZC_COLLECTIVE_##name,
-enum zc_collective { ZC_COLLECTIVE_LIST(ZC_ENUM_3) ZC_COLLECTIVES };
-#undef ZC_ENUM_3
-#define ZC_ENUM_4(name, text, make, collective) ZC_ALGORITHM_##name,
-enum zc_algorithm { ZC_ALGORITHM_LIST(ZC_ENUM_4) ZC_ALGORITHMS };
-#undef ZC_ENUM_4
-
 struct zc_place {
     uint32_t rank;
     enum zc_buffer buffer;
@@ -97,18 +89,61 @@ struct zc_step {
     uint64_t stride;          /* from one row to the next, in `from` and in `to` */
 };
 
-/* Everything a plan is made from. */
+enum zc_algorithm_trait {
+    ZC_SAYS_READY = 1,      /* begins with ready, so that it can be said early */
+    ZC_OPENS = 2,           /* is what says it early: moves nothing itself */
+    ZC_ALTERNATES = 4,      /* uses the halves of the scratch window by turns */
+    ZC_EAGER_ONLY = 8,      /* no graph may hold it; struct zc_verify_options proves the others */
+    ZC_CLOSES = 16,         /* a graph takes it with a last round of done */
+    ZC_GROUPS = 32,         /* its pushes may stand together */
+    ZC_COPIES_OWN = 64,     /* a rank copies its own share within its memory, unless in place */
+    ZC_BOUNCES_OWN = 128,   /* or takes it through a neighbour's memory, if asked to */
+    ZC_RETURNS_OWN = 256,   /* a peer brings it back */
+    ZC_CROSSES = 512,       /* goes from node to node */
+    ZC_TABLED = 2048,       /* taken where a table of measurements says so, and only there */
+    ZC_USES_SCRATCH = 1024, /* inputs go through the scratch window and are pulled from there */
+};
+
+struct zc_request;
+struct zc_plan;
+
+struct zc_algorithm {
+    const char *name;      /* "direct-push" */
+    unsigned needs, lacks; /* traits that a collective must have, and must not have */
+    unsigned traits;
+    const char *(*cannot)(const struct zc_request *); /* NULL: it can; else why not. May be NULL */
+    void (*make)(struct zc_plan *);
+};
+
+#define ZC_ENUM_ROW(name, symbol) ZC_ALGORITHM_##name,
+enum { ZC_ALGORITHM_LIST(ZC_ENUM_ROW) ZC_ALGORITHMS };
+#undef ZC_ENUM_ROW
+#define ZC_EXTERN_ROW(name, symbol) extern const struct zc_algorithm zc_##symbol;
+ZC_ALGORITHM_LIST(ZC_EXTERN_ROW)
+#undef ZC_EXTERN_ROW
+
+/* [ZC_ALGORITHM_DIRECT_PUSH] and so on. */
+extern const struct zc_algorithm *const zc_algorithms[ZC_ALGORITHMS];
+
+static inline bool zc_has(const struct zc_algorithm *algorithm, enum zc_algorithm_trait trait)
+{
+    return (algorithm->traits & (unsigned)trait) != 0;
+}
+
+/* Everything a plan is made from. The layout outlives the plan. */
 struct zc_request {
-    enum zc_collective collective;
-    enum zc_algorithm algorithm;
-    uint32_t rank_count, rank;
-    uint64_t bytes; /* one rank's share; rank_count * bytes fits in 63 bits */
-    bool in_place;
+    const struct zc_layout *layout;
+    const struct zc_algorithm *algorithm;
+    uint32_t rank;
+    bool in_place; /* the own share lies where it belongs */
+    bool bounced;  /* it goes through the next rank's bounce slot, so that nothing is copied within
+                      one rank's memory */
     bool released; /* the release that came before said ready: of the algorithms that do */
     bool closed;   /* ends with a round of done, as replayed barriers must */
     bool grouped;  /* pushes stand together, behind all waits for ready and before all done */
     uint32_t half; /* of the scratch window: 0 or 1, by turns */
     uint64_t scratch_bytes; /* size of one half */
+    uint64_t bounce_bytes;  /* size of the bounce slot, which lies behind the halves */
     uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */
     uint64_t block_bytes; /* copy in blocks of this size, every peer's before the next; 0: whole */
     uint32_t node_ranks;  /* how many ranks make a node; 0: all are on one */
@@ -121,12 +156,15 @@ struct zc_plan {
     uint32_t step_count, capacity;
     bool out_of_memory; /* an append failed; zc_plan_make() turns it into a status */
     struct zc_step *steps;
+    struct zc_layout *parsed; /* the layout of a plan that was read from its text, with its arrays
+                                 behind it; else NULL */
 };
 
-const char *zc_collective_name(enum zc_collective collective);  /* "all_gather" */
-const char *zc_collective_title(enum zc_collective collective); /* "AllGather" */
-const char *zc_algorithm_name(enum zc_algorithm algorithm);     /* "direct-push" */
-enum zc_collective zc_algorithm_collective(enum zc_algorithm algorithm);
+/* The row's number; of the name; ZC_ALGORITHMS: there is none. */
+uint32_t zc_algorithm_number(const struct zc_algorithm *algorithm);
+/* Whether it is an algorithm of the collective. */
+bool zc_algorithm_serves(const struct zc_algorithm *algorithm,
+                         const struct zc_collective *collective);
 
 /* ---- Requests ---- */
 
@@ -136,19 +174,9 @@ const char *zc_request_defect(const struct zc_request *request);
 uint32_t zc_request_node_ranks(const struct zc_request *request);
 uint32_t zc_request_nodes(const struct zc_request *request);
 
-/* Whether the algorithm begins with ready, so that a release can take that over. */
-bool zc_algorithm_says_ready(enum zc_algorithm algorithm);
-
-/* Whether calls use the halves of the scratch window by turns. */
-bool zc_algorithm_alternates(enum zc_algorithm algorithm);
-
-/* Whether a graph may hold plans of the algorithm: see struct zc_verify_options, which proves it.
- */
-bool zc_algorithm_replays(enum zc_algorithm algorithm);
-
-/* Of what goes with a call beside its own plan. Whoever needs one makes it here, because not every
- * field of the call's request means something to another algorithm.
- * Of an algorithm that says ready: what says it early, and the run that relies on that. */
+/* What goes with a call beside its own plan. It is made here, because not every field of the call's
+ * request means something to another algorithm.
+ * For an algorithm that says ready: what says it early, and the run that relies on that. */
 struct zc_request zc_request_early_ready(const struct zc_request *call);
 struct zc_request zc_request_released(const struct zc_request *call);
 /* The same call as it goes into a graph; mostly the call itself. */
@@ -161,13 +189,30 @@ struct zc_request zc_request_captured(const struct zc_request *call);
 zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan);
 void zc_plan_destroy(struct zc_plan *plan);
 
-/* Size of a buffer as the plan may address it. */
+/* Size of a buffer as the plan may address it, on whichever rank it is largest. */
 uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer buffer);
 
 /* NULL if the plan is well formed in itself (lanes, ranks, bounds), else the reason, in `text`. */
 const char *zc_plan_defect(const struct zc_plan *plan, char *text, size_t bytes);
 
 /* ---- For algorithms: append a step ---- */
+
+/* This rank's flow to a peer, and from it. */
+struct zc_flow zc_plan_out(const struct zc_plan *plan, uint32_t peer);
+struct zc_flow zc_plan_in(const struct zc_plan *plan, uint32_t peer);
+/* Where this rank's input is read from `at` on. */
+struct zc_place zc_plan_input(const struct zc_plan *plan, uint64_t at);
+/* In which blocks flows are copied: the device's, or larger ones where there would be too many. */
+uint64_t zc_plan_block(const struct zc_plan *plan);
+/* The own share, or that part of it, into its place, unless it is in place. */
+void zc_plan_copy_own(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint64_t bytes);
+/* The whole of it on lane 1, if it is to be copied at all and the device has such a lane; true if
+ * so. The caller joins that lane. */
+bool zc_plan_copy_own_aside(struct zc_plan *plan);
+/* The whole of it through the neighbour's bounce slot. */
+void zc_plan_bounce_own(struct zc_plan *plan);
+/* The whole of it, in whichever way the request says, unless it goes aside. */
+void zc_plan_finish_own(struct zc_plan *plan, bool aside);
 
 struct zc_place zc_at(uint32_t rank, enum zc_buffer buffer, uint64_t offset);
 void zc_plan_copy(struct zc_plan *plan, uint32_t lane, struct zc_place from, struct zc_place to,
@@ -187,12 +232,14 @@ void zc_plan_with_node(struct zc_plan *plan, enum zc_channel channel, zc_plan_fl
 void zc_plan_fork(struct zc_plan *plan, uint32_t lane);
 void zc_plan_join(struct zc_plan *plan, uint32_t lane);
 
-void zc_plan_direct_push(struct zc_plan *plan);
-void zc_plan_push_back(struct zc_plan *plan);
-void zc_plan_scratch_pull(struct zc_plan *plan);
-void zc_plan_by_nodes(struct zc_plan *plan);
-void zc_plan_flags(struct zc_plan *plan);
-void zc_plan_early_ready(struct zc_plan *plan);
+/* Ready, to every rank that has something for this one, unless it was said early. */
+void zc_plan_say_ready(struct zc_plan *plan);
+/* Every flow of this rank's to another goes straight into that rank's output, as soon as it is
+ * ready, and done tells it. In blocks, each peer's before the next; before that the own share's, if
+ * `own`. */
+void zc_plan_push(struct zc_plan *plan, bool own);
+/* Waits for what a peer pushes, if it does. */
+void zc_plan_await_done(struct zc_plan *plan, uint32_t peer);
 
 /* ---- Text form ---- */
 

@@ -2,91 +2,82 @@
  * what goes with a call beside its own plan. */
 #include "plan/plan.h"
 
-bool zc_algorithm_says_ready(enum zc_algorithm algorithm)
-{
-    return algorithm == ZC_ALGORITHM_DIRECT_PUSH || algorithm == ZC_ALGORITHM_PUSH_BACK;
-}
-
-bool zc_algorithm_alternates(enum zc_algorithm algorithm)
-{
-    return algorithm == ZC_ALGORITHM_SCRATCH_PULL;
-}
-
-/* Scratch-pull signals first of all, and takes the halves of its window in turn; releases are
- * numbered for as long as the team lives. */
-bool zc_algorithm_replays(enum zc_algorithm algorithm)
-{
-    return algorithm != ZC_ALGORITHM_SCRATCH_PULL && algorithm != ZC_ALGORITHM_EARLY_READY;
-}
-
 uint32_t zc_request_node_ranks(const struct zc_request *request)
 {
-    return request->node_ranks == 0 ? request->rank_count : request->node_ranks;
+    return request->node_ranks == 0 ? request->layout->ranks : request->node_ranks;
 }
 
 uint32_t zc_request_nodes(const struct zc_request *request)
 {
-    return request->rank_count / zc_request_node_ranks(request);
+    return request->layout->ranks / zc_request_node_ranks(request);
+}
+
+static const char *option_defect(const struct zc_request *request)
+{
+    const struct zc_algorithm *algorithm = request->algorithm;
+
+    if (request->released && !zc_has(algorithm, ZC_SAYS_READY))
+        return "the algorithm never says ready, so nothing can be released for it";
+    if (request->grouped && !zc_has(algorithm, ZC_GROUPS))
+        return "the algorithm has no pushes to group";
+    if (request->closed && !zc_has(algorithm, ZC_CLOSES))
+        return "only a barrier is closed by a round of done";
+    if (request->bounced && !zc_has(algorithm, ZC_BOUNCES_OWN))
+        return "the algorithm does not take the own share through a neighbour";
+    if (request->bounced && (request->layout->ranks == 1 || request->bounce_bytes == 0))
+        return "there is no neighbour, or no room there, to take the own share through";
+    return algorithm->cannot == NULL ? NULL : algorithm->cannot(request);
 }
 
 const char *zc_request_defect(const struct zc_request *request)
 {
-    if (request->collective >= ZC_COLLECTIVES || request->algorithm >= ZC_ALGORITHMS)
+    const struct zc_layout *layout = request->layout;
+
+    if (layout == NULL || layout->collective == NULL || request->algorithm == NULL)
         return "unknown collective or algorithm";
-    if (zc_algorithm_collective(request->algorithm) != request->collective)
+    if (!zc_algorithm_serves(request->algorithm, layout->collective))
         return "the algorithm belongs to another collective";
-    if (request->rank_count == 0 || request->rank >= request->rank_count)
+    if (layout->ranks == 0 || request->rank >= layout->ranks)
         return "the rank is not below the number of ranks";
-    if (request->bytes > (uint64_t)INT64_MAX / request->rank_count)
+    if (layout->share > (uint64_t)INT64_MAX / layout->ranks)
         return "the output is larger than 63 bits can count";
-    if (request->rank_count % zc_request_node_ranks(request) != 0)
+    if (layout->ranks % zc_request_node_ranks(request) != 0)
         return "the nodes are not equally large";
-    if (request->algorithm != ZC_ALGORITHM_BY_NODES && zc_request_nodes(request) > 1 &&
-        request->collective == ZC_COLLECTIVE_ALL_GATHER)
+    if (!zc_has(request->algorithm, ZC_CROSSES) && zc_request_nodes(request) > 1)
         return "the algorithm does not go from node to node";
     if (request->lanes == 0 || request->lanes > ZC_MAX_LANES)
         return "the number of lanes is out of range";
-    if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 2)
+    if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 4 ||
+        request->bounce_bytes > (uint64_t)INT64_MAX / 4)
         return "the scratch window is out of range";
-    if (request->released && !zc_algorithm_says_ready(request->algorithm))
-        return "the algorithm never says ready, so nothing can be released for it";
-    if (request->grouped && request->algorithm != ZC_ALGORITHM_DIRECT_PUSH &&
-        request->algorithm != ZC_ALGORITHM_PUSH_BACK)
-        return "only direct-push and push-back have pushes to group";
-    if (request->closed && request->algorithm != ZC_ALGORITHM_FLAGS)
-        return "only a barrier is closed by a round of done";
-    if (request->algorithm == ZC_ALGORITHM_PUSH_BACK && request->rank_count == 1)
-        return "a rank alone has no neighbour to push its share back";
-    if (request->algorithm == ZC_ALGORITHM_SCRATCH_PULL && request->bytes > request->scratch_bytes)
-        return "the share does not fit into the scratch window";
-    return NULL;
+    return option_defect(request);
 }
 
 uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer buffer)
 {
+    const struct zc_layout *layout = request->layout;
+
     switch (buffer) {
     case ZC_SEND:
-        return request->in_place ? 0 : request->bytes;
+        return layout->input;
     case ZC_RECV:
-        return request->bytes * request->rank_count;
+        return layout->output;
     case ZC_SCRATCH:
-        return request->scratch_bytes * 2;
+        return request->scratch_bytes * 2 + request->bounce_bytes;
     case ZC_BUFFERS:
         break;
     }
     return 0;
 }
 
-/* ---- Of what goes with a call ---- */
+/* ---- What goes with a call ---- */
 
 /* A release has nothing of the algorithm of the call that it is for. */
 struct zc_request zc_request_early_ready(const struct zc_request *call)
 {
-    return (struct zc_request){.collective = ZC_COLLECTIVE_RELEASE,
-                               .algorithm = ZC_ALGORITHM_EARLY_READY,
-                               .rank_count = call->rank_count,
+    return (struct zc_request){.layout = call->layout,
+                               .algorithm = &zc_early_ready,
                                .rank = call->rank,
-                               .bytes = call->bytes,
                                .in_place = call->in_place,
                                .lanes = 1};
 }
@@ -100,12 +91,12 @@ struct zc_request zc_request_released(const struct zc_request *call)
 }
 
 /* The words of captured programs are put back, so that a rank must not leave one before its peers
- * have put back theirs: what it sends next would be lost. An allgather ends with *done* of
- * everybody anyway. The verifier proves it. */
+ * have put back theirs: what it sends next would be lost. Collectives that move data end with
+ * *done* from whoever was told *ready*. The verifier proves it. */
 struct zc_request zc_request_captured(const struct zc_request *call)
 {
     struct zc_request captured = *call;
 
-    captured.closed = call->algorithm == ZC_ALGORITHM_FLAGS;
+    captured.closed = zc_has(call->algorithm, ZC_CLOSES);
     return captured;
 }

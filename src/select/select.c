@@ -1,4 +1,4 @@
-/* The selector. */
+/* The selector: the choice among what the engines' paths can do. */
 #include "select/select.h"
 
 #include <inttypes.h>
@@ -8,290 +8,20 @@
 
 #include "base/number.h"
 
-/* Up to which share a call goes through the scratch window, by device and number of ranks: the
- * first row that fits counts. Measured, see docs/performance.md. */
-static const struct {
-    const char *device;
-    uint32_t ranks_up_to;
-    uint64_t share_up_to;
-} scratch_thresholds[] = {
-    {"host", UINT32_MAX, 16384},
-};
-
-/* Over several nodes; not measured yet. */
-#define LEAST_CHUNK ((uint64_t)256 << 10)
-
-static uint64_t scratch_threshold(const struct zc_facts *facts)
-{
-    const size_t rows = sizeof scratch_thresholds / sizeof scratch_thresholds[0];
-
-    for (size_t i = 0; i < rows; i++)
-        if (strcmp(scratch_thresholds[i].device, facts->caps->name) == 0 &&
-            facts->rank_count <= scratch_thresholds[i].ranks_up_to)
-            return scratch_thresholds[i].share_up_to < facts->caps->scratch_bytes
-                       ? scratch_thresholds[i].share_up_to
-                       : facts->caps->scratch_bytes;
-    return 0;
-}
-
-/* Whether a path can run at all; the reason if not, or why one would want it. */
-struct verdict {
-    bool possible, wanted, sms;
-    char reason[sizeof((struct zcta_report_path *)0)->reason];
-};
-
-__attribute__((format(printf, 2, 3))) static void because(struct verdict *verdict,
-                                                          const char *format, ...)
+void zc_because(struct zc_assessment *assessment, const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
-    zc_format_list(verdict->reason, sizeof verdict->reason, format, args);
+    zc_format_list(assessment->reason, sizeof assessment->reason, format, args);
     va_end(args);
 }
 
-static bool has_nodes(const struct zc_facts *facts)
-{
-    return facts->node_ranks != 0 || facts->uneven_nodes;
-}
-
-/* Where there are several nodes, most plans end at their borders. */
-static bool stays_on_its_node(const struct zc_facts *facts, struct verdict *verdict)
-{
-    if (!has_nodes(facts))
-        return false;
-    verdict->possible = verdict->wanted = false;
-    because(verdict, "the ranks are on several nodes, and do not reach each other's memory");
-    return true;
-}
-
-static void judge_direct_push(const struct zc_facts *facts, struct verdict *verdict)
-{
-    verdict->sms = facts->caps->local_copy_needs_sm && (!facts->in_place || facts->shared_gpu);
-    if (stays_on_its_node(facts, verdict))
-        return;
-    verdict->possible = verdict->wanted = true;
-    because(verdict, "%" PRIu64 " bytes a rank are pushed once, straight into every output",
-            facts->bytes);
-}
-
-/* Out of place without SMs, where the own-share copy would need some. */
-static void judge_push_back(const struct zc_facts *facts, struct verdict *verdict)
-{
-    verdict->sms = facts->caps->local_copy_needs_sm && facts->shared_gpu;
-    if (stays_on_its_node(facts, verdict))
-        return;
-    verdict->possible = facts->rank_count > 1;
-    verdict->wanted = facts->caps->local_copy_needs_sm && !facts->in_place && !verdict->sms &&
-                      facts->policy != ZCTA_POLICY_DEFAULT;
-    if (!verdict->possible)
-        because(verdict, "a rank alone has no neighbour");
-    else if (verdict->wanted)
-        because(verdict, "the next rank pushes the own share back, so that no SM copies it");
-    else if (!facts->caps->local_copy_needs_sm || facts->in_place)
-        because(verdict, "the own share needs no copy by SMs, so nobody has to push it back");
-    else
-        because(verdict, "policy DEFAULT lets SMs copy the own share, which is faster");
-}
-
-static void judge_scratch_pull(const struct zc_facts *facts, struct verdict *verdict)
-{
-    const uint64_t threshold = scratch_threshold(facts);
-
-    verdict->sms = facts->caps->local_copy_needs_sm;
-    if (stays_on_its_node(facts, verdict))
-        return;
-    verdict->possible = facts->bytes <= facts->caps->scratch_bytes && facts->caps->pull_small;
-    verdict->wanted = facts->bytes <= threshold;
-    if (!facts->caps->pull_small)
-        because(verdict, "small copies from a peer are slow on this device");
-    else if (!verdict->possible)
-        because(verdict, "%" PRIu64 " bytes a rank do not fit into the scratch window's %zu bytes",
-                facts->bytes, facts->caps->scratch_bytes);
-    else if (verdict->wanted)
-        because(verdict,
-                "up to %" PRIu64
-                " bytes a rank, one crossing and a second copy are faster than two "
-                "crossings",
-                threshold);
-    else
-        because(verdict,
-                "above %" PRIu64 " bytes a rank the second copy costs more than the crossing it "
-                "saves",
-                threshold);
-}
-
-/* ---- NCCL ---- */
-
-/* Why engine auto does not take it unless there is nothing else. */
-#define HEEDLESS "; if a rank dies, nobody can let it go, and this process has to end"
-
-/* What keeps NCCL from moving this team's data at all; false if nothing does. */
-static bool nccl_cannot(const struct zc_facts *facts, struct verdict *verdict)
-{
-    const struct zc_nccl_facts *nccl = facts->nccl;
-
-    if (strcmp(facts->caps->name, "cuda") != 0)
-        because(verdict, "NCCL moves GPU memory, and this context's memory is the host's");
-    else if (nccl == NULL || nccl->version == 0)
-        because(verdict, "%s",
-                nccl == NULL || nccl->why[0] == '\0'
-                    ? "NCCL has not been loaded: give the team or the call engine nccl"
-                    : nccl->why);
-    else
-        return false;
-    return true;
-}
-
-/* The same for one communicator of all ranks. */
-static bool nccl_cannot_all(const struct zc_facts *facts, struct verdict *verdict)
-{
-    if (nccl_cannot(facts, verdict))
-        return true;
-    if (facts->shared_gpu)
-        because(verdict, "some ranks share a GPU, which NCCL refuses");
-    return facts->shared_gpu;
-}
-
-static void judge_nccl_no_sm(const struct zc_facts *facts, struct verdict *verdict)
-{
-    const struct zc_nccl_facts *nccl = facts->nccl;
-    char version[16];
-
-    verdict->sms = !facts->in_place;
-    if (nccl_cannot_all(facts, verdict))
-        return;
-    if (nccl->version < ZC_NCCL_HAS_COPY_ENGINES)
-        because(verdict, "NCCL %s has no copy engines; 2.28 is the first that has",
-                zc_nccl_version_text(nccl->version, version));
-    else if (facts->caps->driver_version < ZC_NCCL_DRIVER_OLDEST)
-        because(verdict, "the CUDA driver is %d.%d; NCCL's copy engines need 12.5",
-                facts->caps->driver_version / 1000, facts->caps->driver_version % 1000 / 10);
-    else if (nccl->forced_policy >= 0 && nccl->forced_policy != ZC_NCCL_POLICY_ZERO)
-        because(verdict, "NCCL_CTA_POLICY=%d in the environment overrides the team's policy",
-                nccl->forced_policy);
-    else if (nccl->switch_off != NULL)
-        because(verdict, "%s in the environment keeps NCCL from symmetric windows",
-                nccl->switch_off);
-    else if (facts->unlike_window)
-        because(verdict, "recv's window was registered at places of the ranks' allocations that "
-                         "differ or are no multiple of 4096; NCCL's copy engines need the same");
-    else if (facts->policy == ZCTA_POLICY_DEFAULT)
-        because(verdict, "policy DEFAULT: NCCL takes its kernels%s",
-                nccl->forced_policy == ZC_NCCL_POLICY_ZERO
-                    ? ", or not: NCCL_CTA_POLICY=2 in the environment"
-                    : "");
-    else if (has_nodes(facts) && nccl->version < ZC_NCCL_HAS_ZERO_NETWORK)
-        because(verdict, "NCCL %s has no copy engines over several nodes; 2.30.6 is the first",
-                zc_nccl_version_text(nccl->version, version));
-    else {
-        verdict->possible = verdict->wanted = true;
-        because(verdict, "NCCL %s with CTA policy ZERO%s" HEEDLESS,
-                zc_nccl_version_text(nccl->version, version),
-                facts->in_place ? "" : "; SMs copy the own share into its place first");
-    }
-}
-
-static void judge_nccl_kernels(const struct zc_facts *facts, struct verdict *verdict)
-{
-    const struct zc_nccl_facts *nccl = facts->nccl;
-    char version[16];
-
-    verdict->sms = true;
-    if (nccl_cannot_all(facts, verdict))
-        return;
-    verdict->possible = verdict->wanted = true;
-    zc_nccl_version_text(nccl->version, version);
-    if (nccl->forced_policy > ZC_NCCL_POLICY_DEFAULT)
-        because(verdict,
-                "NCCL %s; NCCL_CTA_POLICY=%d in the environment overrides CTA policy DEFAULT",
-                version, nccl->forced_policy);
-    else if (nccl->symmetric && nccl->version >= ZC_NCCL_HAS_WINDOWS && !facts->unlike_window)
-        because(verdict, "NCCL %s with CTA policy DEFAULT, on symmetric windows" HEEDLESS, version);
-    else
-        because(verdict, "NCCL %s with CTA policy DEFAULT", version);
-}
-
-/* ---- Both ---- */
-
-/* What needs NCCL between the nodes. */
-static bool cannot_cross(const struct zc_facts *facts, struct verdict *verdict)
-{
-    verdict->sms = true;
-    if (nccl_cannot(facts, verdict))
-        return true;
-    if (facts->uneven_nodes)
-        because(verdict, "the nodes have not equally many ranks each, or not one after the other");
-    else if (facts->position_shared)
-        because(verdict, "ranks of equal position on their nodes share a GPU, which NCCL refuses");
-    else
-        return false;
-    return true;
-}
-
-static void judge_by_nodes(const struct zc_facts *facts, struct verdict *verdict)
-{
-    char version[16];
-
-    if (!has_nodes(facts)) {
-        because(verdict, "all ranks are on one node");
-        return;
-    }
-    if (cannot_cross(facts, verdict))
-        return;
-    verdict->possible = true;
-    verdict->wanted = facts->node_ranks > 1;
-    if (facts->node_ranks == 1)
-        because(verdict, "a node is one rank, so there is nothing to push");
-    else
-        because(
-            verdict,
-            "NCCL %s between ranks of equal position, in chunks, and pushes within the nodes of "
-            "%" PRIu32 " ranks meanwhile",
-            zc_nccl_version_text(facts->nccl->version, version), facts->node_ranks);
-}
-
-static void judge_flags(const struct zc_facts *facts, struct verdict *verdict)
-{
-    const bool crosses = has_nodes(facts);
-
-    if (crosses && cannot_cross(facts, verdict))
-        return;
-    verdict->possible = verdict->wanted = true;
-    verdict->sms = crosses;
-    because(verdict, "one signal to each of %u peers and one from each%s",
-            (crosses ? facts->node_ranks : facts->rank_count) - 1,
-            crosses ? ", and NCCL between the nodes" : "");
-}
-
-/* ---- The choice ---- */
-
-static void (*const judges[ZC_PATHS])(const struct zc_facts *, struct verdict *) = {
-    [ZC_ALGORITHM_DIRECT_PUSH] = judge_direct_push,
-    [ZC_ALGORITHM_PUSH_BACK] = judge_push_back,
-    [ZC_ALGORITHM_SCRATCH_PULL] = judge_scratch_pull,
-    [ZC_ALGORITHM_BY_NODES] = judge_by_nodes,
-    [ZC_ALGORITHM_FLAGS] = judge_flags,
-    [ZC_PATH_NCCL_NO_SM] = judge_nccl_no_sm,
-    [ZC_PATH_NCCL_KERNELS] = judge_nccl_kernels,
-};
-
-/* Within an engine, in the order in which paths are preferred where several are wanted. */
-static const enum zc_path preference[] = {
-    (enum zc_path)ZC_ALGORITHM_SCRATCH_PULL,
-    (enum zc_path)ZC_ALGORITHM_PUSH_BACK,
-    (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH,
-    (enum zc_path)ZC_ALGORITHM_BY_NODES,
-    (enum zc_path)ZC_ALGORITHM_FLAGS,
-    ZC_PATH_NCCL_NO_SM,
-    ZC_PATH_NCCL_KERNELS,
-};
-
-enum { PREFERENCES = sizeof preference / sizeof preference[0] };
+/* ---- Paths ---- */
 
 const char *zc_path_engine(enum zc_path path)
 {
-    return (uint32_t)path < ZC_ALGORITHMS ? "ce" : "nccl";
+    return zc_path_is_nccl(path) ? "nccl" : "ce";
 }
 
 const char *zc_path_name(enum zc_path path)
@@ -303,167 +33,214 @@ const char *zc_path_name(enum zc_path path)
         return "unproved";
     case ZC_PATH_NCCL_KERNELS:
         return "kernels";
-    default:
-        return zc_algorithm_name((enum zc_algorithm)path);
+    case ZC_PATHS:
+        break;
     }
+    return zc_algorithms[path]->name;
 }
 
-enum zc_collective zc_path_collective(enum zc_path path)
+/* Whether the path is one of the collective's, and one to choose: what is said early goes with
+ * another path, and whether NCCL proves its way shows only when it has run. */
+static bool is_candidate(const struct zc_facts *facts, enum zc_path path)
 {
-    return (uint32_t)path < ZC_ALGORITHMS ? zc_algorithm_collective((enum zc_algorithm)path)
-                                          : ZC_COLLECTIVE_ALL_GATHER;
+    const struct zc_collective *collective = facts->layout->collective;
+
+    if (zc_path_is_nccl(path))
+        return path != ZC_PATH_NCCL_UNPROVED && (collective->traits & ZC_NO_DATA) == 0;
+    if (zc_has(zc_algorithms[path], ZC_CROSSES) && (collective->traits & ZC_NO_DATA) == 0 &&
+        !zc_has_nodes(facts))
+        return false;
+    return zc_algorithm_serves(zc_algorithms[path], collective) &&
+           !zc_has(zc_algorithms[path], ZC_OPENS);
 }
 
-static bool is_nccl(enum zc_path path)
+static const char *why_sms(const struct zc_facts *facts, enum zc_path path)
 {
-    return (uint32_t)path >= ZC_ALGORITHMS;
+    return path == ZC_PATH_NCCL_KERNELS ? "kernels run on SMs"
+           : facts->node_ranks != 0     ? "between the nodes NCCL takes kernels, which run on SMs"
+           : facts->shared_gpu          ? "ranks share a GPU, and a copy within one GPU needs SMs"
+                                        : "the copy of the own share within its GPU needs SMs";
 }
 
-static struct verdict judge(const struct zc_facts *facts, enum zc_path path)
+static struct zc_assessment assess(const struct zc_facts *facts, enum zc_path path)
 {
-    struct verdict verdict = {0};
-    const bool other =
-        is_nccl(path) ? facts->engine == ZCTA_ENGINE_CE : facts->engine == ZCTA_ENGINE_NCCL;
+    struct zc_assessment assessment = {0};
+    const bool nccl = zc_path_is_nccl(path);
+    const bool other = nccl ? facts->engine == ZCTA_ENGINE_CE : facts->engine == ZCTA_ENGINE_NCCL;
 
-    judges[path](facts, &verdict);
+    if (nccl)
+        zc_assess_nccl(facts, path, &assessment);
+    else
+        zc_assess_ce(facts, zc_algorithms[path], &assessment);
     if (other) {
-        verdict.possible = false;
-        because(&verdict, "engine %s was asked for", is_nccl(path) ? "ce" : "nccl");
-    } else if (verdict.possible && verdict.sms && facts->policy == ZCTA_POLICY_ZERO) {
-        verdict.possible = false;
-        because(&verdict, "policy ZERO: %s",
-                path == ZC_PATH_NCCL_KERNELS ? "kernels run on SMs"
-                : facts->node_ranks != 0 ? "between the nodes NCCL takes kernels, which run on SMs"
-                : facts->shared_gpu      ? "ranks share a GPU, and a copy within one GPU needs SMs"
-                                         : "the copy of the own share within its GPU needs SMs");
+        assessment.possible = false;
+        zc_because(&assessment, "engine %s was asked for", nccl ? "ce" : "nccl");
+    } else if (assessment.possible && assessment.sms && facts->policy == ZCTA_POLICY_ZERO) {
+        assessment.possible = false;
+        zc_because(&assessment, "policy ZERO: %s", why_sms(facts, path));
     }
-    return verdict;
+    return assessment;
 }
 
-/* The first of an engine's paths that is wanted; PREFERENCES if none is. */
-static size_t best_of(const struct zc_facts *facts, const struct verdict *verdicts, bool nccl)
-{
-    size_t at = 0;
+/* ---- The choice ---- */
 
-    while (at < PREFERENCES && (is_nccl(preference[at]) != nccl ||
-                                zc_path_collective(preference[at]) != facts->collective ||
-                                !verdicts[at].possible || !verdicts[at].wanted))
-        at++;
-    return at;
+/* The first of an engine's paths that is wanted; ZC_PATHS if none is. */
+static uint32_t best_of(const struct zc_facts *facts, const struct zc_assessment *all, bool nccl)
+{
+    uint32_t path = 0;
+
+    while (path < ZC_PATHS &&
+           (zc_path_is_nccl((enum zc_path)path) != nccl ||
+            !is_candidate(facts, (enum zc_path)path) || !all[path].possible || !all[path].wanted))
+        path++;
+    return path;
 }
 
 /* Between the engines: ours, unless it cannot, or measurements on this machine speak for NCCL. The
- * other one's verdict then says so. */
-static size_t best(const struct zc_facts *facts, struct verdict *verdicts)
+ * other one's assessment then says so. */
+static uint32_t best(const struct zc_facts *facts, struct zc_assessment *all)
 {
-    const size_t ce = best_of(facts, verdicts, false), nccl = best_of(facts, verdicts, true);
+    const uint32_t ce = best_of(facts, all, false), nccl = best_of(facts, all, true);
+    const struct zc_layout *layout = facts->layout;
+    /* Measured were ranks of one node; and where a rank knows its own flows only, their size is no
+     * fact that all agree on. */
+    const bool counts = !zc_has_nodes(facts) && (layout->collective->traits & ZC_PARTNERS) == 0;
     const struct zc_tuned_row *row = NULL;
     bool prefers_nccl;
 
-    if (ce == PREFERENCES || nccl == PREFERENCES)
-        return ce == PREFERENCES ? nccl : ce;
-    if (preference[nccl] == ZC_PATH_NCCL_NO_SM) {
-        because(&verdicts[nccl],
-                "possible, but if a rank dies nobody can let it go; engine nccl asks for it");
+    if (ce == ZC_PATHS || nccl == ZC_PATHS)
+        return ce == ZC_PATHS ? nccl : ce;
+    if (nccl == ZC_PATH_NCCL_NO_SM) {
+        zc_because(&all[nccl],
+                   "possible, but if a rank dies nobody can let it go; engine nccl asks for it");
         return ce;
     }
-    if (facts->policy != ZCTA_POLICY_DEFAULT && verdicts[nccl].sms && !verdicts[ce].sms) {
-        because(&verdicts[nccl], "possible, but it needs SMs, and %s/%s does not",
-                zc_path_engine(preference[ce]), zc_path_name(preference[ce]));
+    if (facts->policy != ZCTA_POLICY_DEFAULT && all[nccl].sms && !all[ce].sms) {
+        zc_because(&all[nccl], "possible, but it needs SMs, and %s/%s does not",
+                   zc_path_engine((enum zc_path)ce), zc_path_name((enum zc_path)ce));
         return ce;
     }
-    if (facts->node_ranks != 0 && facts->bytes < LEAST_CHUNK) {
-        because(&verdicts[ce],
-                "possible, but below %" PRIu64 " bytes a rank one call of NCCL's is one step less",
-                LEAST_CHUNK);
+    if (facts->node_ranks != 0 && layout->share < ZC_LEAST_CHUNK) {
+        zc_because(&all[ce],
+                   "possible, but below %" PRIu64
+                   " bytes a rank one call of NCCL's is one step less",
+                   ZC_LEAST_CHUNK);
         return nccl;
     }
-    /* Measured were ranks of one node. */
-    prefers_nccl = zc_tuned_prefers_nccl(has_nodes(facts) ? NULL : facts->tuned, facts->rank_count,
-                                         facts->policy, facts->in_place, facts->bytes, &row);
+    prefers_nccl =
+        zc_tuned_prefers_nccl(counts ? facts->tuned : NULL, layout->collective->id, layout->ranks,
+                              facts->policy, facts->in_place, layout->share, &row);
     if (row == NULL)
-        because(&verdicts[nccl],
-                "possible, but nothing was measured that speaks for it (`zerocta tune` measures)");
+        zc_because(
+            &all[nccl],
+            "possible, but nothing was measured that speaks for it (`zerocta tune` measures)");
     else
-        because(&verdicts[prefers_nccl ? ce : nccl],
-                "possible, but the slower one when measured: at %" PRIu64
-                " bytes a rank ce took %.1f us, nccl %.1f",
-                row->bytes, row->ce_us, row->nccl_us);
+        zc_because(&all[prefers_nccl ? ce : nccl],
+                   "possible, but the slower one when measured: at %" PRIu64
+                   " bytes a rank ce took %.1f us, nccl %.1f",
+                   row->bytes, row->ce_us, row->nccl_us);
     return prefers_nccl ? nccl : ce;
 }
 
-static void add_path(zcta_report *report, enum zc_path path, const struct verdict *verdict)
+/* The path that one would have thought of first. */
+static enum zc_path telling_path(const struct zc_facts *facts)
+{
+    enum zc_path last = ZC_PATH_NCCL_KERNELS;
+
+    if (facts->engine == ZCTA_ENGINE_AUTO && zc_has_nodes(facts) &&
+        (facts->layout->collective->traits & ZC_NO_DATA) == 0)
+        return ZC_PATH_NCCL_KERNELS;
+    if (facts->engine == ZCTA_ENGINE_NCCL)
+        return facts->policy == ZCTA_POLICY_DEFAULT ? ZC_PATH_NCCL_KERNELS : ZC_PATH_NCCL_NO_SM;
+    for (uint32_t path = 0; path < ZC_ALGORITHMS; path++)
+        if (is_candidate(facts, (enum zc_path)path))
+            last = (enum zc_path)path;
+    return last;
+}
+
+static void add_path(zcta_report *report, enum zc_path path, const struct zc_assessment *assessment)
 {
     struct zcta_report_path *added = &report->paths[report->path_count++];
 
     snprintf(added->path, sizeof added->path, "%s/%s", zc_path_engine(path), zc_path_name(path));
-    added->sms = verdict->sms;
-    added->possible = verdict->possible;
-    snprintf(added->reason, sizeof added->reason, "%s", verdict->reason);
+    added->sms = assessment->sms;
+    added->possible = assessment->possible;
+    snprintf(added->reason, sizeof added->reason, "%s", assessment->reason);
 }
 
 struct zc_choice zc_select(const struct zc_facts *facts, zcta_report *report)
 {
-    struct verdict verdicts[PREFERENCES];
-    struct zc_choice choice = {0};
-    size_t chosen;
+    struct zc_assessment all[ZC_PATHS];
+    struct zc_choice choice = {.path = telling_path(facts)};
+    uint32_t chosen;
 
     memset(report, 0, sizeof *report);
+    report->size = sizeof *report;
     report->policy = facts->policy;
-    for (size_t i = 0; i < PREFERENCES; i++)
-        verdicts[i] = judge(facts, preference[i]);
-    chosen = best(facts, verdicts);
-    if (chosen < PREFERENCES)
-        choice = (struct zc_choice){.found = true, .path = preference[chosen]};
+    for (uint32_t path = 0; path < ZC_PATHS; path++)
+        if (is_candidate(facts, (enum zc_path)path))
+            all[path] = assess(facts, (enum zc_path)path);
+    chosen = best(facts, all);
+    if (chosen < ZC_PATHS)
+        choice = (struct zc_choice){.found = true, .path = (enum zc_path)chosen};
     report->chosen = UINT32_MAX;
-    for (size_t i = 0; i < PREFERENCES; i++) {
-        if (zc_path_collective(preference[i]) != facts->collective ||
-            (preference[i] == (enum zc_path)ZC_ALGORITHM_BY_NODES && !has_nodes(facts)))
+    for (uint32_t path = 0; path < ZC_PATHS; path++) {
+        if (!is_candidate(facts, (enum zc_path)path))
             continue;
-        if (i == chosen)
+        if (path == chosen)
             report->chosen = report->path_count;
-        else if (i > chosen && is_nccl(preference[i]) == is_nccl(preference[chosen]) &&
-                 verdicts[i].possible && verdicts[i].wanted)
-            because(&verdicts[i], "possible, but %s/%s is %s", zc_path_engine(choice.path),
-                    zc_path_name(choice.path),
-                    is_nccl(choice.path) ? "what the policy wants" : "faster at this size");
-        add_path(report, preference[i], &verdicts[i]);
+        else if (choice.found && path > chosen && all[path].possible && all[path].wanted &&
+                 zc_path_is_nccl((enum zc_path)path) == zc_path_is_nccl(choice.path))
+            zc_because(&all[path], "possible, but %s/%s %s", zc_path_engine(choice.path),
+                       zc_path_name(choice.path),
+                       all[path].sms && !all[chosen].sms ? "needs no SM"
+                       : zc_path_is_nccl(choice.path)    ? "is what the policy asks for"
+                                                         : "is faster at this size");
+        add_path(report, (enum zc_path)path, &all[path]);
     }
     if (!choice.found)
         report->chosen = report->path_count;
     return choice;
 }
 
+/* ---- The request ---- */
+
 /* As many chunks as there are lanes, but none so small that starting it costs more than it saves.
  */
 static uint32_t chunks_of(const struct zc_facts *facts)
 {
-    const uint64_t most = facts->bytes / LEAST_CHUNK;
+    const uint64_t most = facts->layout->share / ZC_LEAST_CHUNK;
 
     return most == 0 ? 1 : most < facts->caps->lanes ? (uint32_t)most : facts->caps->lanes;
 }
 
-static bool groups(const struct zc_facts *facts, enum zc_path path)
+/* Lanes are for the own share, and for chunks on a network. */
+static uint32_t lanes_of(const struct zc_facts *facts, const struct zc_algorithm *algorithm)
 {
-    const bool pushes = path == (enum zc_path)ZC_ALGORITHM_DIRECT_PUSH ||
-                        path == (enum zc_path)ZC_ALGORITHM_PUSH_BACK;
+    const bool for_own = algorithm == NULL || !zc_has(algorithm, ZC_CROSSES);
 
-    /* With one peer there is nothing to group. */
-    return pushes && facts->rank_count > 2 && facts->bytes <= facts->caps->group_bytes;
+    return for_own && facts->layout->share <= facts->caps->lane_bytes ? 1 : facts->caps->lanes;
 }
 
-struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path path, uint32_t rank)
+struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path path, uint32_t rank,
+                                    bool in_place)
 {
-    return (struct zc_request){.collective = facts->collective,
-                               .algorithm = is_nccl(path) ? ZC_ALGORITHMS : (enum zc_algorithm)path,
-                               .rank_count = facts->rank_count,
+    const struct zc_algorithm *algorithm = zc_path_is_nccl(path) ? NULL : zc_algorithms[path];
+    const struct zc_layout *layout = facts->layout;
+
+    return (struct zc_request){.layout = layout,
+                               .algorithm = algorithm,
                                .rank = rank,
-                               .bytes = facts->bytes,
-                               .in_place = facts->in_place,
+                               .in_place = in_place,
+                               .bounced = algorithm != NULL && zc_ce_bounces(facts, algorithm),
                                .scratch_bytes = facts->caps->scratch_bytes,
-                               .lanes = facts->caps->lanes,
+                               .bounce_bytes = facts->caps->bounce_bytes,
+                               .lanes = lanes_of(facts, algorithm),
                                .block_bytes = facts->caps->block_bytes,
                                .node_ranks = facts->node_ranks,
                                .chunks = chunks_of(facts),
-                               .grouped = groups(facts, path)};
+                               /* With one peer there is nothing to group. */
+                               .grouped = algorithm != NULL && zc_has(algorithm, ZC_GROUPS) &&
+                                          layout->ranks > 2 &&
+                                          layout->share <= facts->caps->group_bytes};
 }

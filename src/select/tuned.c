@@ -9,8 +9,9 @@
 
 #include "base/environment.h"
 #include "base/number.h"
+#include "collective/collective.h"
 
-static const char first_line[] = "zerocta tune 1";
+static const char first_line[] = "zerocta tune 2";
 
 /* ---- Built in ---- */
 
@@ -19,17 +20,17 @@ static const char first_line[] = "zerocta tune 1";
 static const struct zc_tuned h200 = {
     .key = {.gpu = "NVIDIA H200", .driver_version = 13000, .nccl_version = 22803},
     .row_count = 11,
-    .rows = {{2, ZCTA_POLICY_DEFAULT, true, 512, 11.0, 6.0},
-             {2, ZCTA_POLICY_DEFAULT, true, 2048, 11.0, 6.0},
-             {2, ZCTA_POLICY_DEFAULT, true, 8192, 11.1, 6.2},
-             {2, ZCTA_POLICY_DEFAULT, true, 32768, 11.2, 6.5},
-             {2, ZCTA_POLICY_DEFAULT, true, 131072, 11.5, 6.9},
-             {2, ZCTA_POLICY_DEFAULT, true, 524288, 12.6, 8.4},
-             {2, ZCTA_POLICY_DEFAULT, true, 2097152, 19.9, 17.0},
-             {2, ZCTA_POLICY_DEFAULT, true, 8388608, 36.9, 39.7},
-             {2, ZCTA_POLICY_DEFAULT, true, 33554432, 101.2, 117.6},
-             {2, ZCTA_POLICY_DEFAULT, true, 134217728, 357.9, 430.3},
-             {2, ZCTA_POLICY_DEFAULT, true, 536870912, 1384.4, 1671.2}},
+    .rows = {{ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 512, 11.0, 6.0},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 2048, 11.0, 6.0},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 8192, 11.1, 6.2},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 32768, 11.2, 6.5},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 131072, 11.5, 6.9},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 524288, 12.6, 8.4},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 2097152, 19.9, 17.0},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 8388608, 36.9, 39.7},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 33554432, 101.2, 117.6},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 134217728, 357.9, 430.3},
+             {ZCTA_ALL_GATHER, 2, ZCTA_POLICY_DEFAULT, true, 536870912, 1384.4, 1671.2}},
 };
 
 const struct zc_tuned *zc_tuned_built_in(const char *gpu)
@@ -95,13 +96,19 @@ static bool read_time(const char **at, double *us)
 
 static bool read_row(const char *text, struct zc_tuned_row *row)
 {
+    const size_t name = strcspn(text, " ");
+    const struct zc_collective *collective = zc_collective_named(text, name);
     uint64_t ranks, policy, in_place;
 
+    if (collective == NULL)
+        return false;
+    text += name;
     if (!read_number(&text, UINT32_MAX, &ranks) || ranks == 0 ||
         !read_number(&text, ZCTA_POLICY_ZERO, &policy) || policy == ZCTA_POLICY_UNSET ||
         !read_number(&text, 1, &in_place) || !read_number(&text, UINT64_MAX, &row->bytes) ||
         !read_time(&text, &row->ce_us) || !read_time(&text, &row->nccl_us) || *text != '\0')
         return false;
+    row->collective = collective->id;
     row->rank_count = (uint32_t)ranks;
     row->policy = (zcta_policy)policy;
     row->in_place = in_place == 1;
@@ -174,15 +181,17 @@ bool zc_tuned_write(FILE *out, const struct zc_tuned *tuned)
     fprintf(out, "%s\ngpu %s\ndriver %d\nnccl %d\nzerocta %" PRIu32 "\n", first_line,
             tuned->key.gpu, tuned->key.driver_version, tuned->key.nccl_version,
             tuned->key.zerocta_version);
-    fprintf(out, "# ranks, policy (1 DEFAULT, 2 EFFICIENCY, 3 ZERO), in place, bytes a rank,\n"
-                 "# us a call by ce, by nccl\n");
+    fprintf(out,
+            "# collective, ranks, policy (1 DEFAULT, 2 EFFICIENCY, 3 ZERO), in place, bytes a\n"
+            "# share, us a call by ce, by nccl\n");
     for (uint32_t i = 0; i < tuned->row_count; i++) {
         const struct zc_tuned_row *row = &tuned->rows[i];
 
         char times[64];
 
         zc_format(times, sizeof times, "%.3f %.3f", row->ce_us, row->nccl_us);
-        fprintf(out, "%" PRIu32 " %d %d %" PRIu64 " %s\n", row->rank_count, (int)row->policy,
+        fprintf(out, "%s %" PRIu32 " %d %d %" PRIu64 " %s\n",
+                zc_collective_of(row->collective)->name, row->rank_count, (int)row->policy,
                 row->in_place, row->bytes, times);
     }
     return fflush(out) == 0 && ferror(out) == 0;
@@ -198,14 +207,16 @@ static double distance(uint64_t a, uint64_t b)
     return x > y ? x / y : y / x;
 }
 
-bool zc_tuned_prefers_nccl(const struct zc_tuned *tuned, uint32_t rank_count, zcta_policy policy,
-                           bool in_place, uint64_t bytes, const struct zc_tuned_row **row)
+bool zc_tuned_prefers_nccl(const struct zc_tuned *tuned, zcta_collective collective,
+                           uint32_t rank_count, zcta_policy policy, bool in_place, uint64_t bytes,
+                           const struct zc_tuned_row **row)
 {
     *row = NULL;
     for (uint32_t i = 0; tuned != NULL && i < tuned->row_count; i++) {
         const struct zc_tuned_row *at = &tuned->rows[i];
 
-        if (at->rank_count != rank_count || at->policy != policy || at->in_place != in_place)
+        if (at->collective != collective || at->rank_count != rank_count || at->policy != policy ||
+            at->in_place != in_place)
             continue;
         if (*row == NULL || distance(at->bytes, bytes) < distance((*row)->bytes, bytes))
             *row = at;

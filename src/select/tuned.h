@@ -15,6 +15,7 @@ enum { ZC_TUNED_ROWS_MOST = 512 };
 
 /* One measured case: median times of a call in microseconds. */
 struct zc_tuned_row {
+    zcta_collective collective;
     uint32_t rank_count;
     zcta_policy policy;
     bool in_place;
@@ -46,10 +47,12 @@ const struct zc_tuned *zc_tuned_built_in(const char *gpu);
 bool zc_tuned_read(FILE *in, struct zc_tuned *tuned, char *why, size_t bytes);
 bool zc_tuned_write(FILE *out, const struct zc_tuned *tuned);
 
-/* Whether NCCL is the faster one: by the row that is nearest in size among those of as many ranks,
- * the same policy and place. *row is that row; NULL if there is none, and then false. */
-bool zc_tuned_prefers_nccl(const struct zc_tuned *tuned, uint32_t rank_count, zcta_policy policy,
-                           bool in_place, uint64_t bytes, const struct zc_tuned_row **row);
+/* Whether NCCL is the faster one: by the row that is nearest in size among those of the collective,
+ * of as many ranks, the same policy and place. *row is that row; NULL if there is none, and then
+ * false. */
+bool zc_tuned_prefers_nccl(const struct zc_tuned *tuned, zcta_collective collective,
+                           uint32_t rank_count, zcta_policy policy, bool in_place, uint64_t bytes,
+                           const struct zc_tuned_row **row);
 
 /* Tells tables apart. */
 uint64_t zc_tuned_digest(const struct zc_tuned *tuned);

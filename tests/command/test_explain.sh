@@ -27,7 +27,19 @@ check "the policy is shown" says out "policy zero"
 
 explain -n 3 --bytes 1000
 check "what does not divide is rounded up" says out "3 ranks x 334 bytes"
-check "with a note" says err "rounded up to 1002"
+check "with a note" says err "rounded up, 1000 to 1002"
+
+run "$zerocta" explain broadcast -n 4 --root 3 --bytes 1M
+check "another collective: what the call is" says out "broadcast: 4 ranks x 1048576 bytes (1M in all), out of place"
+check "another collective: status 0" is "$status" 0
+run "$zerocta" explain all_to_all_v -n 4 --counts one-hot --bytes 1M
+check "uneven shares: the largest" says out "4 ranks x at most 262144 bytes (1M in all)"
+run "$zerocta" explain barrier
+check "a barrier has flags" is "$(choice)" ce/flags
+for collective in $("$zerocta" explain 2>&1 | sed 's/.*missing: *//; s/;.*//'); do
+    run "$zerocta" explain "$collective" --bytes 64M
+    check "$collective: a path is chosen" grep -q '^choice: ce/' "$scratch/out"
+done
 
 explain --engine nccl
 check "no path can run: status 1" is "$status" 1
@@ -48,6 +60,9 @@ wrong() {
 wrong
 wrong reduce
 wrong all_gather -n 0
+wrong all_to_all --in-place
+wrong gather --root 8
+wrong gather --counts even
 wrong all_gather --bytes 0
 wrong all_gather --bytes many
 wrong all_gather --policy none

@@ -48,6 +48,18 @@ check "NCCL can be switched off" says out "switched off by ZEROCTA_NCCL_LIBRARY"
 run env ZEROCTA_NCCL_LIBRARY=/nowhere/libnccl.so "$zerocta" info
 check "NCCL that is not there" says out "there is no NCCL here"
 
+run "$zerocta" info --collectives
+check "--collectives: status 0" is "$status" 0
+check "--collectives: nothing on standard error" silent err
+for collective in $("$zerocta" explain 2>&1 | sed 's/.*missing: *//; s/;.*//'); do
+    check "--collectives: $collective, and what moves" grep -qE "^$collective  +[a-z]" "$scratch/out"
+done
+check "--collectives: which are never in place" is \
+    "$(grep -B1 -E 'never in( |$)' "$scratch/out" | grep -oE '^(all|send)[a-z_]+' | tr '\n' ' ')" "all_to_all all_to_all_v send_recv "
+check "--collectives: a path and its policies" grep -qxE '  ce/direct-push  +0 SMs +0 SMs +0 SMs' "$scratch/out"
+check "--collectives: NCCL needs a GPU" grep -qxE '  nccl/kernels  +- +- +-' "$scratch/out"
+check "--collectives: the GPU, or why there is none" grep -qE '^device cuda: ' "$scratch/out"
+
 run "$zerocta" info more
 check "an argument too many: status 2" is "$status" 2
 check "one sentence" is "$(lines err)" 1

@@ -36,6 +36,48 @@ check "ranks as threads: status 0" is "$status" 0
 check "in place" is "$(column 3)" "in in"
 check "no byte is wrong" is "$(verdict)" "verdict: OK, 0 wrong bytes in 2 sizes, 3 ranks, host"
 
+# ---- Every collective ----
+
+collectives=$("$zerocta" perf 2>&1 | sed 's/.*missing: *//; s/;.*//')
+check "an error lists them" is "$(wc -w <<<"$collectives")" 11
+for collective in $collectives; do
+    run "$zerocta" perf "$collective" -n 3 -b 1 -e 300K -f 300 --iterations 2
+    check "$collective: status 0" is "$status" 0
+    check "$collective: no byte is wrong" grep -q '^verdict: OK' <<<"$(verdict)"
+    check "$collective: what ran is named" grep -qE '^ce/' <<<"$(column 10)"
+    check "$collective: the title says which" grep -q "^zerocta perf $collective: 3 ranks" "$scratch/out"
+done
+for collective in all_gather_v all_to_all_v gather_v scatter_v; do
+    for counts in even skewed one-hot random:1 random:2; do
+        run "$zerocta" perf $collective -n 3 -b 1 -e 300K -f 300 --iterations 2 --counts $counts --threads
+        check "$collective, $counts: status 0" is "$status" 0
+        check "$collective, $counts: the title says so" grep -q "counts $counts" "$scratch/out"
+    done
+done
+for collective in all_gather_v broadcast gather gather_v scatter scatter_v; do
+    root=(--root 2)
+    [ $collective != all_gather_v ] || root=()
+    run "$zerocta" perf $collective -n 3 -b 1 -e 300K -f 300 --iterations 2 --in-place "${root[@]}"
+    check "$collective in place: status 0" is "$status" 0
+    check "$collective in place: the table says so" is "$(column 3 | tr ' ' '\n' | sort -u)" in
+done
+# busbw TIMES_ALGBW COLLECTIVE...: what the flows of 4 ranks make it.
+busbw() {
+    local times=$1
+    shift
+    run "$zerocta" perf "$@" -n 4 -b 1M -e 1M --iterations 3
+    check "$1: busbw is $times times algbw" awk -v t="$times" \
+        '$1 == 1048576 { d = $7 * t - $8; exit !(d < 0.02 * $8 && d > -0.02 * $8) }' "$scratch/out"
+}
+busbw 1 broadcast # what goes to all alike has to go out once
+busbw 0.75 gather
+busbw 0.75 scatter
+busbw 0.75 all_to_all
+busbw 1 send_recv
+busbw 0.9 all_gather_v --counts skewed # rank 0, whose share is a tenth, gets all the others'
+run "$zerocta" perf barrier -n 2 --iterations 3
+check "a barrier moves nothing" is "$(column 1) $(column 8)" "0 0.000"
+
 # ---- Launchers ----
 
 port=$((20000 + $$ % 10000))
@@ -89,6 +131,7 @@ else
     for key in cpu kernel usable_cpus cores memory_bytes; do
         check "the machine has $key" no is "$(json "machine;$key" | grep -c 'CMake Error')" 1
     done
+    check "JSON has the collective" is "$(json collective)" all_gather
     check "JSON has the command" is "$(json 'command;0') $(json 'command;1')" "zerocta perf"
     check "JSON has the library's version" is "zerocta $(json version)" "$("$zerocta" --version)"
     perf -n 2 -e 1K --json "$scratch/no/such/folder"
@@ -113,6 +156,14 @@ run env WORLD_SIZE=2 "$zerocta" perf all_gather -e 1K
 check "half of a launcher's environment: status 1" is "$status" 1
 check "which names the missing variable" says err "RANK"
 
+# MPI beside ours is in test_perf_mpi.sh, where it is built.
+mkdir "$scratch/alone"
+cp "$zerocta" "$scratch/alone/zerocta"
+run "$scratch/alone/zerocta" perf all_gather -n 2 -e 1K --peer mpi
+check "no MPI is there: status 1" is "$status" 1
+check "no MPI is there: one sentence" is "$(lines err)" 1
+check "no MPI is there: what builds it" says err "-DZEROCTA_BENCH=ON"
+
 # ---- What cannot run ----
 
 perf -n 2 -e 1K --engine nccl
@@ -135,7 +186,16 @@ wrong() {
 }
 wrong "no collective" "collective"
 wrong "an unknown collective" "no_such" no_such
+wrong "no collective: which there are" " all_to_all_v "
+wrong "an unknown collective: which there are" " all_to_all_v " no_such
 wrong "two collectives" "unexpected" all_gather all_gather
+wrong "in place, what is overwritten before it is sent" "would overwrite what is still to be sent" all_to_all --in-place
+wrong "in place, where no rank keeps anything" "sends itself" send_recv --in-place
+wrong "a root where there is none" "has no root" all_gather --root 1
+wrong "a root that is no rank" "not among 4 ranks" broadcast -n 4 --root 4
+wrong "shares where all are equal" "of one size" all_gather --counts skewed
+wrong "shares of an unknown kind" "random:SEED" all_gather_v --counts some
+wrong "random shares without a seed" "random:SEED" all_gather_v --counts random
 wrong "zero ranks" "--ranks" all_gather -n 0
 wrong "a size that is none" "1X" all_gather -b 1X
 wrong "a size of zero" "--min" all_gather -b 0
@@ -146,6 +206,7 @@ wrong "zero iterations" "--iterations" all_gather --iterations 0
 wrong "an unknown policy" "efficiency" all_gather --policy fast
 wrong "an unknown engine" "nccl" all_gather --engine mpi
 wrong "an unknown device" "host" all_gather --device tpu
+wrong "more than MPI counts" "1G at most" all_gather -e 2G --peer mpi
 wrong "an empty file name" "--json" all_gather --json=
 
 finish

@@ -1,4 +1,4 @@
-/* The bytes that `zerocta perf` writes and expects: no mistake of an allgather must look right. */
+/* The bytes that `zerocta perf` writes and expects: no mistake of a call must look right. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "perf.h"
+#include "pattern.h"
 
 enum { BYTES = 5003 }; /* no multiple of anything */
 
@@ -93,6 +93,27 @@ static void contents_differ_by_position(void **state)
         assert_other(pattern, share + shift, BYTES - shift);
 }
 
+/* A part of the pattern may begin anywhere in it, and lie anywhere. */
+static void parts_may_begin_at_any_place(void **state)
+{
+    const struct zc_pattern pattern = zc_pattern_of(4, 9);
+    char whole[256], part[256 + 8];
+
+    (void)state;
+    zc_pattern_fill(pattern, whole, 0, sizeof whole);
+    for (uint64_t from = 0; from < 20; from++)
+        for (uint64_t bytes = 0; bytes < 40; bytes++) {
+            memset(part, 0x5a, sizeof part);
+            zc_pattern_fill(pattern, part + 3, from, bytes);
+            assert_memory_equal(part + 3, whole + from, bytes);
+            assert_int_equal(part[2], 0x5a);
+            assert_int_equal(part[3 + bytes], 0x5a);
+            assert_int_equal(zc_pattern_check(pattern, part + 3, from, bytes), 0);
+            zc_pattern_poison(pattern, part + 3, from, bytes);
+            assert_int_equal(zc_pattern_check(pattern, part + 3, from, bytes), bytes);
+        }
+}
+
 static void parts_are_those_of_the_whole(void **state)
 {
     const struct zc_pattern pattern = zc_pattern_of(4, 9);
@@ -115,6 +136,7 @@ int main(void)
         cmocka_unit_test(contents_differ_by_rank_and_by_call),
         cmocka_unit_test(contents_differ_by_position),
         cmocka_unit_test(parts_are_those_of_the_whole),
+        cmocka_unit_test(parts_may_begin_at_any_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,13 +17,13 @@ between() { awk -v v="$1" -v low="$2" -v high="$3" 'BEGIN { exit !(v >= low && v
 plan -n 3 --bytes 6 --rank 1 --algorithm direct-push
 check "a rank's plan, step by step" is "$(sed 1d "$scratch/out")" "0 signal 2 ready
 0 signal 0 ready
-0 copy 1:send+0 1:recv+2 2
 0 wait 2 ready
 0 copy 1:send+0 2:recv+2 2
 0 signal 2 done
 0 wait 0 ready
 0 copy 1:send+0 0:recv+2 2
 0 signal 0 done
+0 copy 1:send+0 1:recv+2 2
 0 wait 0 done
 0 wait 2 done"
 plan -n 3 --bytes 6 --rank 1 --algorithm direct-push --in-place
@@ -37,7 +37,7 @@ plan -n 2 --bytes 1K --rank 0
 check "a small call's too" says out "plan all_gather scratch-pull"
 plan -n 7 --bytes 100 --rank 6
 check "what does not divide is rounded up" says out "bytes 15"
-check "with a note" says err "rounded up to 105"
+check "with a note" says err "rounded up, 100 to 105"
 
 # ---- Checking ----
 
@@ -66,6 +66,19 @@ check "a check prints no plan" is "$(headers)" 0
 plan -n 2 --bytes 1K --check --algorithm scratch-pull --print
 check "unless it is asked for" is "$(headers)" 2
 check "which comes first" is "$(tail -n 1 "$scratch/out" | cut -c 1-9)" "check: OK"
+
+for collective in $("$zerocta" explain 2>&1 | sed 's/.*missing: *//; s/;.*//'); do
+    for bytes in 1 1000 1M; do
+        run "$zerocta" plan "$collective" -n 5 --bytes $bytes --check
+        check "$collective, $bytes bytes: the plans are correct" grep -q '^check: OK' "$scratch/out"
+    done
+done
+for counts in skewed one-hot random:3; do
+    for collective in all_gather_v all_to_all_v gather_v scatter_v; do
+        run "$zerocta" plan $collective -n 5 --bytes 100K --counts $counts --check
+        check "$collective, $counts: the plans are correct" grep -q '^check: OK' "$scratch/out"
+    done
+done
 
 # ---- Simulating ----
 
@@ -106,7 +119,10 @@ wrong() {
     check "plan $*: nothing is printed" silent out
 }
 wrong collective
-wrong broadcast broadcast
+wrong reduce reduce
+wrong --root broadcast -n 4 --root 4
+wrong --counts gather --counts skewed
+wrong all_to_all all_to_all --in-place
 wrong --rank all_gather -n 4 --rank 4
 wrong --ranks all_gather -n 0
 wrong --bytes all_gather --bytes 1.5M

@@ -16,13 +16,13 @@ check "--version prints name and number" grep -qxE 'zerocta [0-9]+\.[0-9]+\.[0-9
 # The options of each command, as its help must list them.
 declare -A options=(
     [run]="ranks timeout keep-going grace pty no-prefix"
-    [perf]="ranks min max factor in-place threads policy engine device iterations peer graph json"
-    [info]=""
-    [explain]="ranks bytes policy in-place"
+    [perf]="ranks min max factor root counts in-place threads policy engine device iterations peer graph json"
+    [info]="collectives"
+    [explain]="ranks bytes root counts policy in-place"
     [plan]="ranks bytes rank in-place check simulate node-ranks chunks"
     [hostage]="ranks max"
     [tune]="ranks min max factor iterations threads output"
-    [overlap]="ranks min max factor gemm out-of-place policy json"
+    [overlap]="ranks min max factor root counts gemm out-of-place policy json"
     [setup]="ranks grow bytes rounds device nccl"
 )
 for command in $commands; do

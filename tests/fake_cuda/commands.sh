@@ -21,6 +21,28 @@ check "ranks as threads on one GPU: the sentence" says err "threads of one proce
 run "$zerocta" setup -n 2 --bytes 1M --rounds 2 --device cuda
 check "setup: status 0" is "$status" 0
 
+# Every other collective, by copies of the copy engines and captured.
+for collective in all_gather_v all_to_all all_to_all_v broadcast gather gather_v scatter scatter_v send_recv; do
+    for given in "" "--policy zero" "--graph --peer push"; do
+        # shellcheck disable=SC2086
+        run env FAKE_CUDA_GPUS=3 "$zerocta" perf $collective -n 3 -b 1 -e 64K -f 256 --device cuda --iterations 2 $given
+        check "perf $collective $given: status 0" is "$status" 0
+        check "perf $collective $given: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+        [ "$given" != "--policy zero" ] ||
+            check "perf $collective under ZERO: no SM" no grep -q ' yes$' "$scratch/out"
+    done
+done
+for collective in all_gather_v broadcast gather gather_v scatter scatter_v; do
+    run env FAKE_CUDA_GPUS=3 "$zerocta" perf $collective -n 3 -b 1 -e 64K -f 256 --device cuda --iterations 2 --in-place --peer push
+    check "perf $collective in place: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+done
+for collective in all_gather_v all_to_all_v gather_v scatter_v; do
+    run env FAKE_CUDA_GPUS=3 "$zerocta" perf $collective -n 3 -b 1 -e 64K -f 256 --device cuda --iterations 2 --counts random:5
+    check "perf $collective, random shares: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+done
+run "$zerocta" perf barrier -n 2 --device cuda --iterations 2
+check "perf barrier: status 0" is "$status" 0
+
 # What the machine has, and what it lacks.
 run "$zerocta" info
 check "info: status 0" is "$status" 0
@@ -59,29 +81,36 @@ lacking "signals that do not exist" "ZEROCTA_SIGNALS" ZEROCTA_SIGNALS=smoke
 lacking "signals that this driver does not have" "13.1" ZEROCTA_SIGNALS=write FAKE_CUDA_VERSION=13010
 
 # The model of the driver knows which copies wait for an SM that a kernel holds.
-run env FAKE_CUDA_GPUS=3 "$zerocta" hostage -n 3 --max 64K
+run env FAKE_CUDA_GPUS=3 "$zerocta" hostage all_gather -n 3 --max 64K
 check "hostage: status 0" is "$status" 0
-check "hostage: verdict" says out "verdict: OK, policy ZERO and in place need no SM"
+check "hostage: verdict" says out "verdict: OK, what is to need no SM needs none"
 check "hostage: ZERO out of place" is "$(grep -c 'out    zero .*ce/push-back .*finishes with every SM held' "$scratch/out")" 2
 check "hostage: DEFAULT out of place" is "$(grep -c 'out    default .*ce/direct-push .*waits for an SM' "$scratch/out")" 2
+run env FAKE_CUDA_GPUS=3 "$zerocta" hostage all -n 3 --max 1K
+check "hostage, every collective: status 0" is "$status" 0
+check "hostage, every collective: ZERO" is "$(grep -c 'zero .*finishes with every SM held' "$scratch/out")" 18
+check "hostage, every collective: a barrier" says out "barrier"
 
-run "$zerocta" hostage -n 2 --max 1K --engine nccl
+run "$zerocta" hostage all_gather -n 2 --max 1K --engine nccl
 check "hostage, nothing to run: status 1" is "$status" 1
 check "hostage, nothing to run: said" says out "verdict: nothing could run"
 
 for given in "" "--out-of-place --policy zero"; do
     # shellcheck disable=SC2086
-    run "$zerocta" overlap -n 2 -b 4K -e 128K --gemm 128 --peer none --json "$scratch/json" $given
+    run "$zerocta" overlap all_gather -n 2 -b 4K -e 128K --gemm 128 --peer none --json "$scratch/json" $given
     check "overlap $given: status 0" is "$status" 0
     check "overlap $given: every byte right" says out "verdict: OK, 0 wrong bytes"
-    check "overlap $given: a row for each size" is "$(grep -c '"allgather"' "$scratch/json")" 2
+    check "overlap $given: a row for each size" is "$(grep -c '"by"' "$scratch/json")" 2
 done
-run "$zerocta" overlap -n 2 -b 4K -e 4K --gemm 128 --peer none --json -
+run "$zerocta" overlap all_to_all -n 2 -b 4K -e 4K --gemm 128 --peer none
+check "overlap of another collective: every byte right" says out "verdict: OK, 0 wrong bytes"
+check "overlap of another collective: out of place, as it must" says out "all_to_all out of place"
+run "$zerocta" overlap all_gather -n 2 -b 4K -e 4K --gemm 128 --peer none --json -
 check "overlap --json -: standard output is JSON alone" is "$(head -c 1 "$scratch/out")$(tail -n 1 "$scratch/out")" "{}"
 check "overlap --json -: the table is on standard error" says err "verdict: OK"
-run bash -c '"$0" overlap -n 2 -b 4K -e 4K --gemm 128 --peer none >/dev/full' "$zerocta"
+run bash -c '"$0" overlap all_gather -n 2 -b 4K -e 4K --gemm 128 --peer none >/dev/full' "$zerocta"
 check "overlap, output that is lost: status 1" is "$status" 1
-run bash -c '"$0" hostage -n 2 --max 1K >/dev/full' "$zerocta"
+run bash -c '"$0" hostage all_gather -n 2 --max 1K >/dev/full' "$zerocta"
 check "hostage, output that is lost: status 1" is "$status" 1
 check "hostage, output that is lost: said" says err "cannot pass output on"
 

@@ -132,11 +132,11 @@ static pthread_once_t defaults_once = PTHREAD_ONCE_INIT, settings_once = PTHREAD
 static unsigned long long last_id = 2;
 static int gpu_count, version;
 static bool held[GPUS_MOST]; /* every SM, by a kernel */
-static _Atomic int holding;  /* how many are */
 static bool lacks_vmm, lacks_fd, lacks_peer, lacks_sight, lacks_imex, has_fabric;
 static struct zc_cu_context_opaque primary[GPUS_MOST];
 static unsigned connections = 8; /* of contexts made from now on */
 static bool denies_contexts;
+static _Atomic uint64_t local_copies; /* that ran so far, within one GPU */
 static _Atomic uint64_t slow_copy_ns; /* what a copy of more than SLOW_BYTES takes */
 static _Atomic int64_t alive;
 static _Atomic uint64_t calls, fail_at;
@@ -154,6 +154,7 @@ EXPORT fake_cuda_fail_fn fake_cuda_fail;
 EXPORT fake_cuda_calls_fn fake_cuda_calls;
 EXPORT fake_cuda_failed_fn fake_cuda_failed;
 EXPORT fake_cuda_alive_fn fake_cuda_alive;
+EXPORT fake_cuda_local_copies_fn fake_cuda_local_copies;
 EXPORT fake_cuda_set_fn fake_cuda_set;
 EXPORT fake_cuda_enqueue_fn fake_cuda_enqueue;
 EXPORT fake_cuda_current_fn fake_cuda_current;
@@ -182,6 +183,11 @@ int64_t fake_cuda_alive(void)
 }
 
 static void connect_all(unsigned count);
+
+uint64_t fake_cuda_local_copies(void)
+{
+    return atomic_load(&local_copies);
+}
 
 void fake_cuda_set(const char *what, uint64_t value)
 {
@@ -272,14 +278,13 @@ static void await_sm(const struct item *item)
     const struct mapping *to, *from;
     int gpu = -1;
 
-    if (atomic_load(&holding) == 0)
-        return;
     pthread_mutex_lock(&lock);
     to = find_mapping(item->to);
     from = find_mapping(item->from);
     if (to != NULL && from != NULL && to->allocation != NULL && from->allocation != NULL &&
         to->allocation->gpu == from->allocation->gpu)
         gpu = to->allocation->gpu;
+    atomic_fetch_add(&local_copies, gpu >= 0);
     while (gpu >= 0 && held[gpu])
         pthread_cond_wait(&moved, &lock);
     pthread_mutex_unlock(&lock);
@@ -289,7 +294,6 @@ static void set_held(int gpu, bool is_held)
 {
     pthread_mutex_lock(&lock);
     held[gpu] = is_held;
-    atomic_fetch_add(&holding, is_held ? 1 : -1);
     pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
 }
@@ -896,7 +900,7 @@ static zc_cu_result cuGraphLaunch(zc_cu_graph_exec exec, zc_cu_stream stream)
 
     MAY_FAIL();
     for (const struct item *item = graph->head; item != NULL && error == 0; item = item->next)
-        if (item->kind == COPY || item->kind == OPS)
+        if (item->kind == COPY || item->kind == OPS || item->kind == CALL)
             error = enqueue(stream, item);
     return error;
 }

@@ -168,8 +168,7 @@ static void release_and_run(struct rank *r, zcta_context *context, zcta_window *
     zcta_plan *plan = NULL;
 
     if (!ok(r, context,
-            zcta_plan_all_gather(zcta_world(context), out + r->rank * SHARE, out, SHARE, NULL,
-                                 &plan)))
+            plan_all_gather(zcta_world(context), out + r->rank * SHARE, out, SHARE, NULL, &plan)))
         return;
     model_fill(out + r->rank * SHARE, 9, r->rank, SHARE);
     if (ok(r, context, zcta_release(plan, r->stream)) &&

@@ -59,14 +59,14 @@ static void expect_right(const struct zc_request *requests, uint32_t count, veri
         const char *defect = zc_request_defect(&requests[i]);
 
         if (defect != NULL)
-            fail_msg("%s: %s, %u ranks, %llu bytes: %s", what,
-                     zc_algorithm_name(requests[i].algorithm), requests[i].rank_count,
-                     (unsigned long long)requests[i].bytes, defect);
+            fail_msg("%s: %s, %u ranks, %llu bytes: %s", what, requests[i].algorithm->name,
+                     requests[i].layout->ranks, (unsigned long long)requests[i].layout->bytes,
+                     defect);
         make_plans(&teams[i], requests[i]);
     }
     if (verify(teams, count, text, sizeof text) != ZCTA_OK)
-        fail_msg("%s: %s, %u ranks, %llu bytes: %s", what, zc_algorithm_name(requests[0].algorithm),
-                 requests[0].rank_count, (unsigned long long)requests[0].bytes, text);
+        fail_msg("%s: %s, %u ranks, %llu bytes: %s", what, requests[0].algorithm->name,
+                 requests[0].layout->ranks, (unsigned long long)requests[0].layout->bytes, text);
     for (uint32_t i = 0; i < count; i++)
         free_plans(&teams[i]);
 }
@@ -78,12 +78,12 @@ static void expect_prepared_right(struct zc_request call)
     const struct zc_request released = zc_request_released(&call);
     struct zc_request second = call;
 
-    second.half = zc_algorithm_alternates(call.algorithm);
+    second.half = zc_has(call.algorithm, ZC_ALTERNATES);
     expect_right((struct zc_request[]){call, second, call}, 3, verify_calls, "eager");
-    if (zc_algorithm_replays(call.algorithm))
+    if (!zc_has(call.algorithm, ZC_EAGER_ONLY))
         expect_right((struct zc_request[]){captured, captured, captured}, 3, verify_replayed,
                      "captured");
-    if (zc_algorithm_says_ready(call.algorithm))
+    if (zc_has(call.algorithm, ZC_SAYS_READY))
         expect_right((struct zc_request[]){call, early, released, early, released, call}, 6,
                      verify_calls, "released");
 }
@@ -91,22 +91,24 @@ static void expect_prepared_right(struct zc_request call)
 static void try_all_requests(const struct zc_device_caps *caps)
 {
     const struct sizes sizes = sizes_of(caps);
-    struct zc_facts facts = {.collective = ZC_COLLECTIVE_ALL_GATHER, .caps = caps};
+    struct zc_facts facts = {.caps = caps};
     zcta_report report;
     uint32_t refused = 0, alone = 0;
 
-    for (facts.rank_count = 1; facts.rank_count <= 9; facts.rank_count++)
+    for (uint32_t ranks = 1; ranks <= 9; ranks++)
         for (uint32_t variant = 0; variant < sizes.count * 6; variant++) {
+            const struct zc_layout layout =
+                even_layout(&zc_all_gather, ranks, sizes.bytes[variant / 6], 0);
             struct zc_choice choice;
 
-            facts.bytes = sizes.bytes[variant / 6];
+            facts.layout = &layout;
             facts.policy = (zcta_policy)(ZCTA_POLICY_DEFAULT + variant % 6 / 2);
             facts.in_place = variant % 2 == 0;
             choice = zc_select(&facts, &report);
             if (choice.found)
-                expect_prepared_right(zc_select_request(&facts, choice.path, 0));
+                expect_prepared_right(zc_select_request(&facts, choice.path, 0, facts.in_place));
             refused += !choice.found;
-            alone += facts.rank_count == 1 && facts.policy == ZCTA_POLICY_ZERO && !facts.in_place;
+            alone += ranks == 1 && facts.policy == ZCTA_POLICY_ZERO && !facts.in_place;
         }
     /* Alone and out of place somebody has to copy the own share. */
     assert_int_equal(refused, caps->local_copy_needs_sm ? alone : 0);
@@ -140,7 +142,7 @@ static zcta_status run_planned(const struct seat *s, const void *mine,
 {
     zcta_plan *plan = NULL;
     zcta_status status =
-        zcta_plan_all_gather(s->world, mine, zcta_window_base(s->recv), s->share, params, &plan);
+        plan_all_gather(s->world, mine, zcta_window_base(s->recv), s->share, params, &plan);
 
     if (status == ZCTA_OK && released)
         status = zcta_release(plan, s->stream);

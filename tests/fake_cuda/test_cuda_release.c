@@ -26,8 +26,8 @@ static zcta_plan *plan_into(const struct seat *s, zcta_window *recv)
 {
     zcta_plan *plan = NULL;
 
-    EXPECT_OK(s->context, zcta_plan_all_gather(s->world, zcta_window_base(s->send),
-                                               zcta_window_base(recv), SHARE, NULL, &plan));
+    EXPECT_OK(s->context, plan_all_gather(s->world, zcta_window_base(s->send),
+                                          zcta_window_base(recv), SHARE, NULL, &plan));
     return plan;
 }
 

@@ -69,28 +69,28 @@ check "info: a switch" says out "NCCL_P2P_DISABLE=1 in the environment"
 # Measured, kept, found again, and believed as long as nothing has changed.
 export XDG_CACHE_HOME=$scratch/cache
 kept=$XDG_CACHE_HOME/zerocta/tune-a-fake-GPU.txt
-run "$zerocta" tune -n 2 --threads -b 1K -e 4K --iterations 2
+run "$zerocta" tune all_gather -n 2 --threads -b 1K -e 4K --iterations 2
 check "tune: status 0" is "$status" 0
 check "tune: says where" says out "kept in $kept"
-check "tune: shows how far it is" says err "  8 of 8  DEFAULT, out of place"
-check "tune: a row for each case" is "$(grep -c '^2 ' "$kept")" 8
-run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
-check "tune: measured anew" is "$(grep -c '^2 ' "$kept")" 4
+check "tune: shows how far it is" says err "  8 of 8  all_gather, DEFAULT, out of place"
+check "tune: a row for each case" is "$(grep -c '^all_gather 2 ' "$kept")" 8
+run "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune: measured anew" is "$(grep -c '^all_gather 2 ' "$kept")" 4
 
 check "tune: by which zerocta" grep -q '^zerocta [0-9]' "$kept"
 own=$(grep '^zerocta [0-9]' "$kept")
-run env FAKE_NCCL_NO_COPY_ENGINES=1 "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+run env FAKE_NCCL_NO_COPY_ENGINES=1 "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2
 check "tune where NCCL falls back: status 0" is "$status" 0
 check "tune where NCCL falls back: only where SMs are allowed" \
-    is "$(grep '^2 ' "$kept" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" "1 "
-run env FAKE_NCCL_VERSION=22707 "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+    is "$(grep '^all_gather 2 ' "$kept" | cut -d' ' -f3 | sort -u | tr '\n' ' ')" "1 "
+run env FAKE_NCCL_VERSION=22707 "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2
 check "tune where NCCL has no copy engines: status 0" is "$status" 0
 check "tune where NCCL has no copy engines: only where SMs are allowed" \
-    is "$(grep '^2 ' "$kept" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" "1 "
+    is "$(grep '^all_gather 2 ' "$kept" | cut -d' ' -f3 | sort -u | tr '\n' ' ')" "1 "
 
 # row CE_US NCCL_US NCCL [ZEROCTA]: what the file says of one case.
 row() {
-    printf 'zerocta tune 1\ngpu a fake GPU\ndriver 13000\nnccl %s\n%s\n2 1 1 512 %s %s\n' \
+    printf 'zerocta tune 2\ngpu a fake GPU\ndriver 13000\nnccl %s\n%s\nall_gather 2 1 1 512 %s %s\n' \
         "$3" "${4-$own}" "$1" "$2" >"$kept"
 }
 given=(--engine auto --in-place -e 1K)
@@ -117,26 +117,49 @@ given=(--engine auto --in-place -e 1K --policy zero)
 row 9.5 3.5 22803
 perf
 gathers "tuned, but for another policy" ce/direct-push 0
-run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o "$scratch/none/at/all.txt"
+run "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2 -o "$scratch/none/at/all.txt"
 check "tune: makes the folders" is "$status" 0
-run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o /proc/none
+run "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2 -o /proc/none
 check "tune: cannot write: status 1" is "$status" 1
 check "tune: cannot write: why" says err "cannot write"
 cd "$scratch" || exit 1
-run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o -
-check "tune to standard output: the figures alone" is "$(head -n 1 "$scratch/out") $(grep -c '^2 ' "$scratch/out")" \
+run "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2 -o -
+check "tune to standard output: the figures alone" is "$(head -n 1 "$scratch/out") $(grep -c '^all_gather 2 ' "$scratch/out")" \
     "$(head -n 1 "$kept") 4"
 check "tune to standard output: the summary is on standard error" says err "ce is faster in"
 check "tune to standard output: no file -" no test -e -
-run bash -c '"$0" tune -n 2 --threads -b 1K -e 1K --iterations 2 -o - >/dev/full' "$zerocta"
+run bash -c '"$0" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2 -o - >/dev/full' "$zerocta"
 check "tune, output that is lost: status 1" is "$status" 1
 check "tune, output that is lost: said" says err "cannot write standard output: No space left"
-run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+run env ZEROCTA_NCCL_LIBRARY=none "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2
 check "tune without NCCL: status 1" is "$status" 1
 check "tune without NCCL: why" says err "nothing to choose"
 
+# Other collectives: what is kept of each, and what stays.
+run "$zerocta" tune all_gather -n 2 --threads -b 1K -e 1K --iterations 2
+run "$zerocta" tune broadcast all_to_all -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune of others: status 0" is "$status" 0
+check "tune of others: what was measured" is "$(grep -cE '^(broadcast|all_to_all) 2 1 0 ' "$kept")" 2
+check "tune of others: what was measured before stays" is "$(grep -c '^all_gather 2 ' "$kept")" 4
+run "$zerocta" tune -n 2 --threads -b 1K -e 1K --iterations 2
+check "tune of all: status 0" is "$status" 0
+check "tune of all: each that there is a choice for" is \
+    "$(grep -oE '^[a-z_]+ 2 1 0 ' "$kept" | cut -d' ' -f1 | sort | tr '\n' ' ')" \
+    "all_gather all_gather_v all_to_all all_to_all_v broadcast gather gather_v scatter scatter_v "
+
+# NCCL beside ours, by its own call or by sends and receives.
+for collective in all_gather_v all_to_all all_to_all_v broadcast gather gather_v scatter scatter_v send_recv; do
+    run "$zerocta" perf $collective -n 2 -b 1 -e 64K -f 256 --device cuda --threads --iterations 2 --peer nccl
+    check "$collective beside NCCL: status 0" is "$status" 0
+    check "$collective beside NCCL: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "$collective beside NCCL: all ways" is "$(grep -cE ' nccl(-windows|-zero)? ' "$scratch/out")" 9
+    run "$zerocta" perf $collective -n 2 -b 1 -e 64K -f 256 --device cuda --threads --iterations 2 --engine nccl
+    check "$collective by NCCL: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "$collective by NCCL: the path" says out nccl/kernels
+done
+
 # The same contestants as on GPUs, in the same turns.
-run "$zerocta" overlap -n 2 --threads -b 4K -e 4K --gemm 128
+run "$zerocta" overlap all_gather -n 2 --threads -b 4K -e 4K --gemm 128
 check "overlap: status 0" is "$status" 0
 check "overlap: every byte right" says out "verdict: OK, 0 wrong bytes"
 check "overlap: all contestants" is "$(grep -cE '^ +4096  (zerocta|nccl)' "$scratch/out")" 4

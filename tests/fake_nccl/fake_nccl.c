@@ -28,10 +28,17 @@ enum {
     STORY = 4096,
 };
 
+/* What ranks call together, of the size of a share each. */
+enum kind { ALL_GATHER, BROADCAST, ALL_TO_ALL, GATHER, SCATTER, KINDS };
+
+/* The names they have in stories. */
+static const char *const kind_names[KINDS] = {"gather", "broadcast", "alltoall", "gather-to-one",
+                                              "scatter"};
+
 #define EXPORT __attribute__((visibility("default")))
 
-/* Every OPS-th gather, as its ranks meet in it: the counts go on from one to the next. Nobody ends
- * one before all have left it, so nobody is two ahead. */
+/* Every OPS-th collective, as its ranks meet in it: the counts go on from one to the next. Nobody
+ * ends one before all have left it, so nobody is two ahead. */
 struct op {
     const void *send[RANKS_MOST];
     uint64_t entered, left;
@@ -46,8 +53,8 @@ struct pair {
 /* What the ranks of a communicator share. */
 struct room {
     int count, arrived;
-    bool gone[RANKS_MOST];  /* their communicators have ended, and so may have their memory */
-    char *recv[RANKS_MOST]; /* of each rank's latest gather */
+    bool gone[RANKS_MOST]; /* their communicators have ended, and so may have their memory */
+    char *recv[KINDS][RANKS_MOST]; /* of each rank's latest call */
     struct op ops[OPS];
     struct pair pairs[RANKS_MOST][RANKS_MOST];
 };
@@ -61,9 +68,9 @@ struct range {
 struct ncclComm {
     struct room *room;
     int rank, policy, gpu;
-    uint64_t gathers;
+    uint64_t collectives; /* so far */
     bool aborted, copy_engines;
-    int heedless; /* gathers under way that do not look whether it is aborted */
+    int heedless; /* collectives under way that do not look whether it is aborted */
     struct range *windows;
     struct ncclComm *next; /* among those that have ended */
 };
@@ -491,15 +498,61 @@ static bool in_window(const struct ncclComm *comm, const void *at, size_t bytes)
     return false;
 }
 
-/* One rank's part of a gather, as its stream runs it. */
+static bool is_capturing(void *stream)
+{
+    int status = ZC_CU_STREAM_CAPTURE_NONE;
+
+    return cuda.cuStreamIsCapturing(stream, &status) == 0 && status != ZC_CU_STREAM_CAPTURE_NONE;
+}
+
+/* One rank's part of a collective, as its stream runs it. */
 struct job {
+    enum kind kind;
     bool heedless; /* by copy engines or symmetric kernels: no abort ends it */
     struct ncclComm *comm;
     uint64_t number;
-    const void *send;
+    int root;
+    const char *send;
     char *recv;
-    size_t bytes;
+    size_t bytes; /* of a share */
 };
+
+/* Whether a share goes from one rank to another, and from where in the one's input to where in the
+ * other's output. */
+static bool flows(const struct job *job, int from, int to, size_t *from_at, size_t *to_at)
+{
+    const size_t fan_out = (size_t)to * job->bytes, fan_in = (size_t)from * job->bytes;
+
+    *from_at = job->kind == ALL_TO_ALL || job->kind == SCATTER ? fan_out : 0;
+    *to_at = job->kind == BROADCAST || job->kind == SCATTER ? 0 : fan_in;
+    switch (job->kind) {
+    case BROADCAST:
+    case SCATTER:
+        return from == job->root;
+    case GATHER:
+        return to == job->root;
+    case ALL_GATHER:
+    case ALL_TO_ALL:
+    case KINDS:
+        break;
+    }
+    return true;
+}
+
+/* How far this rank's buffers reach. */
+static void extents(const struct job *job, size_t *sent, size_t *received)
+{
+    const int self = job->comm->rank;
+    size_t from_at, to_at;
+
+    *sent = *received = 0;
+    for (int peer = 0; peer < job->comm->room->count; peer++) {
+        if (flows(job, self, peer, &from_at, &to_at) && from_at + job->bytes > *sent)
+            *sent = from_at + job->bytes;
+        if (flows(job, peer, self, &from_at, &to_at) && to_at + job->bytes > *received)
+            *received = to_at + job->bytes;
+    }
+}
 
 /* Counts up and waits until all have; false: aborted. Under the lock. */
 static bool meet(const struct job *job, uint64_t *counter)
@@ -516,11 +569,12 @@ static bool meet(const struct job *job, uint64_t *counter)
     return *counter >= all;
 }
 
-static void run_gather(void *data)
+static void run_collective(void *data)
 {
     struct job *job = data;
     const struct ncclComm *comm = job->comm;
     struct op *op = &comm->room->ops[job->number % OPS];
+    size_t from_at, to_at;
     bool met;
 
     pthread_mutex_lock(&lock);
@@ -528,8 +582,9 @@ static void run_gather(void *data)
     met = meet(job, &op->entered);
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < comm->room->count && met; i++)
-        if (job->recv + (size_t)i * job->bytes != op->send[i])
-            memcpy(job->recv + (size_t)i * job->bytes, op->send[i], job->bytes);
+        if (flows(job, i, comm->rank, &from_at, &to_at) &&
+            job->recv + to_at != (const char *)op->send[i] + from_at)
+            memcpy(job->recv + to_at, (const char *)op->send[i] + from_at, job->bytes);
     pthread_mutex_lock(&lock);
     if (met)
         meet(job, &op->left);
@@ -541,7 +596,7 @@ static void run_gather(void *data)
 
 /* ---- From rank to rank, in groups ---- */
 
-enum { TRANSFERS_MOST = 2 * RANKS_MOST };
+enum { TRANSFERS_MOST = 2 * RANKS_MOST }; /* to and from each rank, the own one included */
 
 struct transfer {
     bool receives;
@@ -553,10 +608,13 @@ struct transfer {
 struct group {
     struct ncclComm *comm;
     void *stream;
+    bool captured;
+    struct group *next; /* among those that were captured: a graph may still replay them */
     int count;
     struct transfer transfers[TRANSFERS_MOST];
 };
 
+static struct group *captured_groups;
 static _Thread_local struct group *open_group;
 
 /* Under the lock. */
@@ -595,8 +653,9 @@ static void run_group(void *data)
         if (!group->transfers[i].receives)
             await(comm, &pairs[comm->rank][group->transfers[i].peer].received,
                   pairs[comm->rank][group->transfers[i].peer].sent);
+    if (!group->captured)
+        free(group);
     pthread_mutex_unlock(&lock);
-    free(group);
 }
 
 int ncclGroupStart(void)
@@ -613,8 +672,7 @@ static int transfer(zc_nccl_handle comm, struct transfer transfer, void *stream)
     pthread_mutex_lock(&lock);
     result = trip(transfer.receives ? "ncclRecv" : "ncclSend", comm);
     if (result == 0 && (group == NULL || group->count == TRANSFERS_MOST || transfer.peer < 0 ||
-                        transfer.peer >= comm->room->count || transfer.peer == comm->rank ||
-                        current_gpu() != comm->gpu))
+                        transfer.peer >= comm->room->count || current_gpu() != comm->gpu))
         result = INVALID_ARGUMENT;
     pthread_mutex_unlock(&lock);
     if (result != 0)
@@ -654,93 +712,156 @@ int ncclGroupEnd(void)
         free(group);
         return 0;
     }
+    group->captured = is_capturing(group->stream);
     pthread_mutex_lock(&lock);
     tell(group->comm->rank, "group:%d ", group->count);
+    if (group->captured) {
+        group->next = captured_groups;
+        captured_groups = group;
+    }
     pthread_mutex_unlock(&lock);
     return enqueue(group->stream, run_group, group) == 0 ? 0 : UNHANDLED;
 }
 
+/* ---- Collectives ---- */
+
 /* Which way NCCL of this version takes, and what it says of it. Under the lock. */
 static bool takes_copy_engines(struct ncclComm *comm, const struct job *job)
 {
-    const bool takes = comm->room->count > 1 && comm->policy == ZC_NCCL_POLICY_ZERO &&
-                       version >= 22800 && getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL &&
-                       in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
-                       (version >= 22902 || in_window(comm, job->send, job->bytes));
+    size_t sent, received;
+    bool takes;
 
+    extents(job, &sent, &received);
+    takes = job->kind != BROADCAST && comm->room->count > 1 &&
+            comm->policy == ZC_NCCL_POLICY_ZERO && version >= 22800 &&
+            getenv("FAKE_NCCL_NO_COPY_ENGINES") == NULL && in_window(comm, job->recv, received) &&
+            ((version >= 22902 && job->kind == ALL_GATHER) || in_window(comm, job->send, sent));
     if (takes && !comm->copy_engines)
         say("Init CE, rank %d baseUCSymReadyPtr 0x1, baseUCSymComplPtr 0x2, seq num 0", comm->rank);
     comm->copy_engines |= takes;
     return takes;
 }
 
+/* Of these NCCL has symmetric kernels for the allgather only. */
 static bool is_symmetric(const struct ncclComm *comm, const struct job *job)
 {
-    return comm->room->count > 1 && version >= 22700 &&
+    return job->kind == ALL_GATHER && comm->room->count > 1 && version >= 22700 &&
            in_window(comm, job->recv, job->bytes * (size_t)comm->room->count) &&
            in_window(comm, job->send, job->bytes);
 }
 
-/* What a graph replays: the own share into every output, which are those of the gather before. */
+/* What a graph replays: the own shares into the outputs, which are those of the call before. */
 static int push_captured(const struct job *job, void *stream)
 {
     const struct ncclComm *comm = job->comm;
+    size_t from_at, to_at;
     int result = 0;
 
-    for (int i = 0; i < comm->room->count && result == 0; i++)
-        if (comm->room->recv[i] + (size_t)comm->rank * job->bytes != job->send)
-            result =
-                cuda.cuMemcpyAsync((uintptr_t)comm->room->recv[i] + (size_t)comm->rank * job->bytes,
-                                   (uintptr_t)job->send, job->bytes, stream);
+    for (int i = 0; i < comm->room->count && result == 0; i++) {
+        char *const recv = comm->room->recv[job->kind][i];
+
+        if (flows(job, comm->rank, i, &from_at, &to_at) && recv + to_at != job->send + from_at)
+            result = cuda.cuMemcpyAsync((uintptr_t)recv + to_at, (uintptr_t)job->send + from_at,
+                                        job->bytes, stream);
+    }
     return result;
 }
 
-static bool is_capturing(void *stream)
+/* Under the lock: what the call comes to; 0: it may be enqueued. */
+static int begin_collective(struct job *job, const char *function, int type, bool captured,
+                            void *stream)
 {
-    int status = ZC_CU_STREAM_CAPTURE_NONE;
+    struct ncclComm *comm = job->comm;
+    bool takes;
+    int result;
 
-    return cuda.cuStreamIsCapturing(stream, &status) == 0 && status != ZC_CU_STREAM_CAPTURE_NONE;
+    if (type != ZC_NCCL_INT8 || current_gpu() != comm->gpu || job->root < 0 ||
+        job->root >= comm->room->count)
+        return INVALID_ARGUMENT;
+    result = trip(function, comm);
+    if (result != 0)
+        return result;
+    takes = takes_copy_engines(comm, job);
+    job->heedless = takes || is_symmetric(comm, job);
+    if (takes && stream == NULL && version < 22907)
+        return INVALID_USAGE;
+    tell(comm->rank, "%s:%s ", captured ? "capture" : kind_names[job->kind],
+         takes           ? "ce"
+         : job->heedless ? "sym"
+                         : "sm");
+    if (captured)
+        return push_captured(job, stream) == 0 ? 0 : UNHANDLED;
+    comm->heedless += job->heedless;
+    job->number = comm->collectives++;
+    comm->room->recv[job->kind][comm->rank] = job->recv;
+    return 0;
+}
+
+static int collective(struct job given, const char *function, int since, int type, void *stream)
+{
+    const bool captured = is_capturing(stream);
+    struct job *job = malloc(sizeof *job);
+    int result;
+
+    if (job == NULL)
+        return UNHANDLED;
+    *job = given;
+    pthread_mutex_lock(&lock);
+    result =
+        version < since ? INVALID_USAGE : begin_collective(job, function, type, captured, stream);
+    pthread_mutex_unlock(&lock);
+    if (result == 0 && !captured)
+        result = enqueue(stream, run_collective, job) == 0 ? 0 : UNHANDLED;
+    if (result != 0 || captured)
+        free(job);
+    return result;
 }
 
 int ncclAllGather(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
                   void *stream)
 {
-    struct job *job = calloc(1, sizeof *job);
-    const bool captured = is_capturing(stream);
-    bool takes;
-    int result;
+    return collective(
+        (struct job){.kind = ALL_GATHER, .comm = comm, .send = send, .recv = recv, .bytes = count},
+        __func__, 0, type, stream);
+}
 
-    pthread_mutex_lock(&lock);
-    result = job == NULL || type != ZC_NCCL_INT8 || current_gpu() != comm->gpu
-                 ? INVALID_ARGUMENT
-                 : trip(__func__, comm);
-    if (result != 0)
-        goto out;
-    *job = (struct job){.comm = comm, .send = send, .recv = recv, .bytes = count};
-    takes = takes_copy_engines(comm, job);
-    job->heedless = takes || is_symmetric(comm, job);
-    if (takes && stream == NULL && version < 22907) {
-        result = INVALID_USAGE;
-        goto out;
-    }
-    tell(comm->rank, "%s:%s ", captured ? "capture" : "gather",
-         takes           ? "ce"
-         : job->heedless ? "sym"
-                         : "sm");
-    if (!captured) {
-        comm->heedless += job->heedless;
-        job->number = comm->gathers++;
-        comm->room->recv[comm->rank] = recv;
-    } else if (push_captured(job, stream) != 0) {
-        result = UNHANDLED;
-    }
-out:
-    pthread_mutex_unlock(&lock);
-    if (captured)
-        free(job);
-    else if (result == 0 && enqueue(stream, run_gather, job) != 0)
-        result = UNHANDLED;
-    if (result != 0 && !captured)
-        free(job);
-    return result;
+int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root,
+                  zc_nccl_handle comm, void *stream)
+{
+    return collective((struct job){.kind = BROADCAST,
+                                   .comm = comm,
+                                   .root = root,
+                                   .send = send,
+                                   .recv = recv,
+                                   .bytes = count},
+                      __func__, 0, type, stream);
+}
+
+int ncclAlltoAll(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
+                 void *stream)
+{
+    return collective(
+        (struct job){.kind = ALL_TO_ALL, .comm = comm, .send = send, .recv = recv, .bytes = count},
+        __func__, 22800, type, stream);
+}
+
+int ncclGather(const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,
+               void *stream)
+{
+    return collective(
+        (struct job){
+            .kind = GATHER, .comm = comm, .root = root, .send = send, .recv = recv, .bytes = count},
+        __func__, 22800, type, stream);
+}
+
+int ncclScatter(const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,
+                void *stream)
+{
+    return collective((struct job){.kind = SCATTER,
+                                   .comm = comm,
+                                   .root = root,
+                                   .send = send,
+                                   .recv = recv,
+                                   .bytes = count},
+                      __func__, 22800, type, stream);
 }

@@ -496,8 +496,8 @@ static void release_and_run(zcta_context *context, void *data)
     zcta_plan *plan = NULL;
 
     (void)data;
-    EXPECT_OK(context, zcta_plan_all_gather(f.world, own_share(&f, SHARE, true),
-                                            zcta_window_base(f.recv), SHARE, NULL, &plan));
+    EXPECT_OK(context, plan_all_gather(f.world, own_share(&f, SHARE, true),
+                                       zcta_window_base(f.recv), SHARE, NULL, &plan));
     for (uint32_t call = 0; call < CALLS; call++) {
         model_fill(f.bytes, call, f.rank, SHARE);
         EXPECT(zc_gpu_put(f.gpu, own_share(&f, SHARE, true), f.bytes, SHARE));

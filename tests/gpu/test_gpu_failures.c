@@ -288,7 +288,7 @@ static void die_among_released_runs(zcta_context *context, void *data)
 
     (void)data;
     EXPECT_OK(context,
-              zcta_plan_all_gather(m.world, all + (size_t)m.rank * SHARE, all, SHARE, NULL, &plan));
+              plan_all_gather(m.world, all + (size_t)m.rank * SHARE, all, SHARE, NULL, &plan));
     EXPECT_OK(context, zcta_plan_run(plan, m.gpu->stream));
     die_among(&m, release_and_run, plan);
 }

@@ -263,14 +263,19 @@ static bool do_plan(struct rank *self)
 {
     struct made_plan *plan = &self->plans[object(self, "plan")];
     struct gather gather;
+    zcta_call call;
     zcta_status status;
 
     if (!has_objects(self, self->line))
         return false;
     place_gather(self, self->line, 0, &gather);
     record_begin(self);
-    status = ended(self, zcta_plan_all_gather(gather.team, gather.send, gather.recv, gather.bytes,
-                                              NULL, &plan->handle));
+    call = (zcta_call){.size = sizeof call,
+                       .collective = ZCTA_ALL_GATHER,
+                       .send = gather.send,
+                       .recv = gather.recv,
+                       .bytes = gather.bytes};
+    status = ended(self, zcta_plan_make(gather.team, &call, &plan->handle));
     record_end(self, status);
     *plan = (struct made_plan){.handle = plan->handle, .line = self->line, .send = gather.own};
     return true;

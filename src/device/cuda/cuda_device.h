@@ -11,6 +11,9 @@
 /* A push of this size takes 11 us; standing alone between a wait and a signal of its own costs 3.
  */
 #define ZC_CUDA_GROUP_BYTES ((size_t)4 << 20)
+/* A lane for the own share costs 5 to 10 us of submitting, a copy of this size within a GPU as
+ * much. */
+#define ZC_CUDA_LANE_BYTES ((size_t)8 << 20)
 
 enum { ZC_CUDA_LANES = 16, ZC_CUDA_EPOCHS = 65536, ZC_CUDA_BATCH = 64 };
 

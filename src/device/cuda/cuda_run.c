@@ -6,16 +6,17 @@
  *
  * Values in a graph are the same at every replay, so a captured program cannot count on. It has
  * words of its own, counts within itself, and puts each word back to zero behind its last wait for
- * it. No signal of a peer's next captured program may come before that: every program sends *ready*
- * to a peer first, and *done* to it behind the wait for that peer's *ready*, so that
- *   - a *ready* of the peer's next program is sent when its present one has ended, so when our
- * *done* has reached it, which stands behind the putting back of its *ready* in our stream;
- *   - a *done* of the peer's next program is sent behind its wait for our next *ready*, and that
- * one we send when our present program has ended, and with it every putting back. So whatever
- * captured programs follow each other, and however often, a word is zero when the first signal of a
- * program reaches it. zc_verify() proves that of every plan that can be captured. */
+ * it. No signal of a peer's next captured program may come before that. It does not where, for each
+ * flow from one rank to another, *done* is sent behind the wait for *ready*:
+ *   - the next *ready* is sent when the receiver's present program has ended, so when *done* has
+ * reached it, which stands behind the putting back of the present *ready* in the sender's stream;
+ *   - the next *done* is sent behind the wait for the next *ready*, and that one the receiver sends
+ * when its present program has ended, and with it every putting back.
+ * So whatever captured programs follow each other, and however often, a word is zero when the first
+ * signal of a program reaches it. zc_verify() proves that of every plan that can be captured. */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -24,6 +25,7 @@
 #include "device/cuda/cuda_team.h"
 
 #define NAP_NS              20000
+#define WAITS_A_RANK        8 /* of a program, for each rank, at most */
 #define LEAVE_PATIENCE_NS   UINT64_C(2000000000)
 #define DRAIN_PATIENCE_NS   UINT64_C(10000000000) /* once a team has failed */
 #define TROUBLE_PATIENCE_NS UINT64_C(1000000000)
@@ -78,8 +80,9 @@ static void free_team(struct zc_cuda_team *team)
         free(team->views[i].words);
         free(team->views[i].oldest);
         free(team->views[i].pending);
-        free(team->views[i].awaited);
+        free(team->views[i].visited);
         free(team->views[i].came);
+        free(team->views[i].marked);
     }
     free(team->runs);
     free(team->waits);
@@ -91,16 +94,18 @@ static bool allocate_view(const struct zc_guard *guard, struct zc_cuda_view *vie
     view->words = calloc(1, guard->pad_bytes);
     view->oldest = calloc(guard->slot_count, sizeof *view->oldest);
     view->pending = calloc(guard->slot_count, sizeof *view->pending);
-    view->awaited = calloc(guard->rank_count, sizeof *view->awaited);
+    view->visited = calloc(guard->rank_count, sizeof *view->visited);
     view->came = calloc(guard->rank_count, sizeof *view->came);
+    view->marked = calloc(guard->rank_count, sizeof *view->marked);
     return view->words != NULL && view->oldest != NULL && view->pending != NULL &&
-           view->awaited != NULL && view->came != NULL;
+           view->visited != NULL && view->came != NULL && view->marked != NULL;
 }
 
 static bool allocate(const struct zc_guard *guard, struct zc_cuda_team *team)
 {
     team->runs = calloc(ZC_CUDA_RUNS, sizeof *team->runs);
-    team->waits = calloc((size_t)ZC_CUDA_RUNS * guard->slot_count, sizeof *team->waits);
+    team->waits_most = WAITS_A_RANK * (guard->rank_count + 1);
+    team->waits = calloc((size_t)ZC_CUDA_RUNS * team->waits_most, sizeof *team->waits);
     return team->runs != NULL && team->waits != NULL && allocate_view(guard, &team->views[0]) &&
            allocate_view(guard, &team->views[1]);
 }
@@ -257,11 +262,27 @@ static zcta_status bind_lane(struct zc_device *device, struct zc_program *progra
     return status;
 }
 
+/* The watchers keep so many of a program. */
+static zcta_status check_waits(const struct zc_cuda_team *team, const struct zc_program *program)
+{
+    uint32_t waits = 0;
+
+    for (uint32_t i = 0; i < program->lane_begin[program->lane_count]; i++)
+        waits += program->ops[i].kind == ZC_OP_WAIT;
+    if (waits <= team->waits_most)
+        return ZCTA_OK;
+    return zc_fail(team->device->diag, ZCTA_ERR_UNSUPPORTED, program->call, 0,
+                   "the plan waits %" PRIu32 " times, and more than %" PRIu32 " cannot be watched",
+                   waits, team->waits_most);
+}
+
 zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program)
 {
     struct zc_cuda_team *team = program->guard->device_data;
-    zcta_status status = zc_cuda_enter(device);
+    zcta_status status = check_waits(team, program);
 
+    if (status == ZCTA_OK)
+        status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
         return status;
     for (uint32_t lane = 0; lane < program->lane_count && status == ZCTA_OK; lane++) {
@@ -286,7 +307,10 @@ struct emission {
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
     bool begun;    /* told by a signal or a mark */
     bool marked;   /* by a mark */
-    uint32_t open; /* bit i: lane i has been forked and not joined */
+    uint32_t waits, program_waits; /* of a captured program: so far, and in all */
+    uint32_t signals;              /* so far */
+    bool marks_replay;             /* a captured program that waits before it has signalled all */
+    uint32_t open;                 /* bit i: lane i has been forked and not joined */
     uint32_t ticket;
     uint32_t sent[ZC_CUDA_LANES]; /* the lane's latest signal, see struct zc_cuda_wait */
     uint32_t op_count;
@@ -356,13 +380,12 @@ static zcta_status mark_begun(struct emission *e, uint32_t lane)
 /* For the watchers, which have to see that the stream stands there, and to say for whom. */
 static void note_wait(const struct emission *e, uint32_t lane, uint32_t slot, uint32_t value)
 {
-    const struct zc_guard *guard = e->team->guard;
     struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
     const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
     struct zc_cuda_wait *wait =
-        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * guard->slot_count + at];
+        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * e->team->waits_most + at];
 
-    assert(at < guard->slot_count);
+    assert(at < e->team->waits_most);
     atomic_store_explicit(&wait->awaited, value | slot, memory_order_release);
     atomic_store_explicit(&wait->before, e->sent[lane], memory_order_release);
     atomic_store_explicit(&run->wait_count, at + 1, memory_order_release);
@@ -375,13 +398,27 @@ static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer wor
     return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word, 0);
 }
 
+/* For a program that waits before it has signalled all other ranks. The others need none: whoever
+ * has not come has a signal of theirs lying. Together with the first and the last wait, so that it
+ * costs no node of its own. */
+static zcta_status mark_replaying(struct emission *e, uint32_t lane, uint32_t value)
+{
+    return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
+                      zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, replaying)), value);
+}
+
 static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     const struct zc_guard *guard = e->team->guard;
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
     const uint32_t slot = slot_of(guard, op);
+    const bool marks = e->captured && e->waits == 0 && e->signals < guard->rank_count - 1;
     /* Needed only where no signal tells that the program has begun. */
     zcta_status status = e->begun ? ZCTA_OK : mark_begun(e, lane);
+
+    if (marks && status == ZCTA_OK)
+        status = mark_replaying(e, lane, 1);
+    e->marks_replay |= marks;
 
     if (!e->captured)
         note_wait(e, lane, slot, zc_cuda_epoch(count));
@@ -392,6 +429,8 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
         e->ops[e->op_count - 1].value.flags |= ZC_CU_WAIT_VALUE_FLUSH;
     if (e->captured && op->flag.last && status == ZCTA_OK)
         status = put_back(e, lane, word_of(e, op));
+    if (e->captured && status == ZCTA_OK && ++e->waits == e->program_waits && e->marks_replay)
+        status = mark_replaying(e, lane, 0);
     return status;
 }
 
@@ -403,6 +442,7 @@ static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct z
     zcta_status status;
 
     e->begun = true;
+    e->signals++;
     e->sent[lane] = zc_cuda_epoch(count) | (slot_of(guard, op) - guard->self + op->peer);
     if (op->flag.by_write)
         return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op),
@@ -711,6 +751,21 @@ static bool has_telling_words(const struct zc_cuda_team *team)
     return team->device->wide_writes;
 }
 
+/* What a replay's copies may take does not count as waiting. One thread at a time submits. */
+static void note_replay(struct emission *e)
+{
+    const uint32_t count = e->program->lane_begin[e->program->lane_count];
+    uint64_t ns = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        e->program_waits += e->program->ops[i].kind == ZC_OP_WAIT;
+        if (e->program->ops[i].kind == ZC_OP_COPY)
+            ns += e->program->ops[i].copy.bytes * e->program->ops[i].copy.rows * SLOWEST_BYTE_NS;
+    }
+    if (ns > atomic_load_explicit(&e->team->replay_copying_ns, memory_order_relaxed))
+        atomic_store_explicit(&e->team->replay_copying_ns, ns, memory_order_relaxed);
+}
+
 static zcta_status run_captured(struct emission *e)
 {
     zcta_status status;
@@ -720,6 +775,7 @@ static zcta_status run_captured(struct emission *e)
                        "the stream is being captured into a graph, and neither a release nor the "
                        "run of a released plan can be: run the plan once outside, or do not "
                        "release it");
+    note_replay(e);
     if (has_telling_words(e->team))
         atomic_store_explicit(&e->team->has_graphs, true, memory_order_relaxed);
     status = emit(e);
@@ -737,6 +793,9 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.program = program;
     e.op_count = 0;
     e.begun = e.marked = false;
+    e.waits = e.program_waits = 0;
+    e.signals = 0;
+    e.marks_replay = false;
     e.open = 0;
     e.streams[0] = stream;
     e.sent[0] = ZC_CUDA_NO_SIGNAL;

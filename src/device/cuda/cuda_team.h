@@ -14,6 +14,8 @@ struct zc_cuda_marks {
     uint32_t unused[3];
     uint32_t finished; /* the ticket of the program that ended last */
     uint32_t unused_too[3];
+    uint32_t replaying; /* not 0 while a captured program waits that had not signalled all before */
+    uint32_t unused_also[3];
 };
 
 enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for the oldest */
@@ -53,8 +55,9 @@ struct zc_cuda_view {
     uint32_t *oldest;                    /* by slot: what the oldest pending wait awaits */
     bool *pending;                       /* by slot: there is one */
     uint64_t graph_look, graph_deadline; /* when replays are looked at next; and of those */
-    bool *awaited;                       /* by rank: this rank's first signal lies in its pad */
-    bool *came;                          /* by rank: a first signal of it lies in some pad */
+    bool *visited; /* by rank: a signal lies with it that it has not awaited */
+    bool *came;    /* by rank: it has a replay under way */
+    bool *marked;  /* by rank: as its mark says */
 };
 
 struct zc_cuda_team {
@@ -69,12 +72,14 @@ struct zc_cuda_team {
      * follows when all of it is. */
     _Atomic uint32_t entered;
     struct zc_cuda_run *runs; /* ticket t is in runs[t % ZC_CUDA_RUNS] */
-    /* What ticket t waits for, in order: slot_count entries from waits[t % ZC_CUDA_RUNS *
-     * slot_count] on. */
+    /* What ticket t waits for, in order: waits_most entries from waits[t % ZC_CUDA_RUNS *
+     * waits_most] on. */
     struct zc_cuda_wait *waits;
+    uint32_t waits_most;            /* of a program */
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
-    _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the words tell */
-    _Atomic int trouble;            /* why the latest look failed; 0: it did not */
+    _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the marks tell */
+    _Atomic uint64_t replay_copying_ns; /* what the copies of one of them may take */
+    _Atomic int trouble;                /* why the latest look failed; 0: it did not */
     struct zc_cuda_view views[ZC_CUDA_WATCHERS];
     /* Guarded by the device's lock. */
     uint32_t visitors; /* watchers that look after it */

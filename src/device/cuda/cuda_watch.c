@@ -130,7 +130,7 @@ static bool is_oldest(const struct zc_cuda_team *team, uint32_t ticket)
 
 static const struct zc_cuda_wait *waits_of(const struct zc_cuda_team *team, uint32_t ticket)
 {
-    return &team->waits[(size_t)(ticket % ZC_CUDA_RUNS) * team->guard->slot_count];
+    return &team->waits[(size_t)(ticket % ZC_CUDA_RUNS) * team->waits_most];
 }
 
 static uint32_t wait_count(const struct zc_cuda_team *team, uint32_t ticket)
@@ -296,72 +296,106 @@ static bool is_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *team, 
 
 /* ---- Replays ---- */
 
-/* A replay takes no ticket; what it leaves are the graph words. A peer is absent if this rank's
- * first signal lies in its pad, not yet awaited, and no signal of its own lies in anybody's: a peer
- * that has begun and waits has one lying with the rank that it waits for. But between two looks it
- * may have come and gone again, so this rank's own replays must have stood still too. */
+/* A replay takes no ticket, and its values are the same each time. What tells of it are
+ *   - the signals that lie with ranks which have not awaited them: their senders have a replay
+ * under way. Who signals all others before it waits is seen by whoever has not come yet;
+ *   - the mark of all who do not;
+ *   - the traces that a program leaves where it puts a word back behind its last wait for it.
+ * This rank's replay stands still if it is under way at every look and leaves no trace meanwhile;
+ * and it waits in vain if at every look some rank had none under way. Which collective that is, and
+ * who tells whom what in it, does not matter. */
 
-/* Notes whose first signals lie in `owner`'s pad. False if that could not be seen. */
-static bool look_at_firsts(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
-                           uint32_t owner)
+static zc_cu_pointer graph_slot(const struct zc_guard *guard, uint32_t owner, uint32_t slot)
+{
+    return (uintptr_t)guard->pads[owner] + guard->pad_head_bytes + guard->graph_offset +
+           slot * guard->slot_bytes;
+}
+
+/* A rank's words of captured programs, into the view. False if they cannot be seen. */
+static bool read_graph_words(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
+                             uint32_t owner)
+{
+    const struct zc_guard *guard = team->guard;
+
+    return read_words(w, team->views[w->index].words, graph_slot(guard, owner, 0),
+                      guard->slot_count * guard->slot_bytes) == ZC_CU_SUCCESS;
+}
+
+/* Whether a captured program of this rank's has passed a wait since the last look. The traces are
+ * taken away; if one is left meanwhile it may go with the one before, and then there was one. */
+static bool has_moved(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team)
+{
+    const struct zc_guard *guard = team->guard;
+    const uint32_t *words = team->views[w->index].words, none = 0;
+    const size_t stride = guard->slot_bytes / sizeof(uint32_t);
+    bool moved = false;
+
+    if (!read_graph_words(w, team, guard->self))
+        return true; /* for all that is known */
+    for (uint32_t i = 0; i < guard->slot_count; i++)
+        if (words[i * stride + ZC_CUDA_TRACE_OFFSET / sizeof(uint32_t)] != 0) {
+            write_words(w, graph_slot(guard, guard->self, i) + ZC_CUDA_TRACE_OFFSET, &none,
+                        sizeof none);
+            moved = true;
+        }
+    return moved;
+}
+
+/* Notes what lies with a rank, and whether that one is marked. False if it cannot be seen. */
+static bool look_at_rank(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
+                         uint32_t rank)
 {
     const struct zc_guard *guard = team->guard;
     const struct zc_cuda_view *view = &team->views[w->index];
     const size_t stride = guard->slot_bytes / sizeof(uint32_t);
+    struct zc_cuda_marks marks;
 
-    if (read_words(w, view->words,
-                   (uintptr_t)guard->pads[owner] + guard->pad_head_bytes + guard->graph_offset,
-                   guard->rank_count * guard->slot_bytes) != ZC_CU_SUCCESS)
+    if (read_words(w, &marks, (uintptr_t)guard->pads[rank], sizeof marks) != ZC_CU_SUCCESS ||
+        !read_graph_words(w, team, rank))
         return false;
-    for (uint32_t i = 0; i < guard->rank_count; i++)
-        view->came[i] = view->came[i] || view->words[i * stride] != 0;
-    view->awaited[owner] = owner != guard->self && view->words[guard->self * stride] != 0;
+    view->marked[rank] = marks.replaying != 0;
+    view->came[rank] |= view->marked[rank];
+    view->visited[rank] = false;
+    for (uint32_t i = 0; i < guard->slot_count; i++)
+        if (view->words[i * stride] != 0) {
+            view->came[i % guard->rank_count] = true;
+            view->visited[rank] = true;
+        }
     return true;
 }
 
-/* ZCTA_NO_RANK: nobody is absent, or this rank does not wait. */
+/* Of the ranks without a replay under way one with which a signal lies. Where this rank is marked,
+ * so are the others, and it may be one that nobody has come to yet. ZCTA_NO_RANK: none is seen to
+ * have none under way, or this rank has not. */
 static uint32_t find_not_replaying(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team)
 {
     const struct zc_guard *guard = team->guard;
     const struct zc_cuda_view *view = &team->views[w->index];
+    uint32_t idle = ZCTA_NO_RANK;
 
     memset(view->came, 0, guard->rank_count * sizeof *view->came);
+    memset(view->marked, 0, guard->rank_count * sizeof *view->marked);
     for (uint32_t i = 0; i < guard->rank_count; i++)
-        if (!look_at_firsts(w, team, i))
+        if (!look_at_rank(w, team, i))
             return ZCTA_NO_RANK;
-    for (uint32_t i = 0; i < guard->rank_count; i++)
-        if (view->awaited[i] && !view->came[i])
+    for (uint32_t i = 0; i < guard->rank_count && view->came[guard->self]; i++) {
+        if (view->came[i])
+            continue;
+        if (view->visited[i])
             return i;
-    return ZCTA_NO_RANK;
+        idle = idle == ZCTA_NO_RANK ? i : idle;
+    }
+    return view->marked[guard->self] ? idle : ZCTA_NO_RANK;
 }
 
-/* Whether this rank has awaited the first signal of one peer since the last look, as every captured
- * program does. The trace of that is taken away; if one is left meanwhile it may go with it, but
- * then there was one before. */
-static bool has_moved(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team)
-{
-    const struct zc_guard *guard = team->guard;
-    const uint32_t none = 0, next = (guard->self + 1) % guard->rank_count;
-    const zc_cu_pointer trace = (uintptr_t)guard->pad + guard->pad_head_bytes +
-                                guard->graph_offset + next * guard->slot_bytes +
-                                ZC_CUDA_TRACE_OFFSET;
-    uint32_t found = 0;
-
-    if (read_words(w, &found, trace, sizeof found) != ZC_CU_SUCCESS)
-        return true; /* for all that is known */
-    if (found == 0)
-        return false;
-    write_words(w, trace, &none, sizeof none);
-    return true;
-}
-
-/* True if a replay has stood still for as long as a wait may take, and a rank was absent at every
- * look. */
+/* True if a replay has stood still for as long as a wait may take, and what its own copies may take
+ * besides, and a rank was absent at every look. */
 static bool is_replay_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *team,
                            uint32_t *absent)
 {
     struct zc_cuda_view *view = &team->views[w->index];
     const uint64_t timeout = team->guard->timeout_ns;
+    const uint64_t copying = atomic_load_explicit(&team->replay_copying_ns, memory_order_relaxed);
 
     if (!atomic_load_explicit(&team->has_graphs, memory_order_relaxed) ||
         zc_time_left_ns(view->graph_look) > 0)
@@ -370,7 +404,7 @@ static bool is_replay_late(const struct zc_cuda_watcher *w, struct zc_cuda_team 
         zc_deadline_in(timeout / 4 < GRAPH_PERIOD_NS ? timeout / 4 : GRAPH_PERIOD_NS);
     *absent = has_moved(w, team) ? ZCTA_NO_RANK : find_not_replaying(w, team);
     if (*absent == ZCTA_NO_RANK || view->graph_deadline == 0)
-        view->graph_deadline = zc_deadline_in(timeout);
+        view->graph_deadline = zc_after_ns(zc_deadline_in(timeout), copying);
     return view->graph_deadline <= view->looked;
 }
 

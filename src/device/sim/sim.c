@@ -97,6 +97,7 @@ static void sim_describe(const struct zc_device *device, struct zc_device_caps *
         .slot_bytes = sizeof(struct zc_sim_slot),
         .pad_head_bytes = 0,
         .scratch_bytes = (size_t)64 << 10,
+        .bounce_bytes = (size_t)4 << 20,
         .pull_small = true,
     };
 }

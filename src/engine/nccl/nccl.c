@@ -1,13 +1,15 @@
-/* The nccl engine: allgathers by NCCL, in the order and under the watch of the team's programs.
+/* The nccl engine: collectives by NCCL, in the order and under the watch of the team's programs.
  *
- * A team has up to two communicators, each made on its first use: one with CTA policy ZERO for
- * calls that shall take no SM, one with policy DEFAULT for the others. Nothing is inherited from
- * anywhere.
+ * Besides one between nodes a team has up to three communicators, each made on its first use: one
+ * with CTA policy ZERO for calls that shall take no SM, and two with policy DEFAULT for the others,
+ * of which one never gets to know a window. Nothing is inherited from anywhere.
  *
  * NCCL picks its way from facts that it does not compare between ranks, one of them whether `send`
- * lies in a window, which our callers may do as they like, each rank for itself. So NCCL only sees
- * calls in place: where the caller's is not, the own share is copied into the output first. What
- * remains is the output's window, which all ranks have in common.
+ * lies in a window, which our callers may do as they like, each rank for itself. So what its copy
+ * engines can do NCCL only sees in place: where the caller's call is not, the own share is copied
+ * into the output first. What remains is the output's window, which all ranks have in common. All
+ * other collectives run on a communicator without windows: NCCL has been seen to hang in a
+ * broadcast and a scatter whose `send` lay in a window on the root only.
  *
  * In symmetric windows NCCL waits in ways that its own abort does not end: its copy engines in
  * stream memory operations, its symmetric kernels in loops that do not look at the abort flag. A
@@ -23,7 +25,7 @@
 #include "engine/nccl/nccl_log.h"
 #include "engine/program.h"
 
-enum { KERNELS, NO_SM, NODES, COMMS };
+enum { KERNELS, NO_SM, NODES, PLAIN, COMMS };
 
 struct zc_engine {
     struct zc_group group;
@@ -41,10 +43,10 @@ struct zc_engine {
 
 struct zc_prepared {
     struct zc_engine *engine;
-    const void *send; /* where the own share comes from */
-    void *share;      /* where it goes in the output; the same where the call is in place */
+    const struct zc_layout *layout;
+    const void *send;
     void *recv;
-    size_t bytes;
+    bool fills; /* the own share is copied to its place first */
     struct zc_region window;
     bool no_sm, strict, symmetric;
     bool ready; /* communicator and window are there */
@@ -106,42 +108,62 @@ static void nccl_forget(struct zc_engine *engine, const void *base)
 
 /* ---- Preparing ---- */
 
+static struct zc_flow own_flow(const struct zc_prepared *prepared)
+{
+    const uint32_t self = prepared->engine->group.self;
+
+    return zc_flow_between(prepared->layout, self, self);
+}
+
+/* Which communicator performs it. */
+static int comm_of(const struct zc_prepared *prepared)
+{
+    if (prepared->no_sm)
+        return NO_SM;
+    return prepared->symmetric && !prepared->layout->collective->nccl_copies ? PLAIN : KERNELS;
+}
+
 /* What the device calls between a program's marks. */
 static zcta_status enqueue(const struct zc_op_exchange *exchange, zcta_stream stream)
 {
     const struct zc_prepared *prepared = exchange->data;
 
-    return zc_nccl_comm_all_gather(prepared->engine->comms[prepared->no_sm ? NO_SM : KERNELS],
-                                   (const char *)exchange->base + exchange->own * exchange->stride,
-                                   exchange->base, exchange->bytes, stream);
+    const struct zc_flow own = own_flow(prepared);
+
+    return zc_nccl_comm_run(prepared->engine->comms[comm_of(prepared)], prepared->layout,
+                            prepared->layout->collective->nccl_copies
+                                ? (const char *)prepared->recv + own.to_at
+                                : prepared->send,
+                            prepared->recv, stream);
 }
 
 /* The own share to its place, and the call, on lane `lane`. */
 static void fill_program(const struct zc_prepared *prepared, uint32_t lane,
                          struct zc_program *program)
 {
+    const struct zc_layout *layout = prepared->layout;
+    const struct zc_flow own = own_flow(prepared);
     uint32_t count = 0;
 
-    if (prepared->share != prepared->send)
-        program->ops[count++] = (struct zc_op){.kind = ZC_OP_COPY,
-                                               .copy = {.to = prepared->share,
-                                                        .from = prepared->send,
-                                                        .bytes = prepared->bytes,
-                                                        .rows = 1}};
+    if (prepared->fills)
+        program->ops[count++] =
+            (struct zc_op){.kind = ZC_OP_COPY,
+                           .copy = {.to = (char *)prepared->recv + own.to_at,
+                                    .from = (const char *)prepared->send + own.from_at,
+                                    .bytes = own.bytes,
+                                    .rows = 1}};
     if (lane > 0) {
         program->ops[count++] = (struct zc_op){.kind = ZC_OP_FORK, .peer = lane};
         program->ops[count++] = (struct zc_op){.kind = ZC_OP_JOIN, .peer = lane};
         program->lane_begin[lane] = count;
     }
-    program->ops[count++] = (struct zc_op){.kind = ZC_OP_EXCHANGE,
-                                           .exchange = {.enqueue = enqueue,
-                                                        .data = (void *)prepared,
-                                                        .base = prepared->recv,
-                                                        .bytes = prepared->bytes,
-                                                        .stride = prepared->bytes,
-                                                        .rows = prepared->engine->group.count,
-                                                        .own = prepared->engine->group.self,
-                                                        .distance = 1}};
+    program->ops[count++] = (struct zc_op){
+        .kind = ZC_OP_EXCHANGE,
+        .exchange = {.enqueue = enqueue,
+                     .data = (void *)prepared,
+                     .base = prepared->recv,
+                     .bytes = layout->output > layout->input ? layout->output : layout->input,
+                     .rows = 1}};
     program->lane_begin[lane + 1] = count;
 }
 
@@ -155,7 +177,7 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_prepar
     if (made == NULL)
         return status;
     made->guard = engine->guard;
-    made->call = "all_gather";
+    made->call = prepared->layout->collective->name;
     made->lane_count = lane + 1;
     made->lane_begin = calloc(made->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(OPS_MOST, sizeof *made->ops);
@@ -193,8 +215,8 @@ static zcta_status nccl_prepare(struct zc_engine *engine, const struct zc_call *
     made->engine = engine;
     made->send = call->send;
     made->recv = call->recv[engine->group.self];
-    made->share = (char *)made->recv + engine->group.self * call->request.bytes;
-    made->bytes = call->request.bytes;
+    made->layout = call->request.layout;
+    made->fills = made->layout->collective->nccl_copies && !call->request.in_place;
     made->window = call->window;
     made->no_sm = call->no_sm;
     made->strict = call->strict;
@@ -245,7 +267,7 @@ static bool wants_window(const struct zc_engine *engine, const struct zc_prepare
     const bool copies = prepared->no_sm && engine->evidence != ZC_EVIDENCE_AGAINST;
 
     return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike &&
-           (copies || prepared->symmetric);
+           prepared->layout->collective->nccl_copies && (copies || prepared->symmetric);
 }
 
 /* Where NCCL's own settings rule ZERO out, all ranks hear so: who insists is refused, then and
@@ -271,7 +293,7 @@ static zcta_status open_comm(struct zc_engine *engine, const struct zc_prepared 
 static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prepared,
                               zcta_stream stream)
 {
-    const int which = prepared->no_sm ? NO_SM : KERNELS;
+    const int which = comm_of(prepared);
     struct zc_nccl_comm *comm = engine->comms[which];
     zcta_status status = ZCTA_OK;
 
@@ -339,7 +361,7 @@ zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream 
 /* ---- Evidence ---- */
 
 /* What NCCL says on any rank counts on all: paths must not differ. */
-static zcta_status weigh_evidence(struct zc_engine *engine, enum zc_evidence own)
+static zcta_status weigh_evidence(struct zc_engine *engine, const char *title, enum zc_evidence own)
 {
     const struct zc_group *group = &engine->group;
     const uint64_t mine = own;
@@ -358,10 +380,11 @@ static zcta_status weigh_evidence(struct zc_engine *engine, enum zc_evidence own
     engine->evidence = (enum zc_evidence)worst;
     if (worst == ZC_EVIDENCE_AGAINST)
         zc_log(group->diag, ZC_LOG_WARN,
-               "AllGather [NCCL, Fallback]: CTA policy ZERO, but NCCL's log tells of no copy "
-               "engines: it took kernels");
+               "%s [NCCL, Fallback]: CTA policy ZERO, but NCCL's log tells of no copy "
+               "engines: it took kernels",
+               title);
     if (worst == ZC_EVIDENCE_PROVED)
-        zc_log(group->diag, ZC_LOG_INFO, "AllGather [NCCL, Copy Engine]: proved by NCCL's log");
+        zc_log(group->diag, ZC_LOG_INFO, "%s [NCCL, Copy Engine]: proved by NCCL's log", title);
     return ZCTA_OK;
 }
 
@@ -371,11 +394,11 @@ static void tell_unproved(struct zc_engine *engine, const struct zc_prepared *pr
     if (engine->evidence != ZC_EVIDENCE_MISSING || engine->told_unproved >= 1 + prepared->strict)
         return;
     engine->told_unproved = 1 + prepared->strict;
-    zc_log(
-        engine->group.diag, prepared->strict ? ZC_LOG_WARN : ZC_LOG_INFO,
-        "AllGather [NCCL, Copy Engine]: not proved, because NCCL's log goes elsewhere, or another "
-        "team began at the same time: let zerocta be the first to use NCCL in this process, and "
-        "leave NCCL_DEBUG unset");
+    zc_log(engine->group.diag, prepared->strict ? ZC_LOG_WARN : ZC_LOG_INFO,
+           "%s [NCCL, Copy Engine]: not proved, because NCCL's log goes elsewhere, or another "
+           "team began at the same time: let zerocta be the first to use NCCL in this process, and "
+           "leave NCCL_DEBUG unset",
+           prepared->layout->collective->title);
 }
 
 static zcta_status check_strict(const struct zc_engine *engine, const struct zc_prepared *prepared)
@@ -404,7 +427,7 @@ static const struct zc_program *program_for(const struct zc_prepared *prepared, 
     return is_null && prepared->aside != NULL ? prepared->aside : prepared->program;
 }
 
-/* The communicator's first gather, and what NCCL says of it. Where it took kernels the window that
+/* The communicator's first call, and what NCCL says of it. Where it took kernels the window that
  * it got for its copy engines is taken back. */
 static zcta_status run_and_look(struct zc_engine *engine, const struct zc_prepared *prepared,
                                 const struct zc_program *program, zcta_stream stream)
@@ -418,7 +441,7 @@ static zcta_status run_and_look(struct zc_engine *engine, const struct zc_prepar
     status = group->ops->submit(group->device, program, stream);
     found = zc_nccl_look_end(&look);
     if (status == ZCTA_OK)
-        status = weigh_evidence(engine, found);
+        status = weigh_evidence(engine, prepared->layout->collective->title, found);
     engine->looked = status == ZCTA_OK;
     if (status == ZCTA_OK && !wants_window(engine, prepared)) {
         group->ops->drain(group->device, engine->guard);
@@ -456,9 +479,10 @@ static zcta_status nccl_run(struct zc_engine *engine, struct zc_prepared *prepar
 
 /* NCCL meets anew in every call. */
 static zcta_status nccl_say_ready(struct zc_engine *engine, struct zc_prepared *prepared,
-                                  zcta_stream stream)
+                                  zcta_stream stream, bool *said)
 {
     (void)engine, (void)prepared, (void)stream;
+    *said = false;
     return ZCTA_OK;
 }
 

@@ -66,6 +66,21 @@ struct zc_nccl_config {
     X(int, ncclAllGather,                                                                          \
       (const void *send, void *recv, size_t count, int type, zc_nccl_handle comm, void *stream),   \
       0)                                                                                           \
+    X(int, ncclBroadcast,                                                                          \
+      (const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,        \
+       void *stream),                                                                              \
+      0)                                                                                           \
+    X(int, ncclAlltoAll,                                                                           \
+      (const void *send, void *recv, size_t count, int type, zc_nccl_handle comm, void *stream),   \
+      22800)                                                                                       \
+    X(int, ncclGather,                                                                             \
+      (const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,        \
+       void *stream),                                                                              \
+      22800)                                                                                       \
+    X(int, ncclScatter,                                                                            \
+      (const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,        \
+       void *stream),                                                                              \
+      22800)                                                                                       \
     X(int, ncclGroupStart, (void), 0)                                                              \
     X(int, ncclGroupEnd, (void), 0)                                                                \
     X(int, ncclSend,                                                                               \

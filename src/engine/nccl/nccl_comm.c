@@ -548,17 +548,75 @@ static zcta_status fail_aborted(const struct zc_nccl_comm *comm)
                    "the communicator has been aborted because its team has failed");
 }
 
-zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
-                                    size_t bytes, zcta_stream stream)
+/* All of NCCL's own calls that move data have one of two forms. */
+typedef int unrooted_call(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
+                          void *stream);
+typedef int rooted_call(const void *send, void *recv, size_t count, int type, int root,
+                        zc_nccl_handle comm, void *stream);
+
+static int run_own_call(zc_nccl_function *function, zc_nccl_handle handle,
+                        const struct zc_layout *layout, const void *send, void *recv,
+                        zcta_stream stream)
 {
+    if ((layout->collective->traits & ZC_ROOTED) != 0)
+        return ((rooted_call *)function)(send, recv, layout->bytes, ZC_NCCL_INT8, (int)layout->root,
+                                         handle, stream);
+    return ((unrooted_call *)function)(send, recv, layout->bytes, ZC_NCCL_INT8, handle, stream);
+}
+
+/* To and from one peer, which may be this rank: what is in place there stays where it is. */
+static int run_flows(const struct zc_nccl_comm *comm, zc_nccl_handle handle,
+                     const struct zc_layout *layout, uint32_t to, uint32_t from, const char *send,
+                     char *recv, zcta_stream stream)
+{
+    const struct zc_nccl *nccl = &comm->nccl;
+    const uint32_t self = (uint32_t)comm->rank;
+    const struct zc_flow out = zc_flow_between(layout, self, to);
+    const struct zc_flow in = zc_flow_between(layout, from, self);
+    int result = ZC_NCCL_SUCCESS;
+
+    if (to == self && (uintptr_t)send + out.from_at == (uintptr_t)recv + out.to_at)
+        return result;
+    if (out.bytes > 0)
+        result =
+            nccl->ncclSend(send + out.from_at, out.bytes, ZC_NCCL_INT8, (int)to, handle, stream);
+    if (result == ZC_NCCL_SUCCESS && in.bytes > 0)
+        result = nccl->ncclRecv(recv + in.to_at, in.bytes, ZC_NCCL_INT8, (int)from, handle, stream);
+    return result;
+}
+
+/* One group, so that no rank waits for another's turn. The group is ended whatever happened in it.
+ */
+static int run_group(const struct zc_nccl_comm *comm, zc_nccl_handle handle,
+                     const struct zc_layout *layout, const void *send, void *recv,
+                     zcta_stream stream)
+{
+    const uint32_t ranks = layout->ranks, self = (uint32_t)comm->rank;
+    int result = comm->nccl.ncclGroupStart(), ended;
+
+    if (result != ZC_NCCL_SUCCESS)
+        return result;
+    for (uint32_t hop = 0; hop < ranks && result == ZC_NCCL_SUCCESS; hop++)
+        result = run_flows(comm, handle, layout, (self + hop) % ranks, (self + ranks - hop) % ranks,
+                           send, recv, stream);
+    ended = comm->nccl.ncclGroupEnd();
+    return result == ZC_NCCL_SUCCESS ? ended : result;
+}
+
+zcta_status zc_nccl_comm_run(struct zc_nccl_comm *comm, const struct zc_layout *layout,
+                             const void *send, void *recv, zcta_stream stream)
+{
+    const char *name = layout->collective->nccl;
+    zc_nccl_function *own = name == NULL ? NULL : zc_nccl_find(&comm->nccl, name);
     zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
     if (handle == NULL)
         return fail_aborted(comm);
-    result = comm->nccl.ncclAllGather(send, recv, bytes, ZC_NCCL_INT8, handle, stream);
+    result = own != NULL ? run_own_call(own, handle, layout, send, recv, stream)
+                         : run_group(comm, handle, layout, send, recv, stream);
     leave_nccl(comm);
-    return check(comm, result, "ncclAllGather", "enqueueing an allgather");
+    return check(comm, result, own != NULL ? name : "ncclGroupEnd", "enqueueing a collective");
 }
 
 /* One group, so that no rank waits for another's turn. The group is ended whatever happened in it.

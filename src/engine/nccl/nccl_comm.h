@@ -8,6 +8,7 @@
 #ifndef ZC_NCCL_COMM_H
 #define ZC_NCCL_COMM_H
 
+#include "collective/collective.h"
 #include "engine/nccl/nccl_library.h"
 #include "engine/symmetric.h"
 
@@ -34,10 +35,11 @@ void zc_nccl_comm_deregister(struct zc_nccl_comm *comm, const void *base);
 /* Whether it is known and has not been taken back. */
 bool zc_nccl_comm_has_window(struct zc_nccl_comm *comm, const void *base);
 
-/* Enqueues an allgather. The device is current. Errors: ERR_DEVICE (NCCL's words), ERR_PEER (the
+/* Enqueues a collective: by NCCL's own call where it has one, else by a group of sends and
+ * receives, one a flow. The device is current. Errors: ERR_DEVICE (NCCL's words), ERR_PEER (the
  * team has failed). */
-zcta_status zc_nccl_comm_all_gather(struct zc_nccl_comm *comm, const void *send, void *recv,
-                                    size_t bytes, zcta_stream stream);
+zcta_status zc_nccl_comm_run(struct zc_nccl_comm *comm, const struct zc_layout *layout,
+                             const void *send, void *recv, zcta_stream stream);
 
 /* The same for rows that lie `stride` bytes apart, this rank's own in its place: to and from every
  * other rank directly. */

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,16 @@ static const char *library_name(void)
     const char *name = zc_environment("ZEROCTA_NCCL_LIBRARY");
 
     return name == NULL || name[0] == '\0' ? "libnccl.so.2" : name;
+}
+
+zc_nccl_function *zc_nccl_find(const struct zc_nccl *nccl, const char *name)
+{
+    zc_nccl_function *found = NULL;
+
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+        if (strcmp(functions[i].name, name) == 0 && functions[i].since <= nccl->version)
+            memcpy(&found, (const char *)nccl + functions[i].offset, sizeof found);
+    return found;
 }
 
 static zcta_status find_functions(struct zc_diag *diag, struct zc_nccl *nccl)
@@ -269,4 +280,40 @@ zcta_status zc_nccl_status(const struct zc_nccl *nccl, struct zc_diag *diag, zc_
     return zc_fail(diag, ZCTA_ERR_DEVICE, what, result, "%s: NCCL says %.100s (error %d)%s%.200s",
                    doing, nccl->ncclGetErrorString(result), result,
                    more == NULL || more[0] == '\0' ? "" : ": ", more == NULL ? "" : more);
+}
+
+/* ---- Among ranks ---- */
+
+void zc_nccl_tell(const struct zc_nccl_facts *facts, int driver_version, struct zc_nccl_told *told)
+{
+    *told =
+        (struct zc_nccl_told){.version = (uint64_t)facts->version,
+                              .policy = (uint64_t)(uint32_t)facts->forced_policy,
+                              .off = (facts->switch_off != NULL) | (uint64_t)facts->symmetric << 1,
+                              .old_driver = driver_version < ZC_NCCL_DRIVER_OLDEST};
+}
+
+bool zc_nccl_fits(const struct zc_nccl_told *first, uint32_t first_rank,
+                  const struct zc_nccl_told *other, uint32_t other_rank,
+                  char why[sizeof((struct zc_nccl_facts *)0)->why])
+{
+    enum { WHY = sizeof((struct zc_nccl_facts *)0)->why };
+    char mine[16], theirs[16];
+
+    if (other->version != first->version)
+        snprintf(why, WHY,
+                 "rank %" PRIu32 " has NCCL %s, rank %" PRIu32
+                 " has %s (0.0.0: none that can be used); make them alike",
+                 first_rank, zc_nccl_version_text((int)first->version, mine), other_rank,
+                 zc_nccl_version_text((int)other->version, theirs));
+    else if (other->old_driver != first->old_driver || other->policy != first->policy ||
+             other->off != first->off)
+        snprintf(why, WHY, "ranks %" PRIu32 " and %" PRIu32 " have different %s; make them alike",
+                 first_rank, other_rank,
+                 other->old_driver != first->old_driver
+                     ? "CUDA drivers, one older than 12.5 and one not"
+                     : "NCCL_* variables, or ZEROCTA_NCCL_SYMMETRIC");
+    else
+        return true;
+    return false;
 }

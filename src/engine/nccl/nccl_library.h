@@ -30,6 +30,18 @@ struct zc_nccl_facts {
     char why[160];          /* version 0: the reason */
 };
 
+/* The same as ranks tell each other, because what each takes NCCL for must not differ. Plain
+ * numbers, alike in every process of a job. */
+struct zc_nccl_told {
+    uint64_t version, policy, off, old_driver;
+};
+
+void zc_nccl_tell(const struct zc_nccl_facts *facts, int driver_version, struct zc_nccl_told *told);
+/* Whether two ranks can use NCCL together; otherwise why not, as a sentence. */
+bool zc_nccl_fits(const struct zc_nccl_told *first, uint32_t first_rank,
+                  const struct zc_nccl_told *other, uint32_t other_rank,
+                  char why[sizeof((struct zc_nccl_facts *)0)->why]);
+
 /* "2.28.3" */
 const char *zc_nccl_version_text(int version, char text[16]);
 /* What the version lacks of what the engine can use, as a list; "" if nothing. */
@@ -49,6 +61,11 @@ struct zc_nccl {
     ZC_NCCL_FUNCTIONS(ZC_NCCL_MEMBER)
 #undef ZC_NCCL_MEMBER
 };
+
+/* The function of that name, of the version that is loaded; NULL: it has none. To be called by its
+ * own type. */
+typedef void zc_nccl_function(void);
+zc_nccl_function *zc_nccl_find(const struct zc_nccl *nccl, const char *name);
 
 /* Loads libnccl.so.2, or what ZEROCTA_NCCL_LIBRARY names ("none": nothing). The first time in a
  * process it also does what only works before NCCL has begun: NVLink multicast is switched off

@@ -1,0 +1,70 @@
+/* A device opened by a process alone. */
+#include "alone.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "choices.h"
+#include "commands.h"
+#include "options.h"
+
+bool zc_host_caps(const char *command, uint32_t rank_count, struct zc_device_caps *caps)
+{
+    struct zc_device *opened = NULL;
+    struct zc_diag diag;
+    zcta_error error;
+    zcta_status status;
+
+    zc_diag_init(&diag);
+    status = zc_device_host.open(
+        &(struct zc_device_params){.diag = &diag, .local_rank_count = rank_count}, &opened);
+    if (status == ZCTA_OK) {
+        zc_device_host.describe(opened, caps);
+        zc_device_host.close(opened);
+    } else {
+        zc_diag_last(&diag, &error);
+        zc_failure(command, "%s", error.message);
+    }
+    zc_diag_destroy(&diag);
+    return status == ZCTA_OK;
+}
+
+zcta_context *zc_open_alone(const char *command, zcta_device device, const char *advice)
+{
+    zcta_error error = {0};
+    const zcta_init_params params = {
+        .size = sizeof params, .rank_count = 1, .device = device, .error = &error};
+    zcta_context *context = NULL;
+
+    if (zcta_init(&params, &context) == ZCTA_OK)
+        return context;
+    zc_failure(command, "no %s device: %s%s", zc_device_choices[device], error.message,
+               device == ZCTA_DEVICE_CUDA ? advice : "");
+    return NULL;
+}
+
+static int open_once(const char *command, zcta_device device, const char *advice)
+{
+    zcta_context *context = zc_open_alone(command, device, advice);
+
+    if (context == NULL)
+        return ZC_EXIT_FAILED;
+    zcta_finalize(&context);
+    return ZC_EXIT_OK;
+}
+
+int zc_try_device(const char *command, zcta_device device, const char *advice)
+{
+    const pid_t child = fork();
+    int status = 0;
+
+    if (child < 0)
+        return zc_failure(command, "cannot start a process: %s", strerror(errno));
+    if (child == 0)
+        _exit(open_once(command, device, advice));
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : ZC_EXIT_FAILED;
+}
