@@ -172,7 +172,8 @@ static const struct zc_algorithm *find_named(const char *name,
     size_t length = 0;
 
     for (uint32_t i = 0; i < ZC_ALGORITHMS; i++) {
-        if (!zc_algorithm_serves(zc_algorithms[i], collective))
+        if (!zc_algorithm_serves(zc_algorithms[i], collective) ||
+            zc_has(zc_algorithms[i], ZC_OPENS))
             continue;
         if (strcmp(zc_algorithms[i]->name, name) == 0)
             return zc_algorithms[i];

@@ -147,13 +147,11 @@ static enum zc_path telling_path(const struct zc_facts *facts)
 {
     enum zc_path last = ZC_PATH_NCCL_KERNELS;
 
-    if (facts->engine == ZCTA_ENGINE_AUTO && zc_has_nodes(facts) &&
-        (facts->layout->collective->traits & ZC_NO_DATA) == 0)
-        return ZC_PATH_NCCL_KERNELS;
     if (facts->engine == ZCTA_ENGINE_NCCL)
         return facts->policy == ZCTA_POLICY_DEFAULT ? ZC_PATH_NCCL_KERNELS : ZC_PATH_NCCL_NO_SM;
     for (uint32_t path = 0; path < ZC_ALGORITHMS; path++)
-        if (is_candidate(facts, (enum zc_path)path))
+        if (is_candidate(facts, (enum zc_path)path) &&
+            (!zc_has_nodes(facts) || zc_has(zc_algorithms[path], ZC_CROSSES)))
             last = (enum zc_path)path;
     return last;
 }
