@@ -23,6 +23,7 @@ struct kind {
     enum shape shape;
     bool in_place, bounced, grouped;
     uint64_t bytes, block;
+    uint32_t node_ranks; /* 0: all ranks are on one node */
 };
 
 struct call {
@@ -48,6 +49,8 @@ static bool make_call(struct call *call, const struct kind *kind, uint32_t ranks
     request.bounced = kind->bounced;
     request.grouped = kind->grouped;
     request.block_bytes = kind->block;
+    request.node_ranks = kind->node_ranks;
+    request.chunks = kind->node_ranks == 0 ? 0 : 2;
     for (uint32_t rank = 0; rank < ranks && can; rank++) {
         request.layout = &call->layouts.of[rank];
         request.rank = rank;
@@ -86,8 +89,8 @@ static void expect_right(const struct call *calls, uint32_t count, bool replayed
     char text[256] = "";
 
     if (verify(calls, count, replayed, text) != ZCTA_OK)
-        fail_msg("%s by %s, %u ranks, shape %d, %s%s%s%s: %s", kind->collective->name,
-                 kind->algorithm->name, calls[0].ranks, (int)kind->shape,
+        fail_msg("%s by %s, %u ranks (%u a node), shape %d, %s%s%s%s: %s", kind->collective->name,
+                 kind->algorithm->name, calls[0].ranks, kind->node_ranks, (int)kind->shape,
                  kind->in_place ? "in place" : "out of place", kind->bounced ? ", bounced" : "",
                  kind->grouped ? ", grouped" : "", replayed ? ", replayed" : "", text);
 }
@@ -130,9 +133,10 @@ static void for_each_kind(kind_fn *function, void *data)
 
 static void check_sequences(const struct kind *kind, void *data)
 {
+    const uint32_t step = kind->node_ranks == 0 ? 1 : kind->node_ranks;
     struct call *calls = data;
 
-    for (uint32_t ranks = 1; ranks <= LAYOUT_RANKS_MOST; ranks++) {
+    for (uint32_t ranks = step; ranks <= LAYOUT_RANKS_MOST; ranks += step) {
         uint32_t made = 0;
 
         while (made < 4 && make_call(&calls[made], kind, ranks, made, plain(made)))
@@ -157,6 +161,30 @@ static void every_collective_by_every_algorithm(void **state)
 
     (void)state;
     for_each_kind(check_sequences, calls);
+    free(calls);
+}
+
+/* Each kind whose algorithm goes from node to node, on nodes of 1 to 3 ranks. */
+static void on_nodes(const struct kind *kind, kind_fn *function, void *data)
+{
+    struct kind over = *kind;
+
+    for (over.node_ranks = 1; over.node_ranks <= 3; over.node_ranks++)
+        if (zc_has(kind->algorithm, ZC_CROSSES))
+            function(&over, data);
+}
+
+static void check_over_nodes(const struct kind *kind, void *data)
+{
+    on_nodes(kind, check_sequences, data);
+}
+
+static void what_crosses_goes_over_nodes(void **state)
+{
+    struct call *calls = calloc(4, sizeof *calls);
+
+    (void)state;
+    for_each_kind(check_over_nodes, calls);
     free(calls);
 }
 
@@ -319,11 +347,19 @@ static bool writes(const struct zc_step *step, uint32_t rank)
     return step->kind == ZC_STEP_COPY && step->to.rank == rank;
 }
 
-static bool overlap(const struct zc_place *a, uint64_t a_bytes, const struct zc_place *b,
-                    uint64_t b_bytes)
+static bool overlap(const struct zc_place *a, const struct zc_step *of_a, const struct zc_place *b,
+                    const struct zc_step *of_b)
 {
-    return a->rank == b->rank && a->buffer == b->buffer && a->offset < b->offset + b_bytes &&
-           b->offset < a->offset + a_bytes;
+    bool found = false;
+
+    for (uint32_t i = 0; i < of_a->rows * of_b->rows; i++) {
+        const uint64_t at = a->offset + i / of_b->rows * of_a->stride;
+        const uint64_t other = b->offset + i % of_b->rows * of_b->stride;
+
+        found |= a->rank == b->rank && a->buffer == b->buffer && at < other + of_b->bytes &&
+                 other < at + of_a->bytes;
+    }
+    return found;
 }
 
 /* Whether the step is the last word to its peer that something is there. */
@@ -348,7 +384,8 @@ static bool is_told_again(const struct zc_plan *plan, const struct zc_step *step
 }
 
 /* Whether a step must stay before the next one: a wait for leave to write, or for what is read,
- * before the copy; a copy before the last word that it is there, and before what reads its bytes.
+ * before the copy; a copy before the last word that it is there, and before what reads or sends its
+ * bytes; what is received before what reads it.
  * All else may change places. */
 static bool must_stay(const struct zc_plan *plan, const struct zc_step *first, bool in_place)
 {
@@ -367,8 +404,12 @@ static bool must_stay(const struct zc_plan *plan, const struct zc_step *first, b
                 (first->to.rank == self && first->to.buffer == ZC_SCRATCH &&
                  zc_flow_between(plan->request.layout, self, second->peer).bytes > 0));
     if (first->kind == ZC_STEP_COPY && second->kind == ZC_STEP_COPY)
-        return overlap(&first->to, first->bytes, &second->from, second->bytes) ||
-               overlap(&first->from, first->bytes, &second->to, second->bytes);
+        return overlap(&first->to, first, &second->from, second) ||
+               overlap(&first->from, first, &second->to, second);
+    if (first->kind == ZC_STEP_COPY && second->kind == ZC_STEP_NET_SEND)
+        return overlap(&first->to, first, &second->from, second);
+    if (first->kind == ZC_STEP_NET_RECV && second->kind == ZC_STEP_COPY)
+        return overlap(&first->to, first, &second->from, second);
     return false;
 }
 
@@ -407,6 +448,8 @@ static void check_mutants(const struct kind *kind, void *data)
     for (uint32_t ranks = 2; ranks <= 4; ranks++) {
         uint32_t made = 0;
 
+        if (kind->node_ranks != 0 && ranks % kind->node_ranks != 0)
+            continue;
         while (made < 3 && make_call(&mutants->calls[made], kind, ranks, 1, plain(made)))
             made++;
         for (uint32_t rank = 0; made == 3 && rank < ranks; rank++)
@@ -416,12 +459,18 @@ static void check_mutants(const struct kind *kind, void *data)
     }
 }
 
+static void check_mutants_over_nodes(const struct kind *kind, void *data)
+{
+    on_nodes(kind, check_mutants, data);
+}
+
 static void every_broken_plan_is_caught(void **state)
 {
     struct mutants mutants = {.calls = calloc(3, sizeof *mutants.calls)};
 
     (void)state;
     for_each_kind(check_mutants, &mutants);
+    for_each_kind(check_mutants_over_nodes, &mutants);
     print_message("%u broken plans, %u of them not noticed\n", mutants.tried, mutants.survived);
     assert_true(mutants.tried > 1000);
     assert_int_equal(mutants.survived, 0);
@@ -457,6 +506,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_collective_by_every_algorithm),
+        cmocka_unit_test(what_crosses_goes_over_nodes),
         cmocka_unit_test(empty_and_single_bytes),
         cmocka_unit_test(every_collective_behind_every_other),
         cmocka_unit_test(every_collective_that_says_ready_can_be_released),

@@ -96,11 +96,13 @@ static void plans_over_nodes_have_a_form_too(void **state)
                         "plan all_gather by-nodes ranks 4 rank 3 bytes 64 in-place half 0 scratch "
                         "0 lanes 2/2 block 0 ready now nodes of 2 chunks 2\n"
                         "0 signal 2 ready\n"
-                        "0 exchange recv+64 32 rows 2 stride 128\n"
+                        "0 net_send 1 recv+192 32\n"
+                        "0 net_recv 1 recv+64 32\n"
                         "0 wait 2 ready\n"
                         "0 fork 1\n"
                         "1 copy 3:recv+64 2:recv+64 32 rows 2 stride 128\n"
-                        "0 exchange recv+96 32 rows 2 stride 128\n"
+                        "0 net_send 1 recv+224 32\n"
+                        "0 net_recv 1 recv+96 32\n"
                         "0 copy 3:recv+96 2:recv+96 32 rows 2 stride 128\n"
                         "0 join 1\n"
                         "0 signal 2 done\n"
@@ -201,11 +203,13 @@ static void what_is_no_plan_is_refused_with_the_line(void **state)
         {NODES "0 copy 3:recv+0 1:recv+0 8\n", "from node to node"},
         {NODES "0 copy 1:recv+0 0:recv+0 8\n", "within another node"},
         {NODES "0 signal 1 ready\n", "no peer"},
-        {NODES "0 exchange recv+0 64 rows 2 stride 128\n0 exchange recv+0 64\n", "line 3"},
-        {NODES "0 exchange recv+0 64 rows 3 stride 64\n", "a row for each node"},
-        {NODES "0 exchange recv+64 64 rows 2 stride 192\n", "past the end"},
-        {NODES "0 exchange recv+0 0 rows 2 stride 128\n", "exchanges nothing"},
-        {NODES "0 exchange scratch+0 0 rows 2 stride 128\n", "past the end"},
+        {NODES "0 net_send 1 recv+0 64\n0 net_recv recv+0 64\n", "line 3"},
+        {NODES "0 net_send 2 recv+0 64\n", "no rank of another node"},
+        {NODES "0 net_send 4 recv+0 64\n", "no rank of another node"},
+        {NODES "0 net_recv 1 recv+193 64\n", "past the end"},
+        {NODES "0 net_recv 1 recv+0 0\n", "sends or receives nothing"},
+        {NODES "0 net_recv 1 send+0 8\n", "writes to the send buffer"},
+        {HEADER "0 net_send 1 send+0 8\n", "no rank of another node"},
     };
 
     (void)state;

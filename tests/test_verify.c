@@ -237,7 +237,7 @@ static void setup_nodes(struct fixture *f, bool in_place)
         make_plans(&f->calls[i], request);
 }
 
-static void exchanges_that_go_wrong_are_caught(void **state)
+static void sends_and_receives_that_go_wrong_are_caught(void **state)
 {
     struct fixture f;
     struct zc_plan *plan;
@@ -246,17 +246,24 @@ static void exchanges_that_go_wrong_are_caught(void **state)
     setup_nodes(&f, true);
     assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_OK);
     teardown(&f);
-    /* A rank that does not come, or comes once too often. */
+    /* One side is missing. */
     setup_nodes(&f, true);
-    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_EXCHANGE, 1));
+    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_NET_SEND, 1));
     expect_caught(&f, "");
     setup_nodes(&f, true);
-    drop(f.calls[2].plans[4], find_step(&f, 4, ZC_STEP_EXCHANGE, 1));
-    expect_caught(&f, "");
-    /* One of another size. */
+    drop(f.calls[2].plans[4], find_step(&f, 4, ZC_STEP_NET_SEND, 3));
+    expect_caught(&f, "receives from rank 4, which never sends it");
     setup_nodes(&f, true);
-    f.calls[0].plans[4]->steps[find_step(&f, 4, ZC_STEP_EXCHANGE, 1)].bytes -= 1;
-    expect_caught(&f, "another size");
+    drop(f.calls[2].plans[4], find_step(&f, 4, ZC_STEP_NET_RECV, 3));
+    expect_caught(&f, "");
+    /* One of another size, and one of another call. */
+    setup_nodes(&f, true);
+    f.calls[0].plans[4]->steps[find_step(&f, 4, ZC_STEP_NET_SEND, 1)].bytes -= 1;
+    expect_caught(&f, "bytes from rank 4, which sends it");
+    setup_nodes(&f, true);
+    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_NET_RECV, 3));
+    drop(f.calls[0].plans[0], find_step(&f, 0, ZC_STEP_NET_RECV, 0));
+    expect_caught(&f, "");
     /* Pushed before the rows are there. */
     setup_nodes(&f, true);
     plan = f.calls[0].plans[3];
@@ -274,13 +281,13 @@ static void exchanges_that_go_wrong_are_caught(void **state)
     /* The own share is not yet in its row. */
     setup_nodes(&f, false);
     plan = f.calls[0].plans[5];
-    move(plan, find_step(&f, 5, ZC_STEP_COPY, 0), find_step(&f, 5, ZC_STEP_EXCHANGE, 0));
+    move(plan, find_step(&f, 5, ZC_STEP_COPY, 0), find_step(&f, 5, ZC_STEP_NET_SEND, 0));
     expect_caught(&f, "");
 }
 
-/* ---- Exchanges go from rank to rank ---- */
+/* ---- The network goes from rank to rank ---- */
 
-/* Three nodes of two ranks. Ranks 0, 2 and 4 exchange, and ranks 1, 3 and 5. */
+/* Three nodes of two ranks. Ranks 0, 2 and 4 exchange rows, and ranks 1, 3 and 5. */
 enum { NODE_RANKS = 2, NODES = 3, ROW = 8 };
 
 static struct zc_step copy_step(struct zc_place from, struct zc_place to)
@@ -293,16 +300,22 @@ static struct zc_step flag_step(enum zc_step_kind kind, uint32_t peer)
     return (struct zc_step){.kind = kind, .peer = peer, .channel = ZC_CHANNEL_DONE};
 }
 
-/* In the scratch window, a row a node. */
-static struct zc_step exchange_step(uint32_t rank)
+/* In the scratch window, a row a node; `hop` nodes further on, or back. */
+static struct zc_step net_step(enum zc_step_kind kind, uint32_t rank, uint32_t hop)
 {
-    return (struct zc_step){.kind = ZC_STEP_EXCHANGE,
-                            .from = zc_at(rank, ZC_SCRATCH, rank / NODE_RANKS * ROW),
-                            .to = zc_at(rank, ZC_SCRATCH, 0),
-                            .bytes = ROW,
-                            .rows = NODES,
-                            .stride = ROW};
+    const uint32_t ranks = NODES * NODE_RANKS, away = hop * NODE_RANKS;
+    const bool sends = kind == ZC_STEP_NET_SEND;
+    const uint32_t peer = (rank + (sends ? away : ranks - away)) % ranks;
+    const uint32_t row = (sends ? rank : peer) / NODE_RANKS;
+    const struct zc_place place = zc_at(rank, ZC_SCRATCH, (uint64_t)row * ROW);
+
+    return (struct zc_step){
+        .kind = kind, .peer = peer, .from = place, .to = place, .bytes = ROW, .rows = 1};
 }
+
+#define EXCHANGE(rank)                                                                             \
+    net_step(ZC_STEP_NET_SEND, rank, 1), net_step(ZC_STEP_NET_RECV, rank, 1),                      \
+        net_step(ZC_STEP_NET_SEND, rank, 2), net_step(ZC_STEP_NET_RECV, rank, 2)
 
 /* Puts steps in front of a plan's own. */
 static void put_first(struct zc_plan *plan, const struct zc_step *steps, uint32_t count)
@@ -333,9 +346,10 @@ static void setup_rows(struct fixture *f)
         make_plans(&f->calls[i], request);
 }
 
-/* Rank 1 reads where rank 2's row comes into rank 0's memory, and comes to its own exchange only
- * after that. Rank 4 waits for rank 5, which that exchange lets go; but rank 2's row does not wait
- * for rank 4. */
+/* Rank 1 reads where rank 2's row comes into rank 0's memory, and exchanges its own only after
+ * that. Rank 4 waits for rank 5, which that exchange lets go; but rank 2's row does not wait for
+ * rank 4.
+ */
 static void a_row_that_comes_in_before_all_have_come_is_a_race(void **state)
 {
     const struct zc_place theirs = zc_at(0, ZC_SCRATCH, ROW), mine = zc_at(1, ZC_SCRATCH, 32);
@@ -344,25 +358,25 @@ static void a_row_that_comes_in_before_all_have_come_is_a_race(void **state)
 
     (void)state;
     setup_rows(&f);
-    PUT_FIRST(plans[0], exchange_step(0));
-    PUT_FIRST(plans[1], copy_step(theirs, mine), exchange_step(1));
-    PUT_FIRST(plans[2], exchange_step(2));
-    PUT_FIRST(plans[3], exchange_step(3));
-    PUT_FIRST(plans[4], flag_step(ZC_STEP_WAIT, 5), exchange_step(4));
-    PUT_FIRST(plans[5], exchange_step(5), flag_step(ZC_STEP_SIGNAL, 4));
+    PUT_FIRST(plans[0], EXCHANGE(0));
+    PUT_FIRST(plans[1], copy_step(theirs, mine), EXCHANGE(1));
+    PUT_FIRST(plans[2], EXCHANGE(2));
+    PUT_FIRST(plans[3], EXCHANGE(3));
+    PUT_FIRST(plans[4], flag_step(ZC_STEP_WAIT, 5), EXCHANGE(4));
+    PUT_FIRST(plans[5], EXCHANGE(5), flag_step(ZC_STEP_SIGNAL, 4));
     expect_caught(&f, "same bytes of rank 0 in no order");
     /* Told by rank 1, rank 0 comes when that has been read. */
     setup_rows(&f);
-    PUT_FIRST(plans[0], flag_step(ZC_STEP_WAIT, 1), exchange_step(0));
-    PUT_FIRST(plans[1], copy_step(theirs, mine), flag_step(ZC_STEP_SIGNAL, 0), exchange_step(1));
+    PUT_FIRST(plans[0], flag_step(ZC_STEP_WAIT, 1), EXCHANGE(0));
+    PUT_FIRST(plans[1], copy_step(theirs, mine), flag_step(ZC_STEP_SIGNAL, 0), EXCHANGE(1));
     for (uint32_t rank = 2; rank < NODES * NODE_RANKS; rank++)
-        PUT_FIRST(plans[rank], exchange_step(rank));
+        PUT_FIRST(plans[rank], EXCHANGE(rank));
     assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_OK);
     teardown(&f);
 }
 
-/* Rank 1 hears, by way of ranks 2 and 3, that rank 0 has come to its exchange, but not that it has
- * left: rank 0's row may still be on its way to rank 4. */
+/* Rank 1 hears, by way of ranks 2 and 3, that rank 0 has begun its group, but not that it has
+ * ended: rank 0's row may still be on its way to rank 4. */
 static void a_row_that_is_overwritten_while_it_is_sent_is_a_race(void **state)
 {
     const struct zc_place mine = zc_at(1, ZC_SCRATCH, 32), theirs = zc_at(0, ZC_SCRATCH, 0);
@@ -371,21 +385,120 @@ static void a_row_that_is_overwritten_while_it_is_sent_is_a_race(void **state)
 
     (void)state;
     setup_rows(&f);
-    PUT_FIRST(plans[0], exchange_step(0));
-    PUT_FIRST(plans[1], exchange_step(1), copy_step(mine, theirs));
-    PUT_FIRST(plans[2], exchange_step(2), flag_step(ZC_STEP_SIGNAL, 3));
-    PUT_FIRST(plans[3], flag_step(ZC_STEP_WAIT, 2), exchange_step(3));
-    PUT_FIRST(plans[4], exchange_step(4));
-    PUT_FIRST(plans[5], exchange_step(5));
+    PUT_FIRST(plans[0], EXCHANGE(0));
+    PUT_FIRST(plans[1], EXCHANGE(1), copy_step(mine, theirs));
+    PUT_FIRST(plans[2], EXCHANGE(2), flag_step(ZC_STEP_SIGNAL, 3));
+    PUT_FIRST(plans[3], flag_step(ZC_STEP_WAIT, 2), EXCHANGE(3));
+    PUT_FIRST(plans[4], EXCHANGE(4));
+    PUT_FIRST(plans[5], EXCHANGE(5));
     expect_caught(&f, "same bytes of rank 0 in no order");
-    /* Told by rank 0 that it has left. */
+    /* Told by rank 0 that it has ended. */
     setup_rows(&f);
-    PUT_FIRST(plans[0], exchange_step(0), flag_step(ZC_STEP_SIGNAL, 1));
-    PUT_FIRST(plans[1], exchange_step(1), flag_step(ZC_STEP_WAIT, 0), copy_step(mine, theirs));
+    PUT_FIRST(plans[0], EXCHANGE(0), flag_step(ZC_STEP_SIGNAL, 1));
+    PUT_FIRST(plans[1], EXCHANGE(1), flag_step(ZC_STEP_WAIT, 0), copy_step(mine, theirs));
     for (uint32_t rank = 2; rank < NODES * NODE_RANKS; rank++)
-        PUT_FIRST(plans[rank], exchange_step(rank));
+        PUT_FIRST(plans[rank], EXCHANGE(rank));
     assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_OK);
     teardown(&f);
+}
+
+/* Rank 1 tells rank 0, by way of ranks 3 and 2, that its send has ended: that is no word from the
+ * one who receives it. Rank 3 tells that it has received, and so that rank 1 had begun. */
+static void a_send_that_has_ended_tells_nothing_of_its_receiver(void **state)
+{
+    const struct zc_place row = zc_at(3, ZC_SCRATCH, 0), mine = zc_at(2, ZC_SCRATCH, 32);
+    struct fixture f = {0};
+    struct zc_plan **plans = f.calls[0].plans;
+
+    (void)state;
+    /* Rank 3 writes to its memory before it receives; rank 2 reads that, told by what rank 1 and
+     * rank 0 did after rank 1's send to rank 3. */
+    setup_rows(&f);
+    PUT_FIRST(plans[1], net_step(ZC_STEP_NET_SEND, 1, 1), flag_step(ZC_STEP_SIGNAL, 0));
+    PUT_FIRST(plans[3], copy_step(zc_at(3, ZC_SEND, 0), zc_at(3, ZC_SCRATCH, 32)),
+              net_step(ZC_STEP_NET_RECV, 3, 1));
+    PUT_FIRST(plans[0], flag_step(ZC_STEP_WAIT, 1), net_step(ZC_STEP_NET_SEND, 0, 1));
+    PUT_FIRST(plans[2], net_step(ZC_STEP_NET_RECV, 2, 1),
+              copy_step(zc_at(3, ZC_SCRATCH, 32), zc_at(2, ZC_SCRATCH, 40)));
+    expect_caught(&f, "same bytes of rank 3 in no order");
+    /* Rank 2 reads the row that rank 3 has received, told by rank 3. */
+    setup_rows(&f);
+    PUT_FIRST(plans[1], net_step(ZC_STEP_NET_SEND, 1, 1));
+    PUT_FIRST(plans[3], net_step(ZC_STEP_NET_RECV, 3, 1), flag_step(ZC_STEP_SIGNAL, 2));
+    PUT_FIRST(plans[2], flag_step(ZC_STEP_WAIT, 3), copy_step(row, mine));
+    assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_OK);
+    teardown(&f);
+}
+
+/* Whoever receives before it sends waits for one who does the same; at once it is no matter. */
+static void who_receives_first_waits_for_ever(void **state)
+{
+    const struct zc_step copies[] = {
+        copy_step(zc_at(0, ZC_SEND, 0), zc_at(0, ZC_SCRATCH, 32)),
+        copy_step(zc_at(2, ZC_SEND, 0), zc_at(2, ZC_SCRATCH, 32)),
+    };
+    struct zc_step to_two = net_step(ZC_STEP_NET_SEND, 0, 1);
+    struct zc_step from_two = net_step(ZC_STEP_NET_RECV, 0, 2);
+    struct zc_step to_zero = net_step(ZC_STEP_NET_SEND, 2, 2);
+    struct zc_step from_zero = net_step(ZC_STEP_NET_RECV, 2, 1);
+    struct fixture f = {0};
+    struct zc_plan **plans = f.calls[0].plans;
+
+    (void)state;
+    setup_rows(&f);
+    PUT_FIRST(plans[0], from_two, copies[0], to_two);
+    PUT_FIRST(plans[2], from_zero, copies[1], to_zero);
+    expect_caught(&f, "rank 0, step 0 receives from rank 2, which never sends it");
+    setup_rows(&f);
+    PUT_FIRST(plans[0], from_two, to_two, copies[0]);
+    PUT_FIRST(plans[2], from_zero, to_zero, copies[1]);
+    assert_int_equal(verify_calls(f.calls, 3, f.text, sizeof f.text), ZCTA_OK);
+    teardown(&f);
+}
+
+/* A barrier's groups carry nothing that anybody reads. */
+static void setup_barrier(struct fixture *f)
+{
+    const struct zc_layout layout = even_layout(&zc_barrier, NODES * NODE_RANKS, 0, 0);
+    struct zc_request request = usual_request(&zc_flags, &layout, false);
+
+    memset(f, 0, sizeof *f);
+    request.node_ranks = NODE_RANKS;
+    request.scratch_bytes = 64;
+    for (uint32_t i = 0; i < 3; i++)
+        make_plans(&f->calls[i], request);
+}
+
+static void a_send_that_nobody_receives_is_caught(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_barrier(&f);
+    drop(f.calls[0].plans[4], find_step(&f, 4, ZC_STEP_NET_RECV, 0));
+    expect_caught(&f, "call 1: rank 4 receives what rank 2 sends in call 0");
+    setup_barrier(&f);
+    drop(f.calls[2].plans[4], find_step(&f, 4, ZC_STEP_NET_RECV, 0));
+    expect_caught(&f, "sends to rank 4, which never receives it");
+}
+
+/* NCCL takes a communicator's groups one after the other. */
+static void a_rank_is_on_the_network_in_one_lane_at_a_time(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_nodes(&f, true);
+    for (uint32_t rank = 0; rank < 6; rank++) {
+        struct zc_plan *plan = f.calls[0].plans[rank];
+        const uint32_t fork = find_step(&f, rank, ZC_STEP_FORK, 0);
+
+        for (uint32_t i = 0; i < fork; i++)
+            if (zc_step_is_network(&plan->steps[i]))
+                plan->steps[i].lane = 1;
+        move(plan, fork, 0);
+    }
+    expect_caught(&f, "on the network in two lanes at once");
 }
 
 static void calls_on_other_nodes_are_no_calls_of_one_team(void **state)
@@ -777,7 +890,7 @@ int main(void)
         cmocka_unit_test(a_copy_before_its_wait_is_caught),
         cmocka_unit_test(scratch_halves_that_do_not_alternate_are_a_race),
         cmocka_unit_test(waiting_before_signalling_is_a_deadlock),
-        cmocka_unit_test(exchanges_that_go_wrong_are_caught),
+        cmocka_unit_test(sends_and_receives_that_go_wrong_are_caught),
         cmocka_unit_test(a_shifted_offset_is_caught),
         cmocka_unit_test(a_copy_that_is_too_short_is_caught),
         cmocka_unit_test(a_copy_out_of_bounds_is_caught),
@@ -796,6 +909,10 @@ int main(void)
         cmocka_unit_test(a_released_call_without_a_release_is_caught),
         cmocka_unit_test(a_row_that_comes_in_before_all_have_come_is_a_race),
         cmocka_unit_test(a_row_that_is_overwritten_while_it_is_sent_is_a_race),
+        cmocka_unit_test(a_send_that_has_ended_tells_nothing_of_its_receiver),
+        cmocka_unit_test(who_receives_first_waits_for_ever),
+        cmocka_unit_test(a_send_that_nobody_receives_is_caught),
+        cmocka_unit_test(a_rank_is_on_the_network_in_one_lane_at_a_time),
         cmocka_unit_test(calls_on_other_nodes_are_no_calls_of_one_team),
         cmocka_unit_test(a_share_in_place_that_is_read_before_its_run_is_caught),
         cmocka_unit_test(a_release_that_copies_is_caught),

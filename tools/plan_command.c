@@ -100,7 +100,8 @@ static const struct zc_command_line line = {
     .notes =
         "A line is a step: its lane; copy FROM TO BYTES, where a place is rank:buffer+offset; "
         "signal or wait with the other rank and the channel; fork or join with the other lane; "
-        "exchange FIRST-ROW BYTES, an allgather over the network between nodes.\n"
+        "net_send or net_recv over the network between nodes, with the other rank, the place in "
+        "this rank's memory, and the bytes; those directly behind each other go at once.\n"
         "Plans are those of the host device; with --simulate those of GPUs, which have two "
         "lanes.\n"
         "\n" ZC_NOTE_COLLECTIVES ZC_NOTE_SIZE,

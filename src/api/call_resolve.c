@@ -222,8 +222,8 @@ static zcta_status take_engine(zcta_team *team, struct zc_resolved *resolved, st
     if (nccl || resolved->crosses)
         status = zc_team_nccl(team, &engine);
     if (resolved->crosses) {
-        call->exchange = zc_nccl_exchange;
-        call->exchange_data = engine;
+        call->enqueue = zc_nccl_transfer;
+        call->enqueue_data = engine;
     }
     resolved->ops = nccl ? &zc_engine_nccl : &zc_engine_ce;
     resolved->engine = nccl ? engine : team->ce;

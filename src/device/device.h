@@ -16,7 +16,15 @@
 
 /* ---- Programs ---- */
 
-enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN, ZC_OP_EXCHANGE };
+enum zc_op_kind { ZC_OP_COPY, ZC_OP_SIGNAL, ZC_OP_WAIT, ZC_OP_FORK, ZC_OP_JOIN, ZC_OP_NETWORK };
+
+/* One send or receive over the network. */
+struct zc_transfer {
+    uint32_t peer; /* the team rank */
+    bool sends;
+    void *address;
+    size_t bytes;
+};
 
 struct zc_op {
     enum zc_op_kind kind;
@@ -39,18 +47,16 @@ struct zc_op {
             bool last;     /* WAIT: the program awaits nothing more on its slot */
             bool by_write; /* the device's own: how it sends this signal */
         } flag;
-        /* An allgather over the network: this rank's row lies in place, the other rows come into
-         * theirs. */
-        struct zc_op_exchange {
+        /* Over the network: what this rank sends and receives at once. */
+        struct zc_op_network {
             /* Enqueues it on the lane's stream, as another library's work, the device current. Only
              * that library can let its waits go. NULL: the device's own affair (the simulation). */
-            zcta_status (*enqueue)(const struct zc_op_exchange *exchange, zcta_stream stream);
+            zcta_status (*enqueue)(const struct zc_op_network *network, zcta_stream stream);
             void *data;
-            void *base; /* the first row */
-            size_t bytes, stride;
-            uint32_t rows, own; /* own: this rank's row */
-            uint32_t distance;  /* in ranks, from one row's rank to the next one's */
-        } exchange;
+            const struct zc_transfer *transfers; /* the program's */
+            uint32_t count;
+            uint64_t bytes; /* of all of them */
+        } network;
     };
 };
 
@@ -168,6 +174,8 @@ struct zc_program {
     uint32_t lane_count;
     uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
     struct zc_op *ops;
+    struct zc_transfer *transfers; /* those of its network ops, one behind the other */
+    uint32_t transfer_count;
 };
 
 /* ---- Memory ---- */

@@ -20,9 +20,9 @@ struct zc_call {
     void *const *recv;       /* every rank's output, as mapped here; only read while preparing */
     struct zc_region window; /* that the output lies in */
     struct zc_call_numbers numbers;
-    /* How a plan over several nodes exchanges; NULL: the plan stays on one. */
-    zcta_status (*exchange)(const struct zc_op_exchange *exchange, zcta_stream stream);
-    void *exchange_data;
+    /* How a plan over several nodes goes over the network; NULL: the plan stays on one. */
+    zcta_status (*enqueue)(const struct zc_op_network *network, zcta_stream stream);
+    void *enqueue_data;
     bool releasable; /* say_ready() may come */
     bool no_sm;      /* an engine that has two ways takes the one without SMs */
     bool strict;     /* or refuses to run: policy ZERO */

@@ -92,17 +92,11 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
         op.flag.pad = binding->pads[self];
         op.flag.count = counter(binding, binding->seen, ranks, step);
         break;
-    case ZC_STEP_EXCHANGE:
-        op.kind = ZC_OP_EXCHANGE;
-        op.exchange =
-            (struct zc_op_exchange){.enqueue = binding->exchange,
-                                    .data = binding->exchange_data,
-                                    .base = address(plan, binding, &step->to, step->bytes),
-                                    .bytes = step->bytes,
-                                    .stride = step->stride,
-                                    .rows = step->rows,
-                                    .own = self / zc_request_node_ranks(&plan->request),
-                                    .distance = zc_request_node_ranks(&plan->request)};
+    case ZC_STEP_NET_SEND:
+    case ZC_STEP_NET_RECV:
+        op.kind = ZC_OP_NETWORK;
+        op.network.enqueue = binding->enqueue;
+        op.network.data = binding->enqueue_data;
         break;
     case ZC_STEP_FORK:
         op.kind = ZC_OP_FORK;
@@ -137,7 +131,49 @@ static bool is_flag(const struct zc_step *step)
     return step->kind == ZC_STEP_SIGNAL || step->kind == ZC_STEP_WAIT;
 }
 
-/* Lane by lane, each lane's steps in their order. */
+/* Adds a send or receive to the group whose op this is. */
+static void add_transfer(const struct zc_plan *plan, const struct zc_binding *binding,
+                         const struct zc_step *step, struct zc_transfer *transfer,
+                         struct zc_op_network *network)
+{
+    const bool sends = step->kind == ZC_STEP_NET_SEND;
+
+    *transfer = (struct zc_transfer){
+        .peer = step->peer,
+        .sends = sends,
+        .address = address(plan, binding, sends ? &step->from : &step->to, step->bytes),
+        .bytes = step->bytes};
+    if (network->count++ == 0)
+        network->transfers = transfer;
+    network->bytes += step->bytes;
+}
+
+/* One lane's steps in their order, from op `count` on; steps over the network that stand together
+ * are one op. Returns where the next lane begins. */
+static uint32_t resolve_lane(const struct zc_plan *plan, const struct zc_binding *binding,
+                             const struct tally *tally, uint32_t lane, uint32_t count,
+                             struct zc_program *program)
+{
+    const struct zc_step *before = NULL;
+
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct zc_step *step = &plan->steps[i];
+        const bool joins = before != NULL && zc_step_is_network(before) && zc_step_is_network(step);
+
+        if (step->lane != lane)
+            continue;
+        if (!joins)
+            program->ops[count++] = resolve(plan, binding, step);
+        if (is_flag(step))
+            count_flag(plan, step, tally, &program->ops[count - 1]);
+        if (zc_step_is_network(step))
+            add_transfer(plan, binding, step, &program->transfers[program->transfer_count++],
+                         &program->ops[count - 1].network);
+        before = step;
+    }
+    return count;
+}
+
 static void resolve_lanes(const struct zc_plan *plan, const struct zc_binding *binding,
                           const struct tally *tally, struct zc_program *program)
 {
@@ -145,17 +181,10 @@ static void resolve_lanes(const struct zc_plan *plan, const struct zc_binding *b
 
     for (uint32_t lane = 0; lane < plan->lane_count; lane++) {
         program->lane_begin[lane] = count;
-        for (uint32_t i = 0; i < plan->step_count; i++) {
-            if (plan->steps[i].lane != lane)
-                continue;
-            program->ops[count] = resolve(plan, binding, &plan->steps[i]);
-            if (is_flag(&plan->steps[i]))
-                count_flag(plan, &plan->steps[i], tally, &program->ops[count]);
-            count++;
-        }
+        count = resolve_lane(plan, binding, tally, lane, count, program);
     }
     program->lane_begin[plan->lane_count] = count;
-    assert(count == plan->step_count);
+    assert(count <= plan->step_count);
 }
 
 static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_binding *binding,
@@ -177,6 +206,15 @@ static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_bindi
     return ZCTA_OK;
 }
 
+static size_t count_transfers(const struct zc_plan *plan)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        count += zc_step_is_network(&plan->steps[i]);
+    return count;
+}
+
 zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding *binding,
                             struct zc_guard *guard, struct zc_program **program)
 {
@@ -191,7 +229,8 @@ zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding 
     made->lane_count = plan->lane_count;
     made->lane_begin = calloc(plan->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(plan->step_count + 1, sizeof *made->ops);
-    if (made->lane_begin == NULL || made->ops == NULL ||
+    made->transfers = calloc(count_transfers(plan) + 1, sizeof *made->transfers);
+    if (made->lane_begin == NULL || made->ops == NULL || made->transfers == NULL ||
         resolve_all(plan, binding, made) != ZCTA_OK) {
         zc_program_destroy(made);
         return ZCTA_ERR_NO_MEMORY;
@@ -206,5 +245,6 @@ void zc_program_destroy(struct zc_program *program)
         return;
     free(program->lane_begin);
     free(program->ops);
+    free(program->transfers);
     free(program);
 }

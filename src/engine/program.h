@@ -15,9 +15,10 @@ struct zc_binding {
     _Atomic uint32_t *seen; /* signals of a rank on a channel that were awaited */
     /* By rank: the number of this plan's latest release, less one. NULL: it has none. */
     _Atomic uint32_t *released;
-    /* How an exchange is enqueued; NULL where the device does it itself, or the plan has none. */
-    zcta_status (*exchange)(const struct zc_op_exchange *exchange, zcta_stream stream);
-    void *exchange_data;
+    /* How what goes over the network is enqueued; NULL where the device does it itself, or the plan
+     * has none. */
+    zcta_status (*enqueue)(const struct zc_op_network *network, zcta_stream stream);
+    void *enqueue_data;
     struct zc_call_numbers numbers;
     size_t slot_bytes, pad_head_bytes, stream_bytes;
 };

@@ -120,20 +120,31 @@ void zc_plan_copy_rows(struct zc_plan *plan, uint32_t lane, struct zc_place from
                                    .stride = rows == 1 ? 0 : stride});
 }
 
-void zc_plan_exchange(struct zc_plan *plan, uint32_t lane, struct zc_place to, uint64_t bytes,
-                      uint64_t stride)
+void zc_plan_exchange_rows(struct zc_plan *plan, uint32_t lane, struct zc_place at, uint64_t bytes,
+                           uint64_t stride)
 {
-    const struct zc_request *request = &plan->request;
-    struct zc_place from = to;
+    const uint32_t size = zc_request_node_ranks(&plan->request);
+    const uint32_t nodes = zc_request_nodes(&plan->request), own = plan->request.rank / size;
 
-    from.offset += request->rank / zc_request_node_ranks(request) * stride;
-    append(plan, &(struct zc_step){.kind = ZC_STEP_EXCHANGE,
-                                   .lane = lane,
-                                   .from = from,
-                                   .to = to,
-                                   .bytes = bytes,
-                                   .rows = zc_request_nodes(request),
-                                   .stride = stride});
+    for (uint32_t hop = 1; hop < nodes; hop++) {
+        const uint32_t to = (own + hop) % nodes, from = (own + nodes - hop) % nodes;
+        struct zc_place sent = at, received = at;
+
+        sent.offset += own * stride;
+        received.offset += from * stride;
+        append(plan, &(struct zc_step){.kind = ZC_STEP_NET_SEND,
+                                       .lane = lane,
+                                       .peer = to * size + plan->request.rank % size,
+                                       .from = sent,
+                                       .bytes = bytes,
+                                       .rows = 1});
+        append(plan, &(struct zc_step){.kind = ZC_STEP_NET_RECV,
+                                       .lane = lane,
+                                       .peer = from * size + plan->request.rank % size,
+                                       .to = received,
+                                       .bytes = bytes,
+                                       .rows = 1});
+    }
 }
 
 void zc_plan_signal(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel)
@@ -379,20 +390,22 @@ static const char *copy_defect(const struct zc_request *request, const struct zc
     return defect;
 }
 
-static const char *exchange_defect(const struct zc_request *request, const struct zc_step *step)
+/* Only what cannot reach its peer's memory goes over the network. */
+static const char *network_defect(const struct zc_request *request, const struct zc_step *step)
 {
-    const uint32_t node = request->rank / zc_request_node_ranks(request);
-    const char *defect = place_defect(request, &step->to, step->bytes, step->rows, step->stride);
+    const uint32_t size = zc_request_node_ranks(request);
+    const struct zc_place *place = step->kind == ZC_STEP_NET_SEND ? &step->from : &step->to;
+    const char *defect = place_defect(request, place, step->bytes, 1, 0);
 
-    if (defect == NULL && step->rows != zc_request_nodes(request))
-        defect = "has not a row for each node";
     if (defect == NULL && step->bytes == 0)
-        defect = "exchanges nothing";
+        defect = "sends or receives nothing";
+    if (defect == NULL && place->rank != request->rank)
+        defect = "sends from, or receives into, another rank's memory";
+    if (defect == NULL && step->kind == ZC_STEP_NET_RECV && place->buffer == ZC_SEND)
+        defect = "writes to the send buffer";
     if (defect == NULL &&
-        (step->to.rank != request->rank || step->to.buffer == ZC_SEND ||
-         step->from.rank != request->rank || step->from.buffer != step->to.buffer ||
-         step->from.offset != step->to.offset + node * step->stride))
-        defect = "exchanges something else than its own row in its own memory";
+        (step->peer >= request->layout->ranks || step->peer / size == request->rank / size))
+        defect = "sends to, or receives from, no rank of another node";
     return defect;
 }
 
@@ -421,8 +434,9 @@ static const char *step_defect(const struct zc_plan *plan, const struct zc_step 
     switch (step->kind) {
     case ZC_STEP_COPY:
         return copy_defect(request, step);
-    case ZC_STEP_EXCHANGE:
-        return exchange_defect(request, step);
+    case ZC_STEP_NET_SEND:
+    case ZC_STEP_NET_RECV:
+        return network_defect(request, step);
     case ZC_STEP_SIGNAL:
     case ZC_STEP_WAIT:
         if (step->peer >= request->layout->ranks || step->peer == request->rank ||

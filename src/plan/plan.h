@@ -9,9 +9,9 @@
  * forks it and has ended where lane 0 joins it, once each per plan.
  *
  * Nodes are equally many consecutive ranks that reach each other's memory; between nodes there is a
- * network. EXCHANGE is an allgather over it, among the ranks of equal position in their nodes: a
- * rank's own row is in its place, `from`; the rows of the others come into theirs, in `to`. It ends
- * when all of them have come to it.
+ * network. NET_SEND and NET_RECV go over it, from and into this rank's own memory. Those that stand
+ * directly behind each other on a lane are one group: they go at once, and the group ends when all
+ * of them have. Between two ranks the k-th NET_RECV gets what the k-th NET_SEND sends.
  *
  * Signals are counted, not named: on a channel between two ranks the k-th wait is satisfied by the
  * k-th signal, over the whole life of a team. Nothing toggles and nothing is reset. */
@@ -35,7 +35,8 @@
     X(WAIT, "wait")                                                                                \
     X(FORK, "fork")                                                                                \
     X(JOIN, "join")                                                                                \
-    X(EXCHANGE, "exchange")
+    X(NET_SEND, "net_send")                                                                        \
+    X(NET_RECV, "net_recv")
 
 #define ZC_BUFFER_LIST(X)                                                                          \
     X(SEND, "send")       /* the caller's input; only its own rank can address it */               \
@@ -81,11 +82,12 @@ struct zc_place {
 struct zc_step {
     enum zc_step_kind kind;
     uint32_t lane;
-    uint32_t peer; /* SIGNAL: to whom. WAIT: from whom. FORK, JOIN: the other lane */
+    uint32_t
+        peer; /* SIGNAL, NET_SEND: to whom. WAIT, NET_RECV: from whom. FORK, JOIN: the other lane */
     enum zc_channel channel;
-    struct zc_place from, to; /* COPY, EXCHANGE */
-    uint64_t bytes;           /* COPY, EXCHANGE: of a row */
-    uint32_t rows;            /* COPY, EXCHANGE */
+    struct zc_place from, to; /* COPY; NET_SEND: from, NET_RECV: to */
+    uint64_t bytes;           /* COPY: of a row; NET_SEND, NET_RECV */
+    uint32_t rows;            /* COPY */
     uint64_t stride;          /* from one row to the next, in `from` and in `to` */
 };
 
@@ -182,6 +184,11 @@ struct zc_request zc_request_released(const struct zc_request *call);
 /* The same call as it goes into a graph; mostly the call itself. */
 struct zc_request zc_request_captured(const struct zc_request *call);
 
+static inline bool zc_step_is_network(const struct zc_step *step)
+{
+    return step->kind == ZC_STEP_NET_SEND || step->kind == ZC_STEP_NET_RECV;
+}
+
 /* ---- Plans ---- */
 
 /* Makes the plan of one rank. The caller frees it.
@@ -220,9 +227,11 @@ void zc_plan_copy(struct zc_plan *plan, uint32_t lane, struct zc_place from, str
 /* `rows` pieces of `bytes` bytes, each `stride` behind the one before, on both sides. */
 void zc_plan_copy_rows(struct zc_plan *plan, uint32_t lane, struct zc_place from,
                        struct zc_place to, uint64_t bytes, uint32_t rows, uint64_t stride);
-/* `to` is the place of the first node's row in this rank's own buffer. */
-void zc_plan_exchange(struct zc_plan *plan, uint32_t lane, struct zc_place to, uint64_t bytes,
-                      uint64_t stride);
+/* A group: this rank's row goes to every rank of its place on another node, and theirs come in.
+ * `at` is the place of the first node's row in this rank's own buffer, `stride` the distance of
+ * rows. */
+void zc_plan_exchange_rows(struct zc_plan *plan, uint32_t lane, struct zc_place at, uint64_t bytes,
+                           uint64_t stride);
 void zc_plan_signal(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
 void zc_plan_wait(struct zc_plan *plan, uint32_t lane, uint32_t peer, enum zc_channel channel);
 /* On lane 0, to or from every other rank of this rank's node: the next one first. */

@@ -38,8 +38,8 @@ static void go_by_nodes(struct zc_plan *plan)
         const uint64_t left = share - offset, bytes = left < chunk ? left : chunk;
 
         if (zc_request_nodes(request) > 1)
-            zc_plan_exchange(plan, 0, zc_at(request->rank, ZC_RECV, position * share + offset),
-                             bytes, size * share);
+            zc_plan_exchange_rows(plan, 0, zc_at(request->rank, ZC_RECV, position * share + offset),
+                                  bytes, size * share);
         if (offset == 0)
             zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
         if (left > chunk && size > 1)

@@ -1,7 +1,7 @@
 /* Flags, for the barrier: everybody tells everybody, and waits for everybody. */
 #include "plan/plan.h"
 
-enum { EXCHANGED_BYTES = 8 }; /* what an exchange carries that only has to take place */
+enum { CARRIED_BYTES = 8 }; /* by a group that only has to take place */
 
 static void finish(struct zc_plan *plan)
 {
@@ -15,9 +15,9 @@ static void cross_nodes(struct zc_plan *plan)
 {
     const struct zc_request *request = &plan->request;
 
-    zc_plan_exchange(plan, 0,
-                     zc_at(request->rank, ZC_SCRATCH, request->half * request->scratch_bytes),
-                     EXCHANGED_BYTES, EXCHANGED_BYTES);
+    zc_plan_exchange_rows(plan, 0,
+                          zc_at(request->rank, ZC_SCRATCH, request->half * request->scratch_bytes),
+                          CARRIED_BYTES, CARRIED_BYTES);
     finish(plan);
 }
 

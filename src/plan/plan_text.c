@@ -10,7 +10,8 @@
  * "grouped", "bounced 65536" (the size of the slot), "root 3", the counts of uneven ones as "shares
  * BYTES:FROM:TO ..." in the order of the layout's arrays, and the partners as "partners TO:BYTES
  * FROM:BYTES", where - is nobody. A step line is its lane, its kind, and its operands; a copy of
- * several rows ends in "rows 3 stride 512", and an exchange is told by its first row. */
+ * several rows ends in "rows 3 stride 512"; of what goes over the network the line tells the other
+ * rank, the place in this rank's memory, and the bytes. */
 #include "plan/plan.h"
 
 #include <inttypes.h>
@@ -26,6 +27,8 @@ static const char *const ready_names[] = {"now", "released"};
 
 static void print_step(const struct zc_step *step, FILE *out)
 {
+    const struct zc_place *place;
+
     fprintf(out, "%" PRIu32 " %s", step->lane, step_names[step->kind]);
     switch (step->kind) {
     case ZC_STEP_COPY:
@@ -35,10 +38,11 @@ static void print_step(const struct zc_step *step, FILE *out)
         if (step->rows != 1)
             fprintf(out, " rows %" PRIu32 " stride %" PRIu64, step->rows, step->stride);
         break;
-    case ZC_STEP_EXCHANGE:
-        fprintf(out, " %s+%" PRIu64 " %" PRIu64 " rows %" PRIu32 " stride %" PRIu64,
-                buffer_names[step->to.buffer], step->to.offset, step->bytes, step->rows,
-                step->stride);
+    case ZC_STEP_NET_SEND:
+    case ZC_STEP_NET_RECV:
+        place = step->kind == ZC_STEP_NET_SEND ? &step->from : &step->to;
+        fprintf(out, " %" PRIu32 " %s+%" PRIu64 " %" PRIu64, step->peer,
+                buffer_names[place->buffer], place->offset, step->bytes);
         break;
     case ZC_STEP_SIGNAL:
     case ZC_STEP_WAIT:
@@ -198,11 +202,6 @@ static struct zc_place own_place(struct reader *reader, const struct zc_request 
     return place;
 }
 
-static uint64_t own_node(const struct zc_request *request)
-{
-    return request->node_ranks == 0 ? 0 : request->rank / request->node_ranks;
-}
-
 static void rows(struct reader *reader, struct zc_step *step)
 {
     step->rows = number32(reader);
@@ -227,14 +226,13 @@ static struct zc_step parse_step(struct reader *reader, const struct zc_request 
         step.rows = 1;
         if (match(reader, " rows "))
             rows(reader, &step);
-    } else if (step.kind == ZC_STEP_EXCHANGE) {
-        step.to = own_place(reader, request);
+    } else if (zc_step_is_network(&step)) {
+        step.peer = number32(reader);
+        expect(reader, " ");
+        step.from = step.to = own_place(reader, request);
         expect(reader, " ");
         step.bytes = number(reader, INT64_MAX);
-        expect(reader, " rows ");
-        rows(reader, &step);
-        step.from = step.to;
-        step.from.offset += own_node(request) * step.stride;
+        step.rows = 1;
     } else {
         step.peer = number32(reader);
     }

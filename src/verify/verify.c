@@ -143,15 +143,15 @@ zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count,
 }
 
 /* The most that one execution holds, in the order of struct zc_execution and struct zc_bytes: a
- * rank's state, its channels, two letters a signal (one under way, one kept), a segment for what
- * each row of a copy writes and a mark for what it reads of others', in arrays that grow by
- * doubling. */
+ * rank's state, its channels, two letters a signal (one under way, one kept), a message
+ * with what it carries, a segment for what each row of a copy writes and a mark for what it reads
+ * of others', in arrays that grow by doubling. */
 uint64_t zc_verify_bytes(const struct zc_plan *plan, uint32_t call_count)
 {
     const uint64_t ranks = plan->request.layout->ranks, lanes = plan->lane_count;
     const uint64_t letter = sizeof(struct zc_letter) + lanes * sizeof(uint32_t);
-    uint64_t bytes =
-        sizeof(struct zc_rank_state) + ranks * ZC_CHANNELS * sizeof(struct zc_channel_state);
+    uint64_t bytes = sizeof(struct zc_rank_state) +
+                     ranks * (ZC_CHANNELS * sizeof(struct zc_channel_state) + sizeof(int32_t));
 
     bytes += lanes * (lanes + 1) * sizeof(uint32_t) + call_count * sizeof(uint32_t);
     for (uint32_t i = 0; i < plan->step_count; i++) {
@@ -159,7 +159,9 @@ uint64_t zc_verify_bytes(const struct zc_plan *plan, uint32_t call_count)
 
         if (step->kind == ZC_STEP_SIGNAL)
             bytes += 2 * letter;
-        else if (step->kind == ZC_STEP_COPY || step->kind == ZC_STEP_EXCHANGE)
+        else if (step->kind == ZC_STEP_NET_SEND)
+            bytes += sizeof(struct zc_message) + lanes * sizeof(uint32_t);
+        if (step->kind == ZC_STEP_COPY || zc_step_is_network(step))
             bytes += 2 * step->rows * sizeof(struct zc_segment);
         if (step->kind == ZC_STEP_COPY && step->from.rank != plan->request.rank)
             bytes += 2 * sizeof(struct zc_mark);

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One copy's or exchange's access, all of its rows. It lasts from behind its views to its mark. */
+/* One copy's, send's or receive's access, all of its rows. It lasts from behind its views to its
+ * mark. */
 struct access {
     struct zc_mark mark;
     struct zc_view views[2];
@@ -327,58 +328,42 @@ void zc_bytes_copy(struct zc_verifier *v, const struct zc_step *step, struct zc_
     }
 }
 
-/* ---- Exchanges ---- */
+/* ---- Over the network ---- */
 
-void zc_bytes_post(struct zc_verifier *v, const struct zc_step *step, struct zc_post *post)
+void zc_bytes_take(struct zc_verifier *v, const struct zc_step *step, struct zc_message *message)
 {
-    struct zc_content before = post->row;
-
-    v->bytes.carried.count = 0;
+    v->bytes.carried = (struct zc_content){0};
     read_bytes(v, NULL, &step->from, step->bytes, -step->from.offset);
-    post->row = v->bytes.carried;
-    before.count = 0;
-    v->bytes.carried = before;
+    message->content = v->bytes.carried;
+    v->bytes.carried = (struct zc_content){0};
 }
 
-static struct zc_view view_of(const struct zc_post *post)
+static struct zc_view begin_of(const struct zc_group *group)
 {
-    return (struct zc_view){.event = post->event, .own = post->clock};
+    return (struct zc_view){.event = group->event, .own = group->clock};
 }
 
-/* One rank's row comes in some time after both have come: nothing holds it until all have. */
-static void receive_row(struct zc_verifier *v, const struct zc_post *own,
-                        const struct zc_post *theirs, const struct zc_place *to, uint64_t bytes,
-                        struct zc_mark mark)
+void zc_bytes_send(struct zc_verifier *v, const struct zc_step *step, const struct zc_group *group,
+                   struct zc_mark mark)
 {
-    const struct access access = {
-        .mark = mark, .views = {view_of(own), view_of(theirs)}, .view_count = 2};
+    const struct access access = {.mark = mark, .views = {begin_of(group)}, .view_count = 1};
 
     v->bytes.carried.count = 0;
-    for (uint32_t i = 0; i < theirs->row.count; i++)
-        carry(v, &theirs->row.segments[i], to->offset);
-    write_bytes(v, &access, to, bytes);
+    read_bytes(v, &access, &step->from, step->bytes, 0);
 }
 
-void zc_bytes_receive(struct zc_verifier *v, const struct zc_step *step, uint32_t number,
+/* It comes in some time after both ranks have begun: nothing else of the group holds it up. */
+void zc_bytes_receive(struct zc_verifier *v, const struct zc_step *step,
+                      const struct zc_group *group, const struct zc_message *message,
                       struct zc_mark mark)
 {
-    const uint32_t rank = step->to.rank;
-    const struct zc_request *request = &zc_plan_of(v, mark.call, rank)->request;
-    const struct zc_post *own = &v->first.ranks[rank].posts[number % ZC_POSTS];
-    const struct access sending = {.mark = mark, .views = {view_of(own)}, .view_count = 1};
+    const struct zc_view sent = {.event = message->event, .own = message->clock};
+    const struct access access = {.mark = mark, .views = {begin_of(group), sent}, .view_count = 2};
 
-    /* The own row is read until the exchange has ended. */
     v->bytes.carried.count = 0;
-    read_bytes(v, &sending, &step->from, step->bytes, 0);
-    for (uint32_t node = 0; node < step->rows && v->status == ZCTA_OK; node++) {
-        const uint32_t partner = zc_verify_partner(request, node);
-        struct zc_place to = step->to;
-
-        to.offset += node * step->stride;
-        if (partner != rank)
-            receive_row(v, own, &v->first.ranks[partner].posts[number % ZC_POSTS], &to, step->bytes,
-                        mark);
-    }
+    for (uint32_t i = 0; i < message->content.count; i++)
+        carry(v, &message->content.segments[i], step->to.offset);
+    write_bytes(v, &access, &step->to, step->bytes);
 }
 
 /* ---- Calls ---- */

@@ -7,13 +7,14 @@
 
 /* ---- Begin and end ---- */
 
-static bool begin_posts(struct zc_execution *e)
+static bool begin_ranks(struct zc_execution *e)
 {
-    for (uint32_t i = 0; i < e->v->ranks * ZC_POSTS; i++) {
-        struct zc_post *post = &e->ranks[i / ZC_POSTS].posts[i % ZC_POSTS];
+    for (uint32_t rank = 0; rank < e->v->ranks; rank++) {
+        struct zc_rank_state *state = &e->ranks[rank];
 
-        post->clock = calloc(e->width, sizeof *post->clock);
-        if (post->clock == NULL)
+        state->inbox_end = &state->inbox;
+        state->group.clock = calloc(e->width, sizeof *state->group.clock);
+        if (state->group.clock == NULL)
             return false;
     }
     return true;
@@ -30,8 +31,9 @@ bool zc_execution_begin(struct zc_execution *e, struct zc_verifier *v, uint32_t 
     e->clocks = calloc(lanes * width, sizeof *e->clocks);
     e->ranks = calloc(ranks, sizeof *e->ranks);
     e->channels = calloc(ranks * ranks * ZC_CHANNELS, sizeof *e->channels);
+    e->ahead = calloc(ranks * ranks, sizeof *e->ahead);
     if (e->ticks == NULL || e->clocks == NULL || e->ranks == NULL || e->channels == NULL ||
-        !begin_posts(e)) {
+        e->ahead == NULL || !begin_ranks(e)) {
         v->status = ZCTA_ERR_NO_MEMORY;
         return false;
     }
@@ -40,12 +42,9 @@ bool zc_execution_begin(struct zc_execution *e, struct zc_verifier *v, uint32_t 
 
 void zc_execution_end(struct zc_execution *e)
 {
-    for (uint32_t i = 0; e->ranks != NULL && i < e->v->ranks * ZC_POSTS; i++) {
-        struct zc_post *post = &e->ranks[i / ZC_POSTS].posts[i % ZC_POSTS];
-
-        free(post->clock);
-        zc_content_free(&post->row);
-    }
+    zc_network_end(e);
+    for (uint32_t rank = 0; e->ranks != NULL && rank < e->v->ranks; rank++)
+        free(e->ranks[rank].group.clock);
     for (uint32_t i = 0; i < e->letters.block_count; i++)
         free(e->letters.blocks[i]);
     free(e->letters.blocks);
@@ -53,92 +52,7 @@ void zc_execution_end(struct zc_execution *e)
     free(e->clocks);
     free(e->ranks);
     free(e->channels);
-}
-
-/* ---- Exchanges ---- */
-
-uint32_t zc_verify_partner(const struct zc_request *request, uint32_t node)
-{
-    const uint32_t size = zc_request_node_ranks(request);
-
-    return node * size + request->rank % size;
-}
-
-static void come(struct zc_execution *e, uint32_t rank, uint32_t lane, const struct zc_step *step)
-{
-    struct zc_rank_state *state = &e->ranks[rank];
-    struct zc_post *post = &state->posts[state->posted % ZC_POSTS];
-
-    zc_order_post(e, lane, post);
-    post->lane = lane;
-    post->call = state->call;
-    post->bytes = step->bytes;
-    if (e->answers == NULL)
-        zc_bytes_post(e->v, step, post);
-    state->posted++;
-}
-
-static bool all_have_come(const struct zc_execution *e, const struct zc_request *request)
-{
-    const uint32_t wanted = e->ranks[request->rank].exchanged + 1;
-
-    for (uint32_t node = 0; node < zc_request_nodes(request); node++)
-        if (e->ranks[zc_verify_partner(request, node)].posted < wanted)
-            return false;
-    return true;
-}
-
-static void check_partner(struct zc_verifier *v, const struct zc_post *post, uint32_t rank,
-                          uint32_t partner, uint64_t bytes, uint32_t call)
-{
-    if (post->call != call)
-        zc_verify_defect(v, "call %u: rank %u exchanges with rank %u, which is in call %u", call,
-                         rank, partner, post->call);
-    else if (post->bytes != bytes)
-        zc_verify_defect(v, "call %u: rank %u exchanges another size than rank %u", call, rank,
-                         partner);
-}
-
-/* The rows of all have come in, each some time after its rank and this one had come. */
-static void leave_exchange(struct zc_execution *e, uint32_t rank, uint32_t lane,
-                           const struct zc_step *step)
-{
-    struct zc_rank_state *state = &e->ranks[rank];
-    const struct zc_request *request = &zc_plan_of(e->v, state->call, rank)->request;
-    const uint32_t number = state->exchanged++;
-    struct zc_mark mark = {.call = state->call, .step = state->cursor[lane % e->v->lanes]};
-
-    for (uint32_t node = 0; node < step->rows; node++) {
-        const uint32_t partner = zc_verify_partner(request, node);
-        const struct zc_post *post = &e->ranks[partner].posts[number % ZC_POSTS];
-
-        check_partner(e->v, post, rank, partner, step->bytes, state->call);
-        zc_order_received(e, lane, post);
-    }
-    mark.event = (struct zc_event){lane, zc_order_tick(e, lane)};
-    if (e->answers == NULL)
-        zc_bytes_receive(e->v, step, number, mark);
-}
-
-enum progress { STUCK, MOVED, PASSED };
-
-static enum progress run_exchange(struct zc_execution *e, uint32_t rank, uint32_t lane,
-                                  const struct zc_step *step)
-{
-    struct zc_rank_state *state = &e->ranks[rank];
-
-    if (state->posted == state->exchanged) {
-        come(e, rank, lane, step);
-        return MOVED;
-    }
-    if (state->posts[state->exchanged % ZC_POSTS].lane != lane) {
-        zc_verify_defect(e->v, "call %u: rank %u is in two exchanges at once", state->call, rank);
-        return STUCK;
-    }
-    if (!all_have_come(e, &zc_plan_of(e->v, state->call, rank)->request))
-        return STUCK;
-    leave_exchange(e, rank, lane, step);
-    return PASSED;
+    free(e->ahead);
 }
 
 /* ---- Steps ---- */
@@ -164,8 +78,8 @@ static void run_copy(struct zc_execution *e, uint32_t lane, uint32_t call, uint3
         zc_bytes_copy(e->v, step, mark);
 }
 
-static enum progress run_step(struct zc_execution *e, uint32_t rank, uint32_t lane,
-                              const struct zc_step *step)
+static enum zc_progress_kind run_step(struct zc_execution *e, uint32_t rank, uint32_t lane,
+                                      const struct zc_step *step)
 {
     struct zc_rank_state *state = &e->ranks[rank];
     const uint32_t home = rank * e->v->lanes, here = home + lane;
@@ -173,27 +87,28 @@ static enum progress run_step(struct zc_execution *e, uint32_t rank, uint32_t la
     switch (step->kind) {
     case ZC_STEP_COPY:
         run_copy(e, here, state->call, state->cursor[lane], step);
-        return PASSED;
-    case ZC_STEP_EXCHANGE:
-        return run_exchange(e, rank, here, step);
+        return ZC_PASSED;
+    case ZC_STEP_NET_SEND:
+    case ZC_STEP_NET_RECV:
+        return zc_network_run(e, rank, lane);
     case ZC_STEP_SIGNAL:
         zc_order_signal(e, here, rank, step, state->call);
-        return PASSED;
+        return ZC_PASSED;
     case ZC_STEP_WAIT:
-        return zc_order_wait(e, here, rank, step, state->call) ? PASSED : STUCK;
+        return zc_order_wait(e, here, rank, step, state->call) ? ZC_PASSED : ZC_STUCK;
     case ZC_STEP_FORK:
         zc_order_fork(e, here, home + step->peer);
         state->running[step->peer] = true;
-        return PASSED;
+        return ZC_PASSED;
     case ZC_STEP_JOIN:
         if (next_step(e, rank, step->peer) != NULL)
-            return STUCK;
+            return ZC_STUCK;
         zc_order_join(e, here, home + step->peer);
-        return PASSED;
+        return ZC_PASSED;
     case ZC_STEP_KINDS:
         break;
     }
-    return PASSED;
+    return ZC_PASSED;
 }
 
 static bool goes_on(const struct zc_execution *e)
@@ -206,13 +121,13 @@ static bool advance_lane(struct zc_execution *e, uint32_t rank, uint32_t lane)
 {
     struct zc_rank_state *state = &e->ranks[rank];
     const struct zc_step *step = state->running[lane] ? next_step(e, rank, lane) : NULL;
-    const enum progress progress = step == NULL ? STUCK : run_step(e, rank, lane, step);
+    const enum zc_progress_kind progress = step == NULL ? ZC_STUCK : run_step(e, rank, lane, step);
 
-    if (progress == PASSED) {
+    if (progress == ZC_PASSED) {
         state->cursor[lane]++;
         zc_verify_count_step(e->v);
     }
-    return progress != STUCK;
+    return progress != ZC_STUCK;
 }
 
 /* ---- Calls ---- */
@@ -301,9 +216,8 @@ static void report_stuck(struct zc_execution *e, uint32_t rank)
         if (step != NULL && step->kind == ZC_STEP_WAIT)
             zc_verify_defect(e->v, "call %u: rank %u, step %u waits for rank %u for ever",
                              state->call, rank, state->cursor[lane], step->peer);
-        else if (step != NULL && step->kind == ZC_STEP_EXCHANGE)
-            zc_verify_defect(e->v, "call %u: rank %u, step %u waits in an exchange for ever",
-                             state->call, rank, state->cursor[lane]);
+        else if (step != NULL && zc_step_is_network(step))
+            zc_network_report_stuck(e, rank, lane);
     }
     zc_verify_defect(e->v, "call %u: rank %u cannot go on", state->call, rank);
 }

@@ -120,25 +120,31 @@ struct zc_channel_state {
     uint32_t taken;       /* the latest that was awaited; not kept when questions are answered */
 };
 
-/* A rank's coming to an exchange. Two at most are under way: nobody comes to the next but one
- * before all have left this one. */
-struct zc_post {
-    struct zc_event event;
-    uint32_t *clock;
-    uint32_t call, lane;
+/* What one rank has sent to another over the network, until that one takes it. */
+struct zc_message {
+    struct zc_message *next;
+    uint32_t from, call;
     uint64_t bytes;
-    struct zc_content row; /* its own, from offset 0 on */
+    struct zc_event event;     /* where the sender's group begins */
+    struct zc_content content; /* from offset 0 on; in the first execution only */
+    uint32_t clock[];          /* [width], of that event */
 };
 
-enum { ZC_POSTS = 2 };
+/* Sends and receives that a rank has begun at once, and not yet ended. */
+struct zc_group {
+    bool begun;
+    struct zc_event event; /* its begin; and [width] entries of that event's clock */
+    uint32_t *clock;
+};
 
 struct zc_rank_state {
     uint32_t call;
     bool inside;
     uint32_t cursor[ZC_MAX_LANES];
     bool running[ZC_MAX_LANES];
-    uint32_t posted, exchanged; /* exchanges it has come to, and left */
-    struct zc_post posts[ZC_POSTS];
+    struct zc_group group;
+    struct zc_message *inbox; /* in the order of sending */
+    struct zc_message **inbox_end;
 };
 
 struct zc_answers;
@@ -151,8 +157,12 @@ struct zc_execution {
     uint32_t *clocks;           /* by lane; [width] */
     struct zc_rank_state *ranks;
     struct zc_channel_state *channels; /* [from][to][channel] */
+    int32_t *ahead; /* [from][to]: sends begun over the network, less receives begun */
     struct zc_letters letters;
 };
+
+/* What came of trying a step. MOVED: it has begun, and not ended. */
+enum zc_progress_kind { ZC_STUCK, ZC_MOVED, ZC_PASSED };
 
 struct zc_verifier {
     const struct zc_verify_call *calls;
@@ -197,8 +207,15 @@ bool zc_execution_begin(struct zc_execution *e, struct zc_verifier *v, uint32_t 
 void zc_execution_end(struct zc_execution *e);
 /* Runs all calls of all ranks, or until something is wrong, or all questions are answered. */
 void zc_execute(struct zc_execution *e);
-/* The rank in this rank's place on node `node`. */
-uint32_t zc_verify_partner(const struct zc_request *request, uint32_t node);
+
+/* ---- verify_network.c ---- */
+
+/* Begins or ends the group whose first step the lane's cursor is on; behind that it is on the
+ * last. `lane` is of the rank. */
+enum zc_progress_kind zc_network_run(struct zc_execution *e, uint32_t rank, uint32_t lane);
+/* A group that cannot end becomes the defect. */
+void zc_network_report_stuck(struct zc_execution *e, uint32_t rank, uint32_t lane);
+void zc_network_end(struct zc_execution *e);
 
 /* ---- verify_order.c ---- */
 
@@ -210,9 +227,9 @@ void zc_order_signal(struct zc_execution *e, uint32_t lane, uint32_t from,
 /* False: the signal is not there yet. */
 bool zc_order_wait(struct zc_execution *e, uint32_t lane, uint32_t to, const struct zc_step *step,
                    uint32_t call);
-void zc_order_post(struct zc_execution *e, uint32_t lane, struct zc_post *post);
-/* The lane has left an exchange with the one who posted this. */
-void zc_order_received(struct zc_execution *e, uint32_t lane, const struct zc_post *post);
+void zc_order_begin_group(struct zc_execution *e, uint32_t lane, struct zc_group *group);
+/* The lane ends a group in which it gets this. */
+void zc_order_receive(struct zc_execution *e, uint32_t lane, const struct zc_message *message);
 void zc_order_check_channels(struct zc_execution *e);
 /* In the first execution only. */
 void zc_order_ask(struct zc_verifier *v, struct zc_event before, const struct zc_view *views,
@@ -228,10 +245,13 @@ void zc_bytes_end(struct zc_verifier *v);
 void zc_bytes_enter(struct zc_verifier *v, uint32_t rank, uint32_t call);
 void zc_bytes_leave(struct zc_verifier *v, uint32_t rank, uint32_t call);
 void zc_bytes_copy(struct zc_verifier *v, const struct zc_step *step, struct zc_mark mark);
-/* A rank has come to an exchange: its row is read from now on. */
-void zc_bytes_post(struct zc_verifier *v, const struct zc_step *step, struct zc_post *post);
-/* It has left it at `mark`. */
-void zc_bytes_receive(struct zc_verifier *v, const struct zc_step *step, uint32_t number,
+/* What a send takes, as its group begins. */
+void zc_bytes_take(struct zc_verifier *v, const struct zc_step *step, struct zc_message *message);
+/* A group ends at `mark`: until then it read what it sends, and wrote what it gets. */
+void zc_bytes_send(struct zc_verifier *v, const struct zc_step *step, const struct zc_group *group,
+                   struct zc_mark mark);
+void zc_bytes_receive(struct zc_verifier *v, const struct zc_step *step,
+                      const struct zc_group *group, const struct zc_message *message,
                       struct zc_mark mark);
 void zc_content_free(struct zc_content *content);
 

@@ -86,16 +86,17 @@ void zc_order_join(struct zc_execution *e, uint32_t lane, uint32_t joined)
     zc_order_tick(e, lane);
 }
 
-void zc_order_post(struct zc_execution *e, uint32_t lane, struct zc_post *post)
+void zc_order_begin_group(struct zc_execution *e, uint32_t lane, struct zc_group *group)
 {
-    post->event = (struct zc_event){lane, zc_order_tick(e, lane)};
-    memcpy(post->clock, clock_of(e, lane), e->width * sizeof *post->clock);
+    group->event = (struct zc_event){lane, zc_order_tick(e, lane)};
+    memcpy(group->clock, clock_of(e, lane), e->width * sizeof *group->clock);
 }
 
-void zc_order_received(struct zc_execution *e, uint32_t lane, const struct zc_post *post)
+/* In the first execution a clock counts only its own rank's lanes. */
+void zc_order_receive(struct zc_execution *e, uint32_t lane, const struct zc_message *message)
 {
     if (e->answers != NULL)
-        merge(e, clock_of(e, lane), post->clock);
+        merge(e, clock_of(e, lane), message->clock);
 }
 
 /* ---- Signals ---- */

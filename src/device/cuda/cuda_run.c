@@ -477,20 +477,19 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
 }
 
 /* The mark is for the other ranks: what they wait for in there no signal tells them. */
-static zcta_status emit_exchange(struct emission *e, uint32_t lane, const struct zc_op *op)
+static zcta_status emit_network(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
     struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
     zcta_status status = mark_begun(e, lane);
 
     if (!e->captured) {
-        atomic_fetch_add_explicit(&run->copying_ns,
-                                  op->exchange.bytes * op->exchange.rows * SLOWEST_BYTE_NS,
+        atomic_fetch_add_explicit(&run->copying_ns, op->network.bytes * SLOWEST_BYTE_NS,
                                   memory_order_release);
         atomic_store_explicit(&run->calls, true, memory_order_release);
     }
     if (status == ZCTA_OK)
         status = flush(e, lane);
-    return status == ZCTA_OK ? op->exchange.enqueue(&op->exchange, e->streams[lane]) : status;
+    return status == ZCTA_OK ? op->network.enqueue(&op->network, e->streams[lane]) : status;
 }
 
 /* Rows go in one strided copy: the copy engines know such. */
@@ -540,8 +539,8 @@ static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op
 
     if (op->kind == ZC_OP_WAIT || op->kind == ZC_OP_SIGNAL)
         return emit_flags(e, lane, op);
-    if (op->kind == ZC_OP_EXCHANGE)
-        return emit_exchange(e, lane, op);
+    if (op->kind == ZC_OP_NETWORK)
+        return emit_network(e, lane, op);
     status = flush(e, lane);
     if (status != ZCTA_OK)
         return status;

@@ -215,7 +215,7 @@ static bool step(struct run *run, uint32_t lane)
         if (!lane_ended(run, op->peer))
             return false;
         break;
-    case ZC_OP_EXCHANGE:
+    case ZC_OP_NETWORK:
         assert(false && "zc_host_bind() refuses such programs");
         return false;
     }
@@ -463,7 +463,7 @@ void zc_host_detach(struct zc_device *device, struct zc_guard *guard)
 zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program)
 {
     for (uint32_t i = 0; i < program->lane_begin[program->lane_count]; i++)
-        if (program->ops[i].kind == ZC_OP_EXCHANGE)
+        if (program->ops[i].kind == ZC_OP_NETWORK)
             return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, program->call, 0,
                            "the plan of this %s exchanges over a network, which the host device "
                            "has no library for; use GPUs, or a team whose ranks are on one machine",

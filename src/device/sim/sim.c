@@ -30,7 +30,8 @@ zcta_status zc_sim_create(const struct zc_sim_params *params, struct zc_sim **si
     made->ranks = calloc(params->rank_count, sizeof *made->ranks);
     made->heap.lanes =
         calloc((size_t)params->rank_count * ZC_SIM_MAX_LANES, sizeof *made->heap.lanes);
-    if (made->ranks == NULL || made->heap.lanes == NULL) {
+    made->ahead = calloc((size_t)params->rank_count * params->rank_count, sizeof *made->ahead);
+    if (made->ranks == NULL || made->heap.lanes == NULL || made->ahead == NULL) {
         zc_sim_destroy(made);
         return ZCTA_ERR_NO_MEMORY;
     }
@@ -38,6 +39,7 @@ zcta_status zc_sim_create(const struct zc_sim_params *params, struct zc_sim **si
         made->ranks[i].sim = made;
         made->ranks[i].rank = i;
         made->ranks[i].ops_left = UINT64_MAX;
+        made->ranks[i].inbox_end = &made->ranks[i].inbox;
     }
     *sim = made;
     return ZCTA_OK;
@@ -49,11 +51,11 @@ void zc_sim_destroy(struct zc_sim *sim)
         return;
     for (uint32_t i = 0; sim->ranks != NULL && i < sim->params.rank_count; i++) {
         free(sim->ranks[i].queue);
-        free(sim->ranks[i].posts[0].row);
-        free(sim->ranks[i].posts[1].row);
+        zc_sim_drop_messages(&sim->ranks[i]);
     }
     free(sim->ranks);
     free(sim->heap.lanes);
+    free(sim->ahead);
     free(sim->memories);
     zc_diag_destroy(&sim->diag);
     free(sim);

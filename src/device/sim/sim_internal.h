@@ -21,12 +21,12 @@ struct zc_sim_memory {
     bool real;      /* false: addresses that nobody touches */
 };
 
-/* A rank's coming to an exchange. Two at most are under way, because nobody comes to the next but
- * one before all have left this one. */
-struct zc_sim_post {
-    char *
-        row; /* where data moves: a copy of its row, as the network takes it. NULL: none could be */
+/* What one rank has sent to another, until that one takes it. */
+struct zc_sim_message {
+    struct zc_sim_message *next;
+    uint32_t from;
     double time;
+    char *data; /* where data moves: a copy, as the network takes it. NULL: none could be made */
 };
 
 struct zc_sim_lane {
@@ -45,13 +45,15 @@ struct zc_device {
     uint32_t head, count, capacity;
     bool started; /* the program at `head` has begun */
     struct zc_sim_lane lanes[ZC_SIM_MAX_LANES];
-    uint64_t ops_left;          /* until it dies */
-    double time;                /* when its last program ended */
-    double out_free;            /* timed: when its engine towards peers is free */
-    double in_free;             /* timed: when its link from peers is free */
-    uint32_t posted, exchanged; /* exchanges it has come to, and left */
-    uint32_t exchange_lane;     /* of the one that it is in */
-    struct zc_sim_post posts[2];
+    uint64_t ops_left; /* until it dies */
+    double time;       /* when its last program ended */
+    double out_free;   /* timed: when its engine towards peers is free */
+    double in_free;    /* timed: when its link from peers is free */
+    bool in_group;     /* it has begun what it sends and receives at once, on lane `group_lane` */
+    uint32_t group_lane;
+    uint32_t unmet;               /* of these, how many the other side has not begun */
+    struct zc_sim_message *inbox; /* in the order of sending */
+    struct zc_sim_message **inbox_end;
 };
 
 /* Lanes by time, the earliest first: a binary heap of global lanes. */
@@ -71,6 +73,7 @@ struct zc_sim {
     uint64_t steps;
     double end;
     struct zc_sim_heap heap;
+    int32_t *ahead; /* [from][to]: sends begun over the network, less receives begun */
 };
 
 /* sim_memory.c */
@@ -92,6 +95,8 @@ uint32_t zc_sim_owner(const struct zc_sim *sim, const void *address, uint32_t ot
 /* sim_run.c */
 zcta_status zc_sim_submit(struct zc_device *device, const struct zc_program *program,
                           zcta_stream stream);
+/* What was sent to the rank, and not taken. */
+void zc_sim_drop_messages(struct zc_device *device);
 void zc_sim_wake(struct zc_device *device, struct zc_guard *guard);
 void zc_sim_drain(struct zc_device *device, struct zc_guard *guard);
 

@@ -94,6 +94,7 @@ static void start_program(struct zc_device *rank)
     for (uint32_t lane = 0; lane < program->lane_count; lane++)
         rank->lanes[lane] = (struct zc_sim_lane){.next = program->lane_begin[lane],
                                                  .queued = rank->lanes[lane].queued};
+    rank->in_group = false;
     rank->started = true;
     start_lane(rank, 0, rank->time);
 }
@@ -149,18 +150,17 @@ static const struct zc_op *next_op(const struct zc_device *rank, uint32_t lane)
     return &program_of(rank)->ops[rank->lanes[lane].next];
 }
 
-static struct zc_device *partner(const struct zc_device *rank,
-                                 const struct zc_op_exchange *exchange, uint32_t row)
-{
-    return &rank->sim->ranks[rank->rank + (row - exchange->own) * exchange->distance];
-}
+/* ---- The network ---- */
 
-static bool all_have_come(const struct zc_device *rank, const struct zc_op_exchange *exchange)
+void zc_sim_drop_messages(struct zc_device *device)
 {
-    for (uint32_t row = 0; row < exchange->rows; row++)
-        if (partner(rank, exchange, row)->posted <= rank->exchanged)
-            return false;
-    return true;
+    while (device->inbox != NULL) {
+        struct zc_sim_message *message = device->inbox;
+
+        device->inbox = message->next;
+        free(message->data);
+        free(message);
+    }
 }
 
 static bool can_run(const struct zc_device *rank, uint32_t lane)
@@ -173,8 +173,8 @@ static bool can_run(const struct zc_device *rank, uint32_t lane)
     op = next_op(rank, lane);
     if (op->kind == ZC_OP_WAIT)
         return reached(op);
-    if (op->kind == ZC_OP_EXCHANGE)
-        return rank->posted == rank->exchanged || all_have_come(rank, &op->exchange);
+    if (op->kind == ZC_OP_NETWORK)
+        return !rank->in_group || (rank->group_lane == lane && rank->unmet == 0);
     return op->kind != ZC_OP_JOIN || lane_ended(rank, op->peer);
 }
 
@@ -250,58 +250,107 @@ static void run_wait(struct zc_device *rank, struct zc_sim_lane *lane, const str
     lane->time += batched ? cost->wait_more_ns : cost->wait_ns;
 }
 
-/* The rank has come. Whoever was the last to come lets the others go on. */
-static void post(struct zc_device *rank, uint32_t lane, const struct zc_op_exchange *exchange)
+/* A copy of what is sent goes to the peer. Without memory it arrives without contents, which the
+ * checks of contents see. */
+static void send(struct zc_device *rank, const struct zc_transfer *t, double time)
 {
-    struct zc_sim_post *made = &rank->posts[rank->posted % 2];
+    struct zc_device *peer = &rank->sim->ranks[t->peer];
+    struct zc_sim_message *made = calloc(1, sizeof *made);
 
-    made->time = rank->lanes[lane].time;
-    if (rank->sim->params.moves_data) {
-        free(made->row);
-        made->row = malloc(exchange->bytes);
-        if (made->row != NULL)
-            memcpy(made->row, (const char *)exchange->base + exchange->own * exchange->stride,
-                   exchange->bytes);
-    }
-    rank->posted++;
-    rank->exchange_lane = lane;
-    if (!rank->sim->params.timed || !all_have_come(rank, exchange))
+    if (made == NULL)
         return;
-    for (uint32_t row = 0; row < exchange->rows; row++) {
-        const struct zc_device *other = partner(rank, exchange, row);
-
-        heap_push(rank->sim, global_lane(other, other->exchange_lane));
-    }
+    made->from = rank->rank;
+    made->time = time;
+    if (rank->sim->params.moves_data)
+        made->data = malloc(t->bytes);
+    if (made->data != NULL)
+        memcpy(made->data, t->address, t->bytes);
+    *peer->inbox_end = made;
+    peer->inbox_end = &made->next;
 }
 
-/* All rows come in; it takes as long as the card is busy once the last rank has come. */
-static void receive(struct zc_device *rank, struct zc_sim_lane *lane,
-                    const struct zc_op_exchange *exchange)
+/* Counts the begin of one send or receive. True: the other side had begun it before. */
+static bool meets(const struct zc_device *rank, const struct zc_transfer *t)
+{
+    const size_t ranks = rank->sim->params.rank_count;
+    int32_t *ahead = t->sends ? &rank->sim->ahead[rank->rank * ranks + t->peer]
+                              : &rank->sim->ahead[t->peer * ranks + rank->rank];
+
+    *ahead += t->sends ? 1 : -1;
+    return t->sends ? *ahead <= 0 : *ahead >= 0;
+}
+
+/* The rank begins the group. Whoever waited for that alone goes on. */
+static void begin_group(struct zc_device *rank, uint32_t lane, const struct zc_op_network *network)
+{
+    rank->in_group = true;
+    rank->group_lane = lane;
+    rank->unmet = 0;
+    for (uint32_t i = 0; i < network->count; i++) {
+        const struct zc_transfer *t = &network->transfers[i];
+        struct zc_device *peer = &rank->sim->ranks[t->peer];
+
+        if (t->sends)
+            send(rank, t, rank->lanes[lane].time);
+        if (!meets(rank, t))
+            rank->unmet++;
+        else if (--peer->unmet == 0 && rank->sim->params.timed)
+            heap_push(rank->sim, global_lane(peer, peer->group_lane));
+    }
+    if (rank->unmet == 0 && rank->sim->params.timed)
+        heap_push(rank->sim, global_lane(rank, lane));
+}
+
+/* The first message of that rank, which is the caller's then. */
+static struct zc_sim_message *take_message(struct zc_device *rank, uint32_t from)
+{
+    struct zc_sim_message **at = &rank->inbox, *taken;
+
+    while (*at != NULL && (*at)->from != from)
+        at = &(*at)->next;
+    taken = *at;
+    if (taken != NULL && rank->inbox_end == &taken->next)
+        rank->inbox_end = at;
+    if (taken != NULL)
+        *at = taken->next;
+    return taken;
+}
+
+/* All comes in; it takes as long as the card is busy once the last sender has come. */
+static void end_group(struct zc_device *rank, struct zc_sim_lane *lane,
+                      const struct zc_op_network *network)
 {
     const struct zc_sim_params *params = &rank->sim->params;
-    const uint32_t number = rank->exchanged++ % 2;
+    uint64_t bytes = 0;
 
-    for (uint32_t row = 0; row < exchange->rows; row++) {
-        const struct zc_sim_post *theirs = &partner(rank, exchange, row)->posts[number];
+    for (uint32_t i = 0; i < network->count; i++) {
+        const struct zc_transfer *t = &network->transfers[i];
+        struct zc_sim_message *message = t->sends ? NULL : take_message(rank, t->peer);
 
-        if (theirs->row != NULL && row != exchange->own)
-            memcpy((char *)exchange->base + row * exchange->stride, theirs->row, exchange->bytes);
-        if (lane->time < theirs->time)
-            lane->time = theirs->time;
+        if (message == NULL)
+            continue;
+        if (message->data != NULL)
+            memcpy(t->address, message->data, t->bytes);
+        if (lane->time < message->time)
+            lane->time = message->time;
+        bytes += t->bytes;
+        free(message->data);
+        free(message);
     }
     if (params->timed)
-        lane->time += params->cost->exchange_ns + (double)exchange->bytes * (exchange->rows - 1) /
-                                                      params->cost->network_bytes_per_ns;
+        lane->time +=
+            params->cost->exchange_ns + (double)bytes / params->cost->network_bytes_per_ns;
+    rank->in_group = false;
 }
 
-/* False: the rank has only come. */
-static bool run_exchange(struct zc_device *rank, uint32_t lane, const struct zc_op *op)
+/* False: the group has only begun. */
+static bool run_network(struct zc_device *rank, uint32_t lane, const struct zc_op *op)
 {
-    if (rank->posted == rank->exchanged) {
-        post(rank, lane, &op->exchange);
+    if (!rank->in_group) {
+        begin_group(rank, lane, &op->network);
         return false;
     }
-    receive(rank, &rank->lanes[lane], &op->exchange);
+    end_group(rank, &rank->lanes[lane], &op->network);
     return true;
 }
 
@@ -341,8 +390,8 @@ static void run_op(struct zc_device *rank, uint32_t index)
         if (lane->time < rank->lanes[op->peer].time)
             lane->time = rank->lanes[op->peer].time;
         break;
-    case ZC_OP_EXCHANGE:
-        if (!run_exchange(rank, index, op))
+    case ZC_OP_NETWORK:
+        if (!run_network(rank, index, op))
             return;
         break;
     }

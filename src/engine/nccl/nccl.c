@@ -124,10 +124,9 @@ static int comm_of(const struct zc_prepared *prepared)
 }
 
 /* What the device calls between a program's marks. */
-static zcta_status enqueue(const struct zc_op_exchange *exchange, zcta_stream stream)
+static zcta_status enqueue(const struct zc_op_network *network, zcta_stream stream)
 {
-    const struct zc_prepared *prepared = exchange->data;
-
+    const struct zc_prepared *prepared = network->data;
     const struct zc_flow own = own_flow(prepared);
 
     return zc_nccl_comm_run(prepared->engine->comms[comm_of(prepared)], prepared->layout,
@@ -158,12 +157,10 @@ static void fill_program(const struct zc_prepared *prepared, uint32_t lane,
         program->lane_begin[lane] = count;
     }
     program->ops[count++] = (struct zc_op){
-        .kind = ZC_OP_EXCHANGE,
-        .exchange = {.enqueue = enqueue,
-                     .data = (void *)prepared,
-                     .base = prepared->recv,
-                     .bytes = layout->output > layout->input ? layout->output : layout->input,
-                     .rows = 1}};
+        .kind = ZC_OP_NETWORK,
+        .network = {.enqueue = enqueue,
+                    .data = (void *)prepared,
+                    .bytes = layout->output > layout->input ? layout->output : layout->input}};
     program->lane_begin[lane + 1] = count;
 }
 
@@ -350,12 +347,12 @@ zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zc
     return status;
 }
 
-zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream stream)
+zcta_status zc_nccl_transfer(const struct zc_op_network *network, zcta_stream stream)
 {
-    struct zc_engine *engine = exchange->data;
+    struct zc_engine *engine = network->data;
 
-    return zc_nccl_comm_exchange(engine->comms[NODES], exchange->base, exchange->bytes,
-                                 exchange->stride, stream);
+    return zc_nccl_comm_transfer(engine->comms[NODES], network->transfers, network->count,
+                                 engine->group.count / engine->position.count, stream);
 }
 
 /* ---- Evidence ---- */

@@ -9,8 +9,8 @@
  * ERR_UNSUPPORTED (it would have to be made while `stream` is being captured). */
 zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zcta_stream stream);
 
-/* What an exchange's `enqueue` is; its `data` is the nccl engine, which has joined the nodes. */
-zcta_status zc_nccl_exchange(const struct zc_op_exchange *exchange, zcta_stream stream);
+/* What a network op's `enqueue` is; its `data` is the nccl engine, which has joined the nodes. */
+zcta_status zc_nccl_transfer(const struct zc_op_network *network, zcta_stream stream);
 
 /* Whether calls have been enqueued that NCCL's abort does not end. From any thread. */
 bool zc_nccl_is_heedless(const struct zc_engine *engine);

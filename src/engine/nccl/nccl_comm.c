@@ -619,39 +619,35 @@ zcta_status zc_nccl_comm_run(struct zc_nccl_comm *comm, const struct zc_layout *
     return check(comm, result, own != NULL ? name : "ncclGroupEnd", "enqueueing a collective");
 }
 
-/* One group, so that no rank waits for another's turn. The group is ended whatever happened in it.
- */
-static int exchange_rows(const struct zc_nccl_comm *comm, zc_nccl_handle handle, char *base,
-                         size_t bytes, size_t stride, zcta_stream stream)
+static int run_transfers(const struct zc_nccl *nccl, zc_nccl_handle handle,
+                         const struct zc_transfer *transfers, uint32_t count, uint32_t ranks_each,
+                         zcta_stream stream)
 {
-    const struct zc_nccl *nccl = &comm->nccl;
     int result = nccl->ncclGroupStart(), ended;
 
     if (result != ZC_NCCL_SUCCESS)
         return result;
-    for (int i = 1; i < comm->rank_count && result == ZC_NCCL_SUCCESS; i++) {
-        const int to = (comm->rank + i) % comm->rank_count;
-        const int from = (comm->rank + comm->rank_count - i) % comm->rank_count;
+    for (uint32_t i = 0; i < count && result == ZC_NCCL_SUCCESS; i++) {
+        const struct zc_transfer *t = &transfers[i];
+        const int peer = (int)(t->peer / ranks_each);
 
-        result = nccl->ncclSend(base + (size_t)comm->rank * stride, bytes, ZC_NCCL_INT8, to, handle,
-                                stream);
-        if (result == ZC_NCCL_SUCCESS)
-            result = nccl->ncclRecv(base + (size_t)from * stride, bytes, ZC_NCCL_INT8, from, handle,
-                                    stream);
+        result = t->sends
+                     ? nccl->ncclSend(t->address, t->bytes, ZC_NCCL_INT8, peer, handle, stream)
+                     : nccl->ncclRecv(t->address, t->bytes, ZC_NCCL_INT8, peer, handle, stream);
     }
     ended = nccl->ncclGroupEnd();
     return result == ZC_NCCL_SUCCESS ? ended : result;
 }
 
-zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t bytes,
-                                  size_t stride, zcta_stream stream)
+zcta_status zc_nccl_comm_transfer(struct zc_nccl_comm *comm, const struct zc_transfer *transfers,
+                                  uint32_t count, uint32_t ranks_each, zcta_stream stream)
 {
     zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
     if (handle == NULL)
         return fail_aborted(comm);
-    result = exchange_rows(comm, handle, base, bytes, stride, stream);
+    result = run_transfers(&comm->nccl, handle, transfers, count, ranks_each, stream);
     leave_nccl(comm);
     return check(comm, result, "ncclGroupEnd", "enqueueing an exchange between nodes");
 }

@@ -41,9 +41,9 @@ bool zc_nccl_comm_has_window(struct zc_nccl_comm *comm, const void *base);
 zcta_status zc_nccl_comm_run(struct zc_nccl_comm *comm, const struct zc_layout *layout,
                              const void *send, void *recv, zcta_stream stream);
 
-/* The same for rows that lie `stride` bytes apart, this rank's own in its place: to and from every
- * other rank directly. */
-zcta_status zc_nccl_comm_exchange(struct zc_nccl_comm *comm, void *base, size_t bytes,
-                                  size_t stride, zcta_stream stream);
+/* Enqueues sends and receives as one group. A peer's number in the communicator is its rank divided
+ * by `ranks_each`. Errors: as above. */
+zcta_status zc_nccl_comm_transfer(struct zc_nccl_comm *comm, const struct zc_transfer *transfers,
+                                  uint32_t count, uint32_t ranks_each, zcta_stream stream);
 
 #endif
