@@ -32,12 +32,6 @@ static uint32_t next_in_group(const struct zc_execution *e, uint32_t rank, uint3
 
 /* ---- Messages ---- */
 
-static void drop(struct zc_message *message)
-{
-    zc_content_free(&message->content);
-    free(message);
-}
-
 static void send(struct zc_execution *e, uint32_t rank, const struct zc_step *step)
 {
     const struct zc_rank_state *state = &e->ranks[rank];
@@ -144,29 +138,50 @@ static struct zc_message *receive_all(struct zc_execution *e, uint32_t rank, uin
     return taken;
 }
 
+/* What the group has read and written when it ends. */
+static void touch(struct zc_execution *e, uint32_t rank, uint32_t first, struct zc_mark mark,
+                  const struct zc_message *received)
+{
+    const struct zc_group *group = &e->ranks[rank].group;
+    const struct zc_step *step;
+
+    for (uint32_t at = first; (step = step_at(e, rank, at)) != NULL;
+         at = next_in_group(e, rank, at)) {
+        mark.step = at;
+        if (step->kind == ZC_STEP_NET_SEND) {
+            zc_bytes_send(e->v, step, group, mark);
+        } else if (received != NULL) {
+            zc_bytes_receive(e->v, step, group, received, mark);
+            received = received->next;
+        }
+    }
+}
+
+static void drop_all(struct zc_message *messages)
+{
+    while (messages != NULL) {
+        struct zc_message *next = messages->next;
+
+        zc_content_free(&messages->content);
+        free(messages);
+        messages = next;
+    }
+}
+
 /* The cursor comes to stand on the group's last step. */
 static void end(struct zc_execution *e, uint32_t rank, uint32_t lane, uint32_t *cursor)
 {
     struct zc_rank_state *state = &e->ranks[rank];
-    struct zc_message *taken = receive_all(e, rank, lane, *cursor), *message;
-    struct zc_mark mark = {.event = {lane, zc_order_tick(e, lane)}, .call = state->call};
-    const struct zc_step *step;
+    struct zc_message *received = receive_all(e, rank, lane, *cursor);
+    const struct zc_mark mark = {.event = {lane, zc_order_tick(e, lane)}, .call = state->call};
+    uint32_t next = next_in_group(e, rank, *cursor);
 
-    for (uint32_t at = *cursor; (step = step_at(e, rank, at)) != NULL;
-         at = next_in_group(e, rank, at)) {
-        if (at != *cursor)
-            zc_verify_count_step(e->v);
-        mark.step = *cursor = at;
-        if (step->kind == ZC_STEP_NET_SEND) {
-            if (e->answers == NULL)
-                zc_bytes_send(e->v, step, &state->group, mark);
-            continue;
-        }
-        message = taken;
-        taken = taken->next;
-        if (e->answers == NULL)
-            zc_bytes_receive(e->v, step, &state->group, message, mark);
-        drop(message);
+    if (e->answers == NULL)
+        touch(e, rank, *cursor, mark, received);
+    drop_all(received);
+    for (; step_at(e, rank, next) != NULL; next = next_in_group(e, rank, next)) {
+        *cursor = next;
+        zc_verify_count_step(e->v);
     }
     state->group.begun = false;
 }
@@ -209,10 +224,5 @@ void zc_network_report_stuck(struct zc_execution *e, uint32_t rank, uint32_t lan
 void zc_network_end(struct zc_execution *e)
 {
     for (uint32_t rank = 0; e->ranks != NULL && rank < e->v->ranks; rank++)
-        while (e->ranks[rank].inbox != NULL) {
-            struct zc_message *message = e->ranks[rank].inbox;
-
-            e->ranks[rank].inbox = message->next;
-            drop(message);
-        }
+        drop_all(e->ranks[rank].inbox);
 }
