@@ -332,10 +332,12 @@ void zc_bytes_copy(struct zc_verifier *v, const struct zc_step *step, struct zc_
 
 void zc_bytes_take(struct zc_verifier *v, const struct zc_step *step, struct zc_message *message)
 {
+    const struct zc_content spare = v->bytes.carried;
+
     v->bytes.carried = (struct zc_content){0};
     read_bytes(v, NULL, &step->from, step->bytes, -step->from.offset);
     message->content = v->bytes.carried;
-    v->bytes.carried = (struct zc_content){0};
+    v->bytes.carried = spare;
 }
 
 static struct zc_view begin_of(const struct zc_group *group)
