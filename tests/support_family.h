@@ -39,8 +39,10 @@ void family_expect_window(const struct family_call *c, uint32_t round, unsigned 
 /* Whether the number is that of a collective that moves data. */
 bool family_moves(int id, uint32_t *traits);
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): a name that is declared has none */
 #define FOR_EACH_COLLECTIVE(id, traits)                                                            \
     for (int id = 1; id < 64; id++)                                                                \
         if (family_moves(id, &(traits)))
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif
