@@ -402,8 +402,8 @@ static void a_row_that_is_overwritten_while_it_is_sent_is_a_race(void **state)
     teardown(&f);
 }
 
-/* Rank 1 tells rank 0, by way of ranks 3 and 2, that its send has ended: that is no word from the
- * one who receives it. Rank 3 tells that it has received, and so that rank 1 had begun. */
+/* What rank 1 tells behind its send to rank 3 is no word from rank 3. What rank 3 itself tells
+ * behind its receive is. */
 static void a_send_that_has_ended_tells_nothing_of_its_receiver(void **state)
 {
     const struct zc_place row = zc_at(3, ZC_SCRATCH, 0), mine = zc_at(2, ZC_SCRATCH, 32);
@@ -411,8 +411,7 @@ static void a_send_that_has_ended_tells_nothing_of_its_receiver(void **state)
     struct zc_plan **plans = f.calls[0].plans;
 
     (void)state;
-    /* Rank 3 writes to its memory before it receives; rank 2 reads that, told by what rank 1 and
-     * rank 0 did after rank 1's send to rank 3. */
+    /* Rank 3 writes before it receives; rank 2 reads that, told by rank 1 by way of rank 0. */
     setup_rows(&f);
     PUT_FIRST(plans[1], net_step(ZC_STEP_NET_SEND, 1, 1), flag_step(ZC_STEP_SIGNAL, 0));
     PUT_FIRST(plans[3], copy_step(zc_at(3, ZC_SEND, 0), zc_at(3, ZC_SCRATCH, 32)),

@@ -5,6 +5,7 @@
 #include "verify/verify_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int32_t *ahead_of(const struct zc_execution *e, uint32_t from, uint32_t to)
 {
@@ -46,8 +47,7 @@ static void send(struct zc_execution *e, uint32_t rank, const struct zc_step *st
     made->call = state->call;
     made->bytes = step->bytes;
     made->event = state->group.event;
-    for (uint32_t i = 0; i < e->width; i++)
-        made->clock[i] = state->group.clock[i];
+    memcpy(made->clock, state->group.clock, e->width * sizeof *made->clock);
     if (e->answers == NULL)
         zc_bytes_take(e->v, step, made);
     *peer->inbox_end = made;
