@@ -465,8 +465,8 @@ static void note_ending(zcta_team *team, uint32_t index, struct zc_over over,
 {
     if (over.number > team->over[index].number)
         team->over[index] = over;
-    /* Whoever had joined had met all: now that rank alone is missing. */
-    if (!team->joined && team->given_up.status == ZCTA_OK)
+    /* Whoever had joined for good had met all: now that rank alone is missing. */
+    if ((!team->joined || team->stale) && team->given_up.status == ZCTA_OK)
         team->given_up = *failure;
 }
 

@@ -83,7 +83,8 @@ static zcta_status settle_attempts(zcta_team *team, const uint32_t *attempts)
         }
     }
     team->stale = stale;
-    team->given_up.status = ZCTA_OK; /* all had come */
+    if (!stale)
+        team->given_up.status = ZCTA_OK; /* all had come */
     pthread_mutex_unlock(&context->lock);
     if (failure.message[0] != '\0')
         return zc_team_broken(team, &failure);
