@@ -14,7 +14,7 @@
 #include "support_ranks.h"
 #include "verify/verify.h"
 
-enum { BYTES = 48, SCRATCH = 4096, BOUNCE = 20, CALLS_MOST = 6 };
+enum { BYTES = 48, SCRATCH = 4096, BOUNCE = 20, RING = 32, CALLS_MOST = 6 };
 
 /* What one call of a team is made from. */
 struct kind {
@@ -46,6 +46,8 @@ static bool make_call(struct call *call, const struct kind *kind, uint32_t ranks
     request.algorithm = kind->algorithm;
     request.scratch_bytes = SCRATCH * LAYOUT_RANKS_MOST;
     request.bounce_bytes = BOUNCE;
+    request.host_bytes = SCRATCH * LAYOUT_RANKS_MOST;
+    request.ring_bytes = (uint64_t)RING * ranks;
     request.bounced = kind->bounced;
     request.grouped = kind->grouped;
     request.block_bytes = kind->block;
@@ -362,14 +364,21 @@ static bool overlap(const struct zc_place *a, const struct zc_step *of_a, const 
     return found;
 }
 
+/* How often its peer hears the same later. */
+static uint32_t count_later(const struct zc_plan *plan, const struct zc_step *step)
+{
+    uint32_t count = 0;
+
+    for (const struct zc_step *later = step + 1; later < plan->steps + plan->step_count; later++)
+        count += later->kind == ZC_STEP_SIGNAL && later->peer == step->peer &&
+                 later->channel == step->channel;
+    return count;
+}
+
 /* Whether the step is the last word to its peer that something is there. */
 static bool is_last_word(const struct zc_plan *plan, const struct zc_step *step)
 {
-    for (const struct zc_step *later = step + 1; later < plan->steps + plan->step_count; later++)
-        if (later->kind == ZC_STEP_SIGNAL && later->peer == step->peer &&
-            later->channel == step->channel)
-            return false;
-    return step->channel == ZC_CHANNEL_DONE;
+    return step->channel == ZC_CHANNEL_DONE && count_later(plan, step) == 0;
 }
 
 /* Whether its peer said the same before: of what lies in its place all is there from the first time
@@ -380,6 +389,41 @@ static bool is_told_again(const struct zc_plan *plan, const struct zc_step *step
         if (earlier->kind == ZC_STEP_WAIT && earlier->peer == step->peer &&
             earlier->channel == step->channel)
             return true;
+    return false;
+}
+
+/* Whether the copy before `taken` must stay before it: what else the rank says later may make up for
+ * a word that was said too early, unless the slot is filled again within the call, or that word is
+ * the lane's last. */
+static bool is_taken_before(const struct zc_plan *plan, const struct zc_step *taken)
+{
+    const struct zc_step *end = plan->steps + plan->step_count;
+    const uint32_t later = count_later(plan, taken);
+    bool last = true;
+
+    for (const struct zc_step *step = taken + 1; step < end; step++)
+        last = last && step->lane != taken->lane;
+    return later > 1 || (later == 0 && last);
+}
+
+/* The same of what goes through host memory: a wait stays before the copy that it is for, and a copy
+ * before the word that the chunk is there, or taken. */
+static bool must_stay_in_host_memory(const struct zc_plan *plan, const struct zc_step *first)
+{
+    const struct zc_step *second = first + 1, *third = first + 2;
+    const uint32_t self = plan->request.rank;
+
+    if (first->kind == ZC_STEP_WAIT && second->kind == ZC_STEP_COPY)
+        return first->channel == ZC_CHANNEL_FILLED
+                   ? second->from.buffer == ZC_HOST && second->from.rank == first->peer
+                   : second->to.buffer == ZC_HOST && third < plan->steps + plan->step_count &&
+                         third->kind == ZC_STEP_SIGNAL && third->peer == first->peer;
+    if (first->kind == ZC_STEP_COPY && second->kind == ZC_STEP_SIGNAL)
+        return second->channel == ZC_CHANNEL_FILLED
+                   ? first->to.buffer == ZC_HOST &&
+                         zc_flow_between(plan->request.layout, self, second->peer).bytes > 0
+                   : first->from.buffer == ZC_HOST && first->from.rank == second->peer &&
+                         is_taken_before(plan, second);
     return false;
 }
 
@@ -394,6 +438,9 @@ static bool must_stay(const struct zc_plan *plan, const struct zc_step *first, b
 
     if (first->lane != second->lane)
         return false;
+    if (zc_has(plan->request.algorithm, ZC_USES_HOST) &&
+        (first->kind == ZC_STEP_WAIT || second->kind == ZC_STEP_SIGNAL))
+        return must_stay_in_host_memory(plan, first);
     if (first->kind == ZC_STEP_WAIT && second->kind == ZC_STEP_COPY)
         return first->channel == ZC_CHANNEL_DONE
                    ? second->from.rank == first->peer && !(in_place && is_told_again(plan, first))
@@ -450,7 +497,10 @@ static void check_mutants(const struct kind *kind, void *data)
 
         if (kind->node_ranks != 0 && ranks % kind->node_ranks != 0)
             continue;
-        while (made < 3 && make_call(&mutants->calls[made], kind, ranks, 1, plain(made)))
+        /* The last call waits for as little as it can. */
+        while (made < 3 &&
+               make_call(&mutants->calls[made], kind, ranks, 1,
+                         (struct zc_request){.half = made % 2, .lanes = made == 0 ? 1 : 2}))
             made++;
         for (uint32_t rank = 0; made == 3 && rank < ranks; rank++)
             break_plan(mutants, kind, rank);

@@ -18,6 +18,8 @@ static char *buffer_base(const struct zc_binding *binding, const struct zc_place
         return binding->recv[place->rank];
     case ZC_SCRATCH:
         return binding->scratch[place->rank];
+    case ZC_HOST:
+        return binding->host[place->rank];
     case ZC_BUFFERS:
         break;
     }

@@ -10,6 +10,7 @@ struct zc_binding {
     const void *send;
     void *const *recv;
     void *const *scratch;
+    void *const *host; /* NULL: the team has none */
     void *const *pads;
     _Atomic uint32_t *sent; /* signals sent to a rank on a channel */
     _Atomic uint32_t *seen; /* signals of a rank on a channel that were awaited */

@@ -41,23 +41,28 @@
 #define ZC_BUFFER_LIST(X)                                                                          \
     X(SEND, "send")       /* the caller's input; only its own rank can address it */               \
     X(RECV, "recv")       /* the caller's output, in a window */                                   \
-    X(SCRATCH, "scratch") /* the team's own window: two halves, used in turn */
+    X(SCRATCH, "scratch") /* the team's own window: two halves, used in turn */                    \
+    X(HOST, "host")       /* the team's own host memory: two halves, and behind them a ring */
 
 /* What a signal tells. Each channel between two ranks counts for itself. */
 #define ZC_CHANNEL_LIST(X)                                                                         \
     X(READY, "ready")       /* my buffers may be written: I have entered the collective */         \
     X(DONE, "done")         /* what I had for you is there */                                      \
-    X(RELEASED, "released") /* ready, said early: of a call that is still to come */
+    X(RELEASED, "released") /* ready, said early: of a call that is still to come */               \
+    X(FILLED, "filled")     /* in my host memory there is something for you */                     \
+    X(EMPTIED, "emptied")   /* I have taken that from there */
 
 /* The algorithms, in the order in which they are preferred where several would do. Each is a row,
  * struct zc_algorithm, in a file plan_*.c. */
 #define ZC_ALGORITHM_LIST(X)                                                                       \
     X(SCRATCH_PULL, scratch_pull)                                                                  \
+    X(HOST_PULL, host_pull)                                                                        \
     X(RECV_PULL, recv_pull)                                                                        \
     X(CHAIN, chain)                                                                                \
     X(SCATTER_ALLGATHER, scatter_allgather)                                                        \
     X(PUSH_BACK, push_back)                                                                        \
     X(DIRECT_PUSH, direct_push)                                                                    \
+    X(HOST_STREAM, host_stream)                                                                    \
     X(BY_NODES, by_nodes)                                                                          \
     X(FLAGS, flags)                                                                                \
     X(EARLY_READY, early_ready)
@@ -94,16 +99,17 @@ struct zc_step {
 enum zc_algorithm_trait {
     ZC_SAYS_READY = 1,      /* begins with ready, so that it can be said early */
     ZC_OPENS = 2,           /* is what says it early: moves nothing itself */
-    ZC_ALTERNATES = 4,      /* uses the halves of the scratch window by turns */
+    ZC_ALTERNATES = 4,      /* uses the halves of the scratch window, or host memory, by turns */
     ZC_EAGER_ONLY = 8,      /* no graph may hold it; struct zc_verify_options proves the others */
     ZC_CLOSES = 16,         /* a graph takes it with a last round of done */
     ZC_GROUPS = 32,         /* its pushes may stand together */
     ZC_COPIES_OWN = 64,     /* a rank copies its own share within its memory, unless in place */
-    ZC_BOUNCES_OWN = 128,   /* or takes it through a neighbour's memory, if asked to */
+    ZC_BOUNCES_OWN = 128,   /* or takes it through other memory and back, if asked to */
     ZC_RETURNS_OWN = 256,   /* a peer brings it back */
     ZC_CROSSES = 512,       /* goes from node to node */
     ZC_TABLED = 2048,       /* taken where a table of measurements says so, and only there */
     ZC_USES_SCRATCH = 1024, /* inputs go through the scratch window and are pulled from there */
+    ZC_USES_HOST = 4096,    /* they go through host memory: nobody touches another's buffers */
 };
 
 struct zc_request;
@@ -138,14 +144,16 @@ struct zc_request {
     const struct zc_algorithm *algorithm;
     uint32_t rank;
     bool in_place; /* the own share lies where it belongs */
-    bool bounced;  /* it goes through the next rank's bounce slot, so that nothing is copied within
-                      one rank's memory */
+    bool bounced;  /* it goes through the next rank's bounce slot, or host memory, so that nothing
+                      is copied within one rank's memory */
     bool released; /* the release that came before said ready: of the algorithms that do */
     bool closed;   /* ends with a round of done, as replayed barriers must */
     bool grouped;  /* pushes stand together, behind all waits for ready and before all done */
-    uint32_t half; /* of the scratch window: 0 or 1, by turns */
+    uint32_t half; /* of the scratch window or the host memory: 0 or 1, by turns */
     uint64_t scratch_bytes; /* size of one half */
     uint64_t bounce_bytes;  /* size of the bounce slot, which lies behind the halves */
+    uint64_t host_bytes;    /* size of one half of the host memory; 0: the team has none */
+    uint64_t ring_bytes;    /* size of the ring behind its halves */
     uint32_t lanes;         /* how many lanes the device runs side by side, 1 .. ZC_MAX_LANES */
     uint64_t block_bytes; /* copy in blocks of this size, every peer's before the next; 0: whole */
     uint32_t node_ranks;  /* how many ranks make a node; 0: all are on one */

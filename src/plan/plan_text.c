@@ -7,7 +7,8 @@
  *
  * The header is the request, lanes being those of the device and those of the plan. What not every
  * request has follows in this order: "nodes of 8 chunks 4", "closed" (a barrier for graphs),
- * "grouped", "bounced 65536" (the size of the slot), "root 3", the counts of uneven ones as "shares
+ * "grouped", "bounced 65536" (the size of the slot), "host 65536 ring 16777216" (where there is host
+ * memory: one half, and the ring), "root 3", the counts of uneven ones as "shares
  * BYTES:FROM:TO ..." in the order of the layout's arrays, and the partners as "partners TO:BYTES
  * FROM:BYTES", where - is nobody. A step line is its lane, its kind, and its operands; a copy of
  * several rows ends in "rows 3 stride 512"; of what goes over the network the line tells the other
@@ -108,6 +109,8 @@ void zc_plan_print(const struct zc_plan *plan, FILE *out)
         fprintf(out, " grouped");
     if (request->bounced)
         fprintf(out, " bounced %" PRIu64, request->bounce_bytes);
+    if (request->host_bytes != 0 || request->ring_bytes != 0)
+        fprintf(out, " host %" PRIu64 " ring %" PRIu64, request->host_bytes, request->ring_bytes);
     print_layout(request->layout, out);
     fputc('\n', out);
     for (uint32_t i = 0; i < plan->step_count; i++)
@@ -359,6 +362,11 @@ static void parse_options(struct reader *reader, struct zc_request *request)
     request->bounced = match(reader, " bounced ");
     if (request->bounced)
         request->bounce_bytes = number(reader, INT64_MAX);
+    if (match(reader, " host ")) {
+        request->host_bytes = number(reader, INT64_MAX);
+        expect(reader, " ring ");
+        request->ring_bytes = number(reader, INT64_MAX);
+    }
 }
 
 /* False: there is no memory for it, or it is wrong and the reader knows. */

@@ -23,8 +23,9 @@ static const char *option_defect(const struct zc_request *request)
     if (request->closed && !zc_has(algorithm, ZC_CLOSES))
         return "only a barrier is closed by a round of done";
     if (request->bounced && !zc_has(algorithm, ZC_BOUNCES_OWN))
-        return "the algorithm does not take the own share through a neighbour";
-    if (request->bounced && (request->layout->ranks == 1 || request->bounce_bytes == 0))
+        return "the algorithm does not take the own share out and back";
+    if (request->bounced && !zc_has(algorithm, ZC_USES_HOST) &&
+        (request->layout->ranks == 1 || request->bounce_bytes == 0))
         return "there is no neighbour, or no room there, to take the own share through";
     return algorithm->cannot == NULL ? NULL : algorithm->cannot(request);
 }
@@ -50,6 +51,9 @@ const char *zc_request_defect(const struct zc_request *request)
     if (request->half > 1 || request->scratch_bytes > (uint64_t)INT64_MAX / 4 ||
         request->bounce_bytes > (uint64_t)INT64_MAX / 4)
         return "the scratch window is out of range";
+    if (request->host_bytes > (uint64_t)INT64_MAX / 4 ||
+        request->ring_bytes > (uint64_t)INT64_MAX / 4)
+        return "the host memory is out of range";
     return option_defect(request);
 }
 
@@ -64,6 +68,8 @@ uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer b
         return layout->output;
     case ZC_SCRATCH:
         return request->scratch_bytes * 2 + request->bounce_bytes;
+    case ZC_HOST:
+        return request->host_bytes * 2 + request->ring_bytes;
     case ZC_BUFFERS:
         break;
     }

@@ -51,6 +51,7 @@ static bool same_request(const struct zc_request *a, const struct zc_request *b)
 {
     return a->algorithm == b->algorithm && a->half == b->half &&
            a->scratch_bytes == b->scratch_bytes && a->bounce_bytes == b->bounce_bytes &&
+           a->host_bytes == b->host_bytes && a->ring_bytes == b->ring_bytes &&
            a->released == b->released && a->node_ranks == b->node_ranks && a->chunks == b->chunks &&
            zc_layout_same(a->layout, b->layout);
 }

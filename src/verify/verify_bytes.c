@@ -240,6 +240,12 @@ static void replace(struct zc_verifier *v, struct zc_content *content, uint64_t 
     content->count -= last - first;
 }
 
+/* Memory of the team's, not of a call: the ranks may touch each other's at any time. */
+static bool is_the_teams(const struct zc_place *place)
+{
+    return place->buffer == ZC_SCRATCH || place->buffer == ZC_HOST;
+}
+
 /* Writes what is carried. */
 static void write_bytes(struct zc_verifier *v, const struct access *access,
                         const struct zc_place *place, uint64_t bytes)
@@ -252,7 +258,7 @@ static void write_bytes(struct zc_verifier *v, const struct access *access,
         const struct zc_segment *segment = &content->segments[at];
 
         /* No harm to the output, but a step too many. */
-        if (place->buffer == ZC_SCRATCH && segment->written.event.tick != 0 &&
+        if (is_the_teams(place) && segment->written.event.tick != 0 &&
             segment->written.call == access->mark.call && segment->reads.count == 0)
             zc_verify_defect(v, "call %u: rank %u, step %u overwrites what nobody has read",
                              access->mark.call, actor_of(v, access), access->mark.step);
@@ -289,7 +295,7 @@ static void check_inside(struct zc_verifier *v, const struct access *access,
     const struct zc_rank_state *owner = &v->first.ranks[place->rank];
     uint32_t opened, entered;
 
-    if (place->buffer == ZC_SCRATCH || place->rank == actor_of(v, access))
+    if (is_the_teams(place) || place->rank == actor_of(v, access))
         return;
     opened = was_released(v, call, place, bytes) ? call - 1 : call;
     entered = v->entered[(size_t)opened * v->ranks + place->rank];
