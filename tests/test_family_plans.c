@@ -406,6 +406,16 @@ static bool is_taken_before(const struct zc_plan *plan, const struct zc_step *ta
     return later > 1 || (later == 0 && last);
 }
 
+/* Whether the copy writes some of what that rank gives to this one. */
+static bool brings(const struct zc_plan *plan, const struct zc_step *copy, uint32_t from)
+{
+    const struct zc_flow flow =
+        zc_flow_between(plan->request.layout, from, plan->request.rank);
+
+    return copy->to.buffer == ZC_RECV && flow.to_at < copy->to.offset + copy->bytes &&
+           copy->to.offset < flow.to_at + flow.bytes;
+}
+
 /* The same of what goes through host memory: a wait stays before the copy that it is for, and a copy
  * before the word that the chunk is there, or taken. */
 static bool must_stay_in_host_memory(const struct zc_plan *plan, const struct zc_step *first)
@@ -415,7 +425,7 @@ static bool must_stay_in_host_memory(const struct zc_plan *plan, const struct zc
 
     if (first->kind == ZC_STEP_WAIT && second->kind == ZC_STEP_COPY)
         return first->channel == ZC_CHANNEL_FILLED
-                   ? second->from.buffer == ZC_HOST && second->from.rank == first->peer
+                   ? second->from.buffer == ZC_HOST && brings(plan, second, first->peer)
                    : second->to.buffer == ZC_HOST && third < plan->steps + plan->step_count &&
                          third->kind == ZC_STEP_SIGNAL && third->peer == first->peer;
     if (first->kind == ZC_STEP_COPY && second->kind == ZC_STEP_SIGNAL)
