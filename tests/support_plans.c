@@ -30,10 +30,14 @@ const struct zc_collective *usual_collective(const struct zc_algorithm *algorith
 struct zc_request usual_request(const struct zc_algorithm *algorithm,
                                 const struct zc_layout *layout, bool in_place)
 {
+    const bool host = zc_has(algorithm, ZC_USES_HOST);
+
     return (struct zc_request){.layout = layout,
                                .algorithm = algorithm,
                                .in_place = in_place,
                                .scratch_bytes = layout->input,
+                               .host_bytes = host ? layout->input + layout->output : 0,
+                               .ring_bytes = host ? layout->input + layout->output + 64 : 0,
                                .lanes = 2};
 }
 

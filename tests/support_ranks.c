@@ -204,6 +204,13 @@ uint64_t path_calls(zcta_team *team, const char *path, uint64_t *fallbacks)
     return 0;
 }
 
+bool are_kept_apart(void)
+{
+    const char *text = getenv("ZEROCTA_P2P");
+
+    return text != NULL && strcmp(text, "0") == 0;
+}
+
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text)
 {
     zcta_error error = {0};

@@ -80,6 +80,9 @@ zcta_status await_failure(zcta_team *team);
 void expect_error(zcta_context *context, zcta_status got, zcta_status wanted, const char *text);
 #define EXPECT_OK(context, call) expect_error(context, call, ZCTA_OK, NULL)
 
+/* Whether the environment forbids ranks to reach each other's memory. */
+bool are_kept_apart(void);
+
 /* How often a path was taken, 0 if never; also how often as a fall-back, unless that is NULL. */
 uint64_t path_calls(zcta_team *team, const char *path, uint64_t *fallbacks);
 

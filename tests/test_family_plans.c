@@ -214,6 +214,52 @@ static void empty_and_single_bytes(void **state)
     free(calls);
 }
 
+/* ---- On streams that share a queue ---- */
+
+/* The same steps one behind the other, as they stand. */
+static void put_on_one_lane(struct zc_plan *plan)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].kind == ZC_STEP_FORK || plan->steps[i].kind == ZC_STEP_JOIN)
+            continue;
+        plan->steps[count] = plan->steps[i];
+        plan->steps[count++].lane = 0;
+    }
+    plan->step_count = count;
+    plan->lane_count = 1;
+}
+
+static void check_one_lane(const struct kind *kind, void *data)
+{
+    struct call *calls = data;
+
+    for (uint32_t ranks = 2; ranks <= 5; ranks++) {
+        uint32_t made = 0;
+
+        while (made < 2 && make_call(&calls[made], kind, ranks, made,
+                                     (struct zc_request){.half = made, .lanes = 4}))
+            made++;
+        for (uint32_t i = 0; made == 2 && i < 2 * ranks; i++)
+            put_on_one_lane(calls[i / ranks].plans[i % ranks]);
+        if (made == 2)
+            expect_right(calls, 2, false, kind);
+        for (uint32_t i = 0; i <= made && i < 2; i++)
+            free_call(&calls[i]);
+    }
+}
+
+/* Nothing waits for what stands behind it on another lane. */
+static void lanes_may_be_one(void **state)
+{
+    struct call *calls = calloc(2, sizeof *calls);
+
+    (void)state;
+    for_each_kind(check_one_lane, calls);
+    free(calls);
+}
+
 /* ---- One behind another ---- */
 
 struct pairs {
@@ -568,6 +614,7 @@ int main(void)
         cmocka_unit_test(every_collective_by_every_algorithm),
         cmocka_unit_test(what_crosses_goes_over_nodes),
         cmocka_unit_test(empty_and_single_bytes),
+        cmocka_unit_test(lanes_may_be_one),
         cmocka_unit_test(every_collective_behind_every_other),
         cmocka_unit_test(every_collective_that_says_ready_can_be_released),
         cmocka_unit_test(every_broken_plan_is_caught),

@@ -75,6 +75,9 @@ static void open_rank(struct rig *rig, uint32_t self)
     rank->guard = (struct zc_guard){.pad = rank->pad,
                                     .pads = rank->pads,
                                     .self = self,
+                                    .pad_head_bytes = sizeof(struct zc_host_pad),
+                                    .slot_bytes = sizeof(struct zc_host_slot),
+                                    .slot_count = rig->count * ZC_CHANNELS,
                                     .rank_count = rig->count,
                                     .timeout_ns = UINT64_C(20000000000),
                                     .on_missing = on_missing,
@@ -422,7 +425,7 @@ static void *take_and_drop(void *data)
     for (int i = 0; i < 200; i++) {
         struct zc_memory *own = NULL, *again = NULL;
 
-        EXPECT(zc_device_host.memory_alloc(rank->device, 5000, 1, &own) == ZCTA_OK);
+        EXPECT(zc_device_host.memory_alloc(rank->device, ZC_ON_DEVICE, 5000, 1, &own) == ZCTA_OK);
         EXPECT(zc_device_host.memory_export(rank->device, own, &handle, &fd) == ZCTA_OK && fd >= 0);
         EXPECT(zc_device_host.memory_import(rank->device, &handle, fd, true, &again) == ZCTA_OK);
         EXPECT(again == own);
@@ -458,7 +461,7 @@ static void a_handle_that_lies_maps_nothing(void **state)
 
     (void)state;
     make_rig(&rig, 1);
-    EXPECT(zc_device_host.memory_alloc(rig.ranks[0].device, 5000, 1, &own) == ZCTA_OK);
+    EXPECT(zc_device_host.memory_alloc(rig.ranks[0].device, ZC_ON_DEVICE, 5000, 1, &own) == ZCTA_OK);
     EXPECT(zc_device_host.memory_export(rig.ranks[0].device, own, &handle, &fd) == ZCTA_OK);
     for (int i = 0; i < 5; i++) {
         static const uint64_t sizes[] = {0, 8193, UINT64_MAX, (uint64_t)1 << 63, 1 << 30};

@@ -15,7 +15,7 @@ enum { MAX_RANKS = 17, CALLS = 3, INTERLEAVINGS = 2000 };
 
 /* A team in one simulation; everything is plain memory. */
 struct rank {
-    unsigned char *send, *recv, *scratch;
+    unsigned char *send, *recv, *scratch, *host;
     void *pad;
     _Atomic uint32_t sent[MAX_RANKS * ZC_CHANNELS], seen[MAX_RANKS * ZC_CHANNELS];
     struct zc_guard guard;
@@ -28,7 +28,7 @@ struct team {
     struct zc_layout layout;
     struct zc_request request;
     struct rank ranks[MAX_RANKS];
-    void *recv[MAX_RANKS], *scratch[MAX_RANKS], *pads[MAX_RANKS];
+    void *recv[MAX_RANKS], *scratch[MAX_RANKS], *host[MAX_RANKS], *pads[MAX_RANKS];
 };
 
 /* The model: byte `i` of rank `rank`'s share in call `call`. */
@@ -63,6 +63,7 @@ static void make_team(struct team *team, struct zc_request request, uint64_t see
         rank->send = calloc(1, request.layout->bytes + 1);
         rank->recv = team->recv[i] = calloc(1, request.layout->bytes * request.layout->ranks + 1);
         rank->scratch = team->scratch[i] = calloc(1, request.scratch_bytes * 2 + 1);
+        rank->host = team->host[i] = calloc(1, zc_plan_buffer_bytes(&request, ZC_HOST) + 1);
         rank->pad = team->pads[i] =
             calloc(1, zc_pad_bytes(request.layout->ranks, caps.slot_bytes, caps.pad_head_bytes));
         rank->missing = ZCTA_NO_RANK;
@@ -75,6 +76,7 @@ static void make_team(struct team *team, struct zc_request request, uint64_t see
             const struct zc_binding binding = {.send = rank->send,
                                                .recv = team->recv,
                                                .scratch = team->scratch,
+                                               .host = team->host,
                                                .pads = team->pads,
                                                .sent = rank->sent,
                                                .seen = rank->seen,
@@ -101,6 +103,7 @@ static void free_team(struct team *team)
         free(rank->send);
         free(rank->recv);
         free(rank->scratch);
+        free(rank->host);
         free(rank->pad);
     }
     zc_sim_destroy(team->sim);

@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "api/objects.h"
+#include "base/environment.h"
 #include "choices.h"
 #include "commands.h"
 #include "options.h"
@@ -43,6 +45,12 @@ zcta_context *zc_open_alone(const char *command, zcta_device device, const char 
     zc_failure(command, "no %s device: %s%s", zc_device_choices[device], error.message,
                device == ZCTA_DEVICE_CUDA ? advice : "");
     return NULL;
+}
+
+bool zc_alone_apart(const zcta_context *context, uint32_t rank_count)
+{
+    return rank_count > 1 &&
+           (context->caps.lacks_peers || zc_environment_choice("ZEROCTA_P2P") == 0);
 }
 
 static int open_once(const char *command, zcta_device device, const char *advice)

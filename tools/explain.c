@@ -79,6 +79,7 @@ static zcta_report ask(zcta_context *context, const struct settings *settings,
         .nccl = gpus && engine != ZCTA_ENGINE_CE ? zc_know_nccl(context) : NULL,
         .tuned = engine == ZCTA_ENGINE_AUTO ? zc_know_tuned(context) : NULL,
         .in_place = settings->in_place && agreed,
+        .apart = zc_alone_apart(context, layout->ranks),
         .policy = (zcta_policy)(settings->policy + 1),
         .engine = engine};
     zcta_report report;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "alone.h"
 #include "api/call_layout.h"
 #include "api/objects.h"
 #include "choices.h"
@@ -119,6 +120,7 @@ static bool ask(zcta_context *context, const struct zc_shape *shape, struct answ
                     .caps = &context->caps,
                     .nccl = gpus ? zc_know_nccl(context) : NULL,
                     .in_place = place == 1 && (layout->collective->traits & ZC_REPLICATES) != 0,
+                    .apart = zc_alone_apart(context, RANKS),
                     .policy = (zcta_policy)(policy + 1)};
 
                 zc_select(&facts, &answers->reports[place][policy]);

@@ -218,6 +218,9 @@ static void be_gpu(struct zc_device_caps *caps)
     caps->lane_bytes = ZC_CUDA_LANE_BYTES;
     caps->block_bytes = 0;
     caps->group_bytes = ZC_CUDA_GROUP_BYTES;
+    caps->host_bytes = ZC_CUDA_HOST_BYTES;
+    caps->host_ranks = ZC_CUDA_HOST_RANKS;
+    caps->ring_bytes = ZC_CUDA_RING_BYTES;
 }
 
 static bool in_place(const struct settings *settings, const struct zc_layout *layout, uint32_t rank)
@@ -252,6 +255,7 @@ static bool make_requests(const struct settings *settings, struct plans *plans, 
                     : find_named(settings->algorithm, facts.layout->collective);
     if (algorithm == NULL)
         return false;
+    facts.apart = zc_has(algorithm, ZC_USES_HOST); /* there the team has host memory */
     for (uint32_t rank = 0; rank < plans->ranks; rank++) {
         struct zc_request *request = &plans->requests[rank];
         const char *defect;

@@ -243,7 +243,7 @@ static zc_cu_pointer allocate(struct bench *b, struct zc_device *first, uint32_t
 
     if (gpu > 0 && zc_device_cuda.open(&params, &device) != ZCTA_OK)
         exit(1);
-    if (zc_device_cuda.memory_alloc(device, 1 << 20, 1, &made) != ZCTA_OK)
+    if (zc_device_cuda.memory_alloc(device, ZC_ON_DEVICE, 1 << 20, 1, &made) != ZCTA_OK)
         exit(1);
     if (gpu == 0)
         return (uintptr_t)made->base;

@@ -426,13 +426,13 @@ ZCTA_API zcta_status zcta_window_free(zcta_window **window);
 ZCTA_API void *zcta_window_base(const zcta_window *window);   /* this rank's part; NULL for NULL */
 ZCTA_API size_t zcta_window_bytes(const zcta_window *window); /* one rank's part; 0 for NULL */
 /* That rank's part, mapped here; `rank` counts in the window's team. NULL if there is none, or if
- * the rank is on another node. */
+ * this rank does not reach it: it is on another node, or on a GPU without peer access to this one. */
 ZCTA_API void *zcta_window_peer(const zcta_window *window, uint32_t rank);
 
 /* The contiguous view: all ranks' parts one behind the other, *stride bytes apart (the part's size
  * rounded up to a page), to read everybody's data with no copy. Local; made on the first call,
  * owned by the window. Errors: ERR_INVALID, ERR_UNSUPPORTED (registered memory, unless it is one
- * whole allocation on a GPU, or ranks on other nodes), ERR_SYSTEM. */
+ * whole allocation on a GPU, or ranks whose memory this one does not reach), ERR_SYSTEM. */
 ZCTA_API zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride);
 
 /* ---- Collectives ---- */

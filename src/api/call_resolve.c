@@ -185,6 +185,8 @@ struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_asked *asked,
         .in_place = in_place && has(layout, ZC_REPLICATES),
         .unlike_window = window != NULL && !window->memory->alike,
         .shared_gpu = team->shared_gpu,
+        .apart = team->group.apart,
+        .several_hosts = zc_group_has_hosts(&team->group),
         .node_ranks = team->node_ranks == ZC_UNEVEN_NODES ? 0 : team->node_ranks,
         .uneven_nodes = team->node_ranks == ZC_UNEVEN_NODES,
         .position_shared = team->position_shared,
@@ -253,7 +255,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     resolved->sms = report.paths[report.chosen].sms != 0;
     resolved->fallback = resolved->sms && facts.policy == ZCTA_POLICY_EFFICIENCY;
     call.no_sm = choice.path == ZC_PATH_NCCL_NO_SM;
-    call.symmetric = facts.nccl != NULL && facts.nccl->symmetric;
+    call.symmetric = facts.nccl != NULL && facts.nccl->symmetric && !facts.apart;
     call.request = zc_select_request(&facts, choice.path, team->group.self, buffers->in_place);
     call.numbers = zc_numbers_of(resolved);
     status = take_engine(team, resolved, &call);

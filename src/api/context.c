@@ -14,9 +14,6 @@
  * once. A rank that never starts is mostly a mistake in the command line. */
 enum { DEFAULT_TIMEOUT_S = 600, DEFAULT_JOIN_TIMEOUT_S = 120, MAX_TIMEOUT_S = 86400 };
 
-/* Of the one round before there are teams, whose tags are hashes. */
-#define NODES_TAG UINT64_C(1)
-
 /* What the environment says; 0 if it says nothing. */
 static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *timeout_ns)
 {
@@ -120,71 +117,6 @@ static zcta_status open_device(zcta_context *context, const zcta_init_params *pa
                    (int)params->device);
 }
 
-/* Ranks map each other's memory if they are on one host, or their hosts in one NVLink domain; a
- * host is in one only if all its ranks say so. Hosts are numbers of ranks; the domains' are hashes,
- * set apart by their highest bit. */
-static void find_nodes(const zcta_context *context, const uint64_t *domains, uint64_t *nodes)
-{
-    const uint32_t count = context->job.rank_count;
-
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t host = zc_mesh_host(context->mesh, i);
-        bool agreed = domains[i] != 0;
-
-        for (uint32_t j = 0; j < count && agreed; j++)
-            agreed = zc_mesh_host(context->mesh, j) != host || domains[j] == domains[i];
-        nodes[i] = agreed ? domains[i] | UINT64_C(1) << 63 : host;
-    }
-}
-
-/* Everybody's node; kept only if there are several. */
-static zcta_status learn_nodes(zcta_context *context)
-{
-    const uint32_t count = context->job.rank_count;
-    uint64_t *nodes = calloc(count, sizeof *nodes), *domains = calloc(count, sizeof *domains);
-    uint64_t domain = 0;
-    uint32_t *ranks = calloc(count, sizeof *ranks);
-    struct zc_exchange exchange = {.ranks = ranks,
-                                   .count = count,
-                                   .tag = NODES_TAG,
-                                   .mine = &domain,
-                                   .all = domains,
-                                   .bytes = sizeof domain,
-                                   .fd = -1,
-                                   .deadline = zc_deadline_in(context->join_timeout_ns),
-                                   .call = "zcta_init",
-                                   .what = "did not join the job"};
-    bool several = false;
-    zcta_status status = ZCTA_OK;
-
-    for (uint32_t i = 0; i < count; i++)
-        several = several || zc_mesh_host(context->mesh, i) != 0;
-    if (!several)
-        goto out;
-    if (nodes == NULL || domains == NULL || ranks == NULL) {
-        status = zc_fail(&context->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
-        goto out;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        ranks[i] = i;
-    domain = context->ops->join_domain(context->device);
-    status = zc_mesh_exchange(context->mesh, &exchange);
-    if (status == ZCTA_OK)
-        find_nodes(context, domains, nodes);
-    several = false;
-    for (uint32_t i = 0; i < count && status == ZCTA_OK; i++)
-        several = several || nodes[i] != nodes[0];
-    if (several) {
-        context->nodes = nodes;
-        nodes = NULL;
-    }
-out:
-    free(nodes);
-    free(domains);
-    free(ranks);
-    return status;
-}
-
 static zcta_status make_world(zcta_context *context)
 {
     const zcta_team_params params = {.size = sizeof params, .name = "world"};
@@ -231,7 +163,7 @@ static void free_context(zcta_context *context)
     pthread_mutex_destroy(&context->lock);
     free(context->gone);
     free(context->losses);
-    free(context->nodes);
+    zc_forget_places(context);
     zc_diag_destroy(&context->diag);
     free(context);
 }
@@ -248,8 +180,6 @@ static zcta_status start(zcta_context *context, zcta_init_params *params, bool *
     *met = true;
     status = zc_mesh_open(&context->job, zc_deadline_in(context->join_timeout_ns), zc_team_event,
                           context, &context->diag, &context->mesh);
-    if (status == ZCTA_OK)
-        status = learn_nodes(context);
     if (status == ZCTA_OK)
         status = make_world(context);
     return status;

@@ -71,6 +71,7 @@ struct zcta_context {
     zcta_team *world, *teams;
     uint32_t attempts;      /* at any team, so far */
     uint64_t *nodes;        /* per world rank; NULL: all are on one. Set once, while joining */
+    bool *reach;            /* [rank][rank]: who of one node reaches whose memory. NULL: all. Likewise */
     bool *gone;             /* per world rank: its connection has ended */
     struct zc_loss *losses; /* in the order in which they were heard of */
     uint32_t loss_count;
@@ -198,6 +199,20 @@ void zc_params_write(void *given, const void *known, size_t known_bytes);
 zcta_status zc_check_process(const struct zc_diag *diag, const char *call);
 /* Says that `what` is NULL, and returns ERR_INVALID. `diag`: as for zc_fail(). */
 zcta_status zc_fail_null(struct zc_diag *diag, const char *call, const char *what);
+
+/* ---- places.c ---- */
+
+/* Which rank is on which node, and reaches whose memory: by rounds of the world, which is in the
+ * making. Errors: those of zc_group_exchange(), and ERR_NO_MEMORY. */
+zcta_status zc_learn_places(zcta_team *world);
+void zc_forget_places(zcta_context *context);
+
+/* By world rank: whose memory that one reaches, of those on its node; NULL: everybody's. */
+static inline const bool *zc_reach_of(const zcta_context *context, uint32_t rank)
+{
+    return context->reach == NULL ? NULL
+                                  : &context->reach[(size_t)rank * context->job.rank_count];
+}
 
 /* ---- address_map.c ---- */
 

@@ -163,7 +163,6 @@ static zcta_status fill(zcta_team *team, const uint32_t *ranks, uint32_t count,
                                     .device = context->device,
                                     .diag = &context->diag,
                                     .ranks = team->ranks,
-                                    .nodes = context->nodes,
                                     .count = count,
                                     .rounds = &team->rounds,
                                     .over = &team->interrupted,
@@ -328,6 +327,32 @@ static zcta_status publish(zcta_team *team)
     return zc_team_check(team, "zcta_team_get");
 }
 
+static bool has_ranks_apart(const zcta_team *team)
+{
+    const zcta_context *context = team->context;
+    bool apart = false;
+
+    for (uint32_t i = 0; context->reach != NULL && i < team->group.count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            apart = apart || !zc_reach_of(context, team->ranks[i])[team->ranks[j]];
+    return apart;
+}
+
+/* Where its ranks are; the first team, the world, finds that out. */
+static zcta_status find_places(zcta_team *team)
+{
+    zcta_context *context = team->context;
+    zcta_status status = context->world == NULL ? zc_learn_places(team) : ZCTA_OK;
+
+    if (status != ZCTA_OK)
+        return status;
+    team->group.nodes = context->nodes;
+    team->group.reach = zc_reach_of(context, context->job.rank);
+    team->group.apart = has_ranks_apart(team);
+    team->node_ranks = node_ranks_of(team);
+    return ZCTA_OK;
+}
+
 /* One try; after one that has failed another may follow, see zc_team_go_back(). */
 static zcta_status put_together(zcta_team *team, uint64_t begun)
 {
@@ -336,6 +361,8 @@ static zcta_status put_together(zcta_team *team, uint64_t begun)
     /* Of the try before. */
     zc_engine_ce.close(team->ce);
     team->ce = NULL;
+    if (status == ZCTA_OK)
+        status = find_places(team);
     if (status == ZCTA_OK)
         status = zc_engine_ce.open(&team->group, &team->guard, &team->ce);
     if (status == ZCTA_OK)
@@ -370,7 +397,6 @@ zcta_status zc_team_make(zcta_context *context, const uint32_t *ranks, uint32_t 
         goto refuse;
     }
     list(made);
-    made->node_ranks = node_ranks_of(made);
     begun = zc_now_ns();
     do
         status = put_together(made, begun);

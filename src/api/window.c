@@ -39,7 +39,7 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
         return zc_group_give_up(&team->group, status);
     }
     made->team = team;
-    status = zc_symmetric_make(&team->group, base, bytes, call, "did not make the window",
+    status = zc_symmetric_make(&team->group, ZC_ON_DEVICE, base, bytes, call, "did not make the window",
                                &made->memory);
     if (status != ZCTA_OK)
         goto fail;
@@ -152,8 +152,9 @@ zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *str
         if (window->memory->parts[i] == NULL)
             return zc_fail_rank(&context->diag, ZCTA_ERR_UNSUPPORTED, window->team->ranks[i],
                                 "zcta_window_view", 0,
-                                "rank %" PRIu32 " is on another node, and its memory is not mapped "
-                                "here",
+                                "this rank does not reach the memory of rank %" PRIu32
+                                ", which is on another node or on a GPU without peer access, so it "
+                                "is not mapped here",
                                 window->team->ranks[i]);
     if (window->view.base == NULL)
         status = context->ops->view_map(context->device, window->memory->parts,

@@ -26,6 +26,7 @@ static const struct variable {
     {"ZEROCTA_REMOTE", {"0", "1"}},
     {"ZEROCTA_ADDRESS", {NULL}},
     {"ZEROCTA_NODE", {NULL}},
+    {"ZEROCTA_P2P", {"0", "1"}},
     {"ZEROCTA_SIGNALS", {"copy", "write"}},
     {"ZEROCTA_NCCL_LIBRARY", {NULL}},
     {"ZEROCTA_NCCL_SYMMETRIC", {"0", "1"}},

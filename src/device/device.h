@@ -46,6 +46,7 @@ struct zc_op {
             uint32_t turn; /* the so-many-th signal or wait of its slot in this program: 1, 2, .. */
             bool last;     /* WAIT: the program awaits nothing more on its slot */
             bool by_write; /* the device's own: how it sends this signal */
+            bool of_host;  /* SIGNAL: what it tells of lies in the host's memory */
         } flag;
         /* Over the network: what this rank sends and receives at once. */
         struct zc_op_network {
@@ -122,6 +123,7 @@ struct zc_guard {
     /* Slot i belongs to the signals of rank i % rank_count. */
     uint32_t slot_count, rank_count;
     const _Atomic uint32_t *seen;
+    bool pads_at_host; /* all of them: memory_alloc() made them ZC_ON_HOST */
     void *device_data; /* the device's, between attach() and detach() */
     /* Set by detach(): something in the device does not end, and may look at the guard as long as
      * the process lives. Its owner frees neither it nor what it points to, and does not call on. */
@@ -164,7 +166,9 @@ static inline bool zc_guard_has_finished(const struct zc_guard *guard, uint32_t 
 }
 
 /* The ops of a lane stand together, in their order. Lane 0 begins; FORK starts another lane, JOIN
- * waits for its end. Belongs to the engine; must outlive its runs. */
+ * waits for its end. A device that cannot be sure to run lanes side by side runs the ops in the order
+ * of the plan: then nothing waits for what comes later. Belongs to the engine; must outlive its
+ * runs. */
 struct zc_program {
     struct zc_guard *guard;
     const char *call; /* for messages: "all_gather"; static */
@@ -174,11 +178,16 @@ struct zc_program {
     uint32_t lane_count;
     uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
     struct zc_op *ops;
+    uint8_t *order; /* the plan's: whose lane's op comes next; NULL: there is one lane */
     struct zc_transfer *transfers; /* those of its network ops, one behind the other */
     uint32_t transfer_count;
 };
 
 /* ---- Memory ---- */
+
+/* Where memory lies: with the device that allocates it, where other devices may not reach it, or with
+ * the host, where all of the machine do. A device that is the host knows no difference. */
+enum zc_where { ZC_ON_DEVICE, ZC_ON_HOST };
 
 /* The head of every device's memory object. */
 struct zc_memory {
@@ -218,10 +227,14 @@ struct zc_device_caps {
     size_t pad_head_bytes; /* before the first slot */
     size_t scratch_bytes;  /* one half of a team's scratch window */
     size_t bounce_bytes;   /* the slot behind them, for own shares that go out and back; 0: none */
+    size_t host_bytes;     /* one half of a team's host memory, where it has some */
+    uint32_t host_ranks;   /* from so many ranks on a team has some in any case; 0: never */
+    size_t ring_bytes;     /* the ring behind the halves, where the ranks do not reach each other */
     uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
     int32_t gpu;      /* the GPU's ordinal, where there is one */
     bool graph_slots; /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
+    bool lacks_peers;         /* some device that this process sees is not reached */
     bool pull_small;          /* reading from a peer is as good as writing to it */
     char model[64];           /* of the GPU; "" on the host */
     int32_t driver_version;   /* CUDA's, 13000 for 13.0; 0: there is none */
@@ -254,11 +267,15 @@ struct zc_device_ops {
      * for the whole domain. */
     uint64_t (*join_domain)(struct zc_device *device);
 
+    /* Whether this device reaches the memory of the one whose caps.unit that is, on this machine; true
+     * too if that cannot be told. */
+    bool (*reaches)(struct zc_device *device, uint64_t unit);
+
     /* Zeroed and committed. `sharers`: how many ranks of this machine, this one among them,
      * allocate as much at the same time. Errors: ERR_NO_MEMORY, ERR_SYSTEM, ERR_TIMEOUT,
      * ERR_DEVICE. */
-    zcta_status (*memory_alloc)(struct zc_device *device, size_t bytes, uint32_t sharers,
-                                struct zc_memory **memory);
+    zcta_status (*memory_alloc)(struct zc_device *device, enum zc_where where, size_t bytes,
+                                uint32_t sharers, struct zc_memory **memory);
     /* Memory of the caller's. Errors: ERR_UNSUPPORTED and those of memory_alloc. */
     zcta_status (*memory_adopt)(struct zc_device *device, void *base, size_t bytes,
                                 struct zc_memory **memory);

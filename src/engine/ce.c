@@ -10,9 +10,11 @@ struct zc_engine {
     struct zc_group group;
     struct zc_guard *guard;
     struct zc_device_caps caps;
-    struct zc_symmetric *memory; /* each part: a pad, the two halves of a scratch window, and the
-                                    bounce slot of the rank before */
-    void **pads, **scratch;      /* every rank's, into `memory` */
+    /* Each part: a pad, the two halves of a scratch window, and the bounce slot of the rank before.
+     * Where ranks do not reach each other: a pad and the host memory. */
+    struct zc_symmetric *memory;
+    struct zc_symmetric *host;      /* the host memory of a team whose ranks do; NULL: it has none */
+    void **pads, **scratch, **room; /* every rank's, into these; NULL: of one on another node */
     _Atomic uint32_t *sent, *seen;
     bool attached;     /* the guard, to the device */
     uint32_t half;     /* of the scratch window, for the next call that uses it */
@@ -43,8 +45,10 @@ static void ce_close(struct zc_engine *engine)
     if (engine->guard->kept)
         return;
     zc_symmetric_release(engine->memory);
+    zc_symmetric_release(engine->host);
     free(engine->pads);
     free(engine->scratch);
+    free(engine->room);
     free(engine->sent);
     free(engine->seen);
     free(engine);
@@ -61,10 +65,11 @@ static zcta_status allocate(struct zc_engine *engine)
 
     engine->pads = calloc(count, sizeof *engine->pads);
     engine->scratch = calloc(count, sizeof *engine->scratch);
+    engine->room = calloc(count, sizeof *engine->room);
     engine->sent = calloc(count * ZC_CHANNELS, sizeof *engine->sent);
     engine->seen = calloc(count * ZC_CHANNELS, sizeof *engine->seen);
-    if (engine->pads == NULL || engine->scratch == NULL || engine->sent == NULL ||
-        engine->seen == NULL)
+    if (engine->pads == NULL || engine->scratch == NULL || engine->room == NULL ||
+        engine->sent == NULL || engine->seen == NULL)
         return zc_fail(engine->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_team_get", ENOMEM,
                        "out of memory");
     return ZCTA_OK;
@@ -86,8 +91,56 @@ static zcta_status attach(struct zc_engine *engine, size_t pad_bytes)
     guard->rank_count = engine->group.count;
     guard->graph_offset = engine->caps.graph_slots ? guard->slot_bytes * guard->slot_count : 0;
     guard->seen = engine->seen;
+    guard->pads_at_host = engine->group.apart;
     status = engine->group.ops->attach(engine->group.device, guard);
     engine->attached = status == ZCTA_OK;
+    return status;
+}
+
+/* Ranks that do not reach each other have the host's memory in common and nothing else: signals go
+ * through it, too. */
+struct zc_host_room zc_host_room_of(const struct zc_device_caps *caps, bool apart, uint32_t ranks,
+                                    bool several_hosts)
+{
+    struct zc_host_room room = {0};
+
+    if (several_hosts || (!apart && (caps->host_ranks == 0 || ranks < caps->host_ranks)))
+        return room;
+    room.half = caps->host_bytes;
+    room.ring = apart ? caps->ring_bytes : 0;
+    return room;
+}
+
+/* What the team has in common, and where each rank's parts of it begin. */
+static zcta_status make_memory(struct zc_engine *engine, size_t pad_bytes)
+{
+    static const char call[] = "zcta_team_get", what[] = "did not join the team";
+    const struct zc_group *group = &engine->group;
+    const struct zc_device_caps *caps = &engine->caps;
+    const struct zc_host_room room =
+        zc_host_room_of(caps, group->apart, group->count, zc_group_has_hosts(group));
+    const size_t room_bytes = 2 * room.half + room.ring;
+    const size_t scratch_bytes = 2 * caps->scratch_bytes + caps->bounce_bytes;
+    zcta_status status;
+
+    status = zc_symmetric_make(group, group->apart ? ZC_ON_HOST : ZC_ON_DEVICE, NULL,
+                               pad_bytes + (group->apart ? room_bytes : scratch_bytes), call, what,
+                               &engine->memory);
+    if (status == ZCTA_OK && !group->apart && room_bytes > 0)
+        status = zc_symmetric_make(group, ZC_ON_HOST, NULL, room_bytes, call, what, &engine->host);
+    for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
+        char *base = engine->memory->parts[i] == NULL ? NULL : engine->memory->parts[i]->base;
+
+        if (base == NULL)
+            continue;
+        engine->pads[i] = base;
+        if (group->apart)
+            engine->room[i] = base + pad_bytes;
+        else
+            engine->scratch[i] = base + pad_bytes;
+        if (engine->host != NULL)
+            engine->room[i] = engine->host->parts[i]->base;
+    }
     return status;
 }
 
@@ -112,17 +165,9 @@ static zcta_status ce_open(const struct zc_group *group, struct zc_guard *guard,
         status = zc_group_give_up(group, status);
         goto fail;
     }
-    status = zc_symmetric_make(group, NULL,
-                               pad_bytes + 2 * made->caps.scratch_bytes + made->caps.bounce_bytes,
-                               "zcta_team_get", "did not join the team", &made->memory);
+    status = make_memory(made, pad_bytes);
     if (status != ZCTA_OK)
         goto fail;
-    for (uint32_t i = 0; i < group->count; i++) {
-        if (made->memory->parts[i] == NULL)
-            continue;
-        made->pads[i] = made->memory->parts[i]->base;
-        made->scratch[i] = (char *)made->memory->parts[i]->base + pad_bytes;
-    }
     status = attach(made, pad_bytes);
     if (status != ZCTA_OK) {
         status = zc_group_give_up(group, status);
@@ -157,6 +202,7 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_call *
     const struct zc_binding binding = {.send = call->send,
                                        .recv = call->recv,
                                        .scratch = engine->scratch,
+                                       .host = engine->room,
                                        .pads = engine->pads,
                                        .sent = engine->sent,
                                        .seen = engine->seen,
@@ -207,7 +253,8 @@ static zcta_status make_captured(struct zc_engine *engine, const struct zc_call 
 {
     const struct zc_request request = zc_request_captured(&call->request);
 
-    if (!engine->caps.graph_slots || request.closed == call->request.closed)
+    if (!engine->caps.graph_slots || (request.closed == call->request.closed &&
+                                      request.algorithm == call->request.algorithm))
         return ZCTA_OK;
     return make_program(engine, call, &request, NULL, &prepared->captured);
 }

@@ -13,6 +13,15 @@ struct zc_region {
     bool alike; /* it lies where the others' parts do, see struct zc_symmetric */
 };
 
+/* How much host memory a team has, on each rank: two halves, and a ring behind them. */
+struct zc_host_room {
+    size_t half, ring;
+};
+
+/* By facts that all its ranks agree on; `apart`: see struct zc_group. */
+struct zc_host_room zc_host_room_of(const struct zc_device_caps *caps, bool apart, uint32_t ranks,
+                                    bool several_hosts);
+
 /* One collective call with its addresses. */
 struct zc_call {
     struct zc_request request; /* `half` is the engine's */

@@ -10,8 +10,8 @@ struct team {
     struct zc_sim *sim;
     uint32_t count;
     struct zc_device_caps caps;
-    struct zc_memory **send, **recv, **scratch;
-    void **recv_bases, **scratch_bases, **pads;
+    struct zc_memory **send, **recv, **scratch, **host;
+    void **recv_bases, **scratch_bases, **host_bases, **pads;
     _Atomic uint32_t *sent, *seen; /* [rank][channel][peer] */
     struct zc_guard *guards;
     struct zc_program **programs;
@@ -32,13 +32,17 @@ static void release(struct team *team)
             zc_device_sim.memory_release(device, team->recv[i]);
         if (team->scratch != NULL)
             zc_device_sim.memory_release(device, team->scratch[i]);
+        if (team->host != NULL)
+            zc_device_sim.memory_release(device, team->host[i]);
     }
     zc_sim_destroy(team->sim);
     free(team->send);
     free(team->recv);
     free(team->scratch);
+    free(team->host);
     free(team->recv_bases);
     free(team->scratch_bases);
+    free(team->host_bases);
     free(team->pads);
     free(team->sent);
     free(team->seen);
@@ -53,38 +57,46 @@ static zcta_status allocate(struct team *team)
     team->send = calloc(count, sizeof(*team->send));
     team->recv = calloc(count, sizeof(*team->recv));
     team->scratch = calloc(count, sizeof(*team->scratch));
+    team->host = calloc(count, sizeof(*team->host));
     team->recv_bases = calloc(count, sizeof(*team->recv_bases));
     team->scratch_bases = calloc(count, sizeof(*team->scratch_bases));
+    team->host_bases = calloc(count, sizeof(*team->host_bases));
     team->pads = calloc(count, sizeof(*team->pads));
     team->sent = calloc(count * count * ZC_CHANNELS, sizeof(*team->sent));
     team->seen = calloc(count * count * ZC_CHANNELS, sizeof(*team->seen));
     team->guards = calloc(count, sizeof(*team->guards));
     team->programs = calloc(count, sizeof(*team->programs));
-    if (team->send == NULL || team->recv == NULL || team->scratch == NULL ||
-        team->recv_bases == NULL || team->scratch_bases == NULL || team->pads == NULL ||
-        team->sent == NULL || team->seen == NULL || team->guards == NULL || team->programs == NULL)
+    if (team->send == NULL || team->recv == NULL || team->scratch == NULL || team->host == NULL ||
+        team->recv_bases == NULL || team->scratch_bases == NULL || team->host_bases == NULL ||
+        team->pads == NULL || team->sent == NULL || team->seen == NULL || team->guards == NULL || team->programs == NULL)
         return ZCTA_ERR_NO_MEMORY;
     return ZCTA_OK;
+}
+
+static zcta_status give(struct team *team, const struct zc_request *request, uint32_t rank,
+                        enum zc_buffer buffer, struct zc_memory **memory)
+{
+    return zc_device_sim.memory_alloc(zc_sim_device(team->sim, rank),
+                                      buffer == ZC_HOST ? ZC_ON_HOST : ZC_ON_DEVICE,
+                                      zc_plan_buffer_bytes(request, buffer) + 1, 1, memory);
 }
 
 /* One rank's buffers: mere addresses but for the pad, whose slots are counted in. */
 static zcta_status give_memory(struct team *team, const struct zc_request *request, uint32_t rank)
 {
-    struct zc_device *device = zc_sim_device(team->sim, rank);
-    zcta_status status;
+    zcta_status status = give(team, request, rank, ZC_SEND, &team->send[rank]);
 
-    status = zc_device_sim.memory_alloc(device, zc_plan_buffer_bytes(request, ZC_SEND) + 1, 1,
-                                        &team->send[rank]);
     if (status == ZCTA_OK)
-        status = zc_device_sim.memory_alloc(device, zc_plan_buffer_bytes(request, ZC_RECV) + 1, 1,
-                                            &team->recv[rank]);
+        status = give(team, request, rank, ZC_RECV, &team->recv[rank]);
     if (status == ZCTA_OK)
-        status = zc_device_sim.memory_alloc(device, zc_plan_buffer_bytes(request, ZC_SCRATCH) + 1,
-                                            1, &team->scratch[rank]);
+        status = give(team, request, rank, ZC_SCRATCH, &team->scratch[rank]);
+    if (status == ZCTA_OK)
+        status = give(team, request, rank, ZC_HOST, &team->host[rank]);
     if (status != ZCTA_OK)
         return status;
     team->recv_bases[rank] = team->recv[rank]->base;
     team->scratch_bases[rank] = team->scratch[rank]->base;
+    team->host_bases[rank] = team->host[rank]->base;
     team->pads[rank] =
         calloc(1, zc_pad_bytes(team->count, team->caps.slot_bytes, team->caps.pad_head_bytes));
     return team->pads[rank] == NULL ? ZCTA_ERR_NO_MEMORY : ZCTA_OK;
@@ -96,6 +108,7 @@ static zcta_status give_program(struct team *team, const struct zc_request *requ
     const struct zc_binding binding = {.send = team->send[rank]->base,
                                        .recv = team->recv_bases,
                                        .scratch = team->scratch_bases,
+                                       .host = team->host_bases,
                                        .pads = team->pads,
                                        .sent = team->sent + counters,
                                        .seen = team->seen + counters,

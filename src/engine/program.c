@@ -86,6 +86,7 @@ static struct zc_op resolve(const struct zc_plan *plan, const struct zc_binding 
         op.flag.word = slot(plan, binding, step->peer, self, step->channel);
         op.flag.pad = binding->pads[step->peer];
         op.flag.count = counter(binding, binding->sent, ranks, step);
+        op.flag.of_host = step->channel == ZC_CHANNEL_FILLED;
         op.flag.note = step->channel == ZC_CHANNEL_RELEASED ? &binding->released[step->peer] : NULL;
         break;
     case ZC_STEP_WAIT:
@@ -150,6 +151,12 @@ static void add_transfer(const struct zc_plan *plan, const struct zc_binding *bi
     network->bytes += step->bytes;
 }
 
+/* Whether the step is one op with the one before it on its lane. */
+static bool joins(const struct zc_step *before, const struct zc_step *step)
+{
+    return before != NULL && zc_step_is_network(before) && zc_step_is_network(step);
+}
+
 /* One lane's steps in their order, from op `count` on; steps over the network that stand together
  * are one op. Returns where the next lane begins. */
 static uint32_t resolve_lane(const struct zc_plan *plan, const struct zc_binding *binding,
@@ -160,11 +167,10 @@ static uint32_t resolve_lane(const struct zc_plan *plan, const struct zc_binding
 
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct zc_step *step = &plan->steps[i];
-        const bool joins = before != NULL && zc_step_is_network(before) && zc_step_is_network(step);
 
         if (step->lane != lane)
             continue;
-        if (!joins)
+        if (!joins(before, step))
             program->ops[count++] = resolve(plan, binding, step);
         if (is_flag(step))
             count_flag(plan, step, tally, &program->ops[count - 1]);
@@ -189,6 +195,21 @@ static void resolve_lanes(const struct zc_plan *plan, const struct zc_binding *b
     assert(count <= plan->step_count);
 }
 
+static void list_order(const struct zc_plan *plan, struct zc_program *program)
+{
+    const struct zc_step *before[ZC_MAX_LANES] = {NULL};
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct zc_step *step = &plan->steps[i];
+
+        if (!joins(before[step->lane], step))
+            program->order[count++] = (uint8_t)step->lane;
+        before[step->lane] = step;
+    }
+    assert(count == program->lane_begin[plan->lane_count]);
+}
+
 static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_binding *binding,
                                struct zc_program *program)
 {
@@ -204,6 +225,7 @@ static zcta_status resolve_all(const struct zc_plan *plan, const struct zc_bindi
             tally.waits[zc_counter_index((uint32_t)ranks, plan->steps[i].peer,
                                          plan->steps[i].channel)]++;
     resolve_lanes(plan, binding, &tally, program);
+    list_order(plan, program);
     free(counts);
     return ZCTA_OK;
 }
@@ -231,9 +253,10 @@ zcta_status zc_program_make(const struct zc_plan *plan, const struct zc_binding 
     made->lane_count = plan->lane_count;
     made->lane_begin = calloc(plan->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(plan->step_count + 1, sizeof *made->ops);
+    made->order = calloc(plan->step_count + 1, sizeof *made->order);
     made->transfers = calloc(count_transfers(plan) + 1, sizeof *made->transfers);
-    if (made->lane_begin == NULL || made->ops == NULL || made->transfers == NULL ||
-        resolve_all(plan, binding, made) != ZCTA_OK) {
+    if (made->lane_begin == NULL || made->ops == NULL || made->order == NULL ||
+        made->transfers == NULL || resolve_all(plan, binding, made) != ZCTA_OK) {
         zc_program_destroy(made);
         return ZCTA_ERR_NO_MEMORY;
     }
@@ -247,6 +270,7 @@ void zc_program_destroy(struct zc_program *program)
         return;
     free(program->lane_begin);
     free(program->ops);
+    free(program->order);
     free(program->transfers);
     free(program);
 }

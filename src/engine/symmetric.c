@@ -31,10 +31,26 @@ static struct zc_exchange exchange_of(const struct zc_group *group, const char *
                                 .what = what};
 }
 
-bool zc_group_reaches(const struct zc_group *group, uint32_t index)
+static bool is_on_node(const struct zc_group *group, uint32_t index)
 {
     return group->nodes == NULL ||
            group->nodes[group->ranks[index]] == group->nodes[group->ranks[group->self]];
+}
+
+bool zc_group_reaches(const struct zc_group *group, uint32_t index)
+{
+    return is_on_node(group, index) &&
+           (group->reach == NULL || group->reach[group->ranks[index]]);
+}
+
+bool zc_group_has_hosts(const struct zc_group *group)
+{
+    const uint32_t host = zc_mesh_host(group->mesh, group->ranks[0]);
+    uint32_t at = 1;
+
+    while (at < group->count && zc_mesh_host(group->mesh, group->ranks[at]) == host)
+        at++;
+    return at < group->count;
 }
 
 zcta_status zc_group_give_up(const struct zc_group *group, zcta_status status)
@@ -91,14 +107,14 @@ static uint32_t count_sharers(const struct zc_group *group)
     return sharers;
 }
 
-static zcta_status allocate(const struct zc_group *group, void *base, size_t bytes,
-                            const char *call, struct zc_memory **memory)
+static zcta_status allocate(const struct zc_group *group, enum zc_where where, void *base,
+                            size_t bytes, const char *call, struct zc_memory **memory)
 {
     if (bytes == 0)
         return zc_fail(group->diag, ZCTA_ERR_INVALID, call, 0, "a window of 0 bytes was asked for");
     if (base != NULL)
         return group->ops->memory_adopt(group->device, base, bytes, memory);
-    return group->ops->memory_alloc(group->device, bytes, count_sharers(group), memory);
+    return group->ops->memory_alloc(group->device, where, bytes, count_sharers(group), memory);
 }
 
 /* A rank that says ERR_PEER or ERR_TIMEOUT speaks of a third one: the team has failed there, and
@@ -205,11 +221,20 @@ static zcta_status name_owner(const struct zc_group *group, uint32_t index, zcta
                         error.message);
 }
 
-/* Whether rank `index` has memory that must be mapped here: neither this process's nor out of
- * reach. */
-static bool comes_from_afar(const struct zc_group *group, uint32_t index)
+/* Whether rank `index` has memory that is to be mapped here. */
+static bool is_mapped(const struct zc_group *group, const struct zc_symmetric *symmetric,
+                      uint32_t index)
 {
-    return index != group->self && zc_group_reaches(group, index) &&
+    return index != group->self && (symmetric->where == ZC_ON_HOST
+                                        ? is_on_node(group, index)
+                                        : zc_group_reaches(group, index));
+}
+
+/* The same, of another process. */
+static bool comes_from_afar(const struct zc_group *group, const struct zc_symmetric *symmetric,
+                            uint32_t index)
+{
+    return is_mapped(group, symmetric, index) &&
            !zc_mesh_same_process(group->mesh, group->ranks[index]);
 }
 
@@ -219,7 +244,7 @@ static zcta_status map_parts(const struct zc_group *group, const struct offer *o
     zcta_status status = ZCTA_OK;
 
     for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
-        if (i == group->self || !zc_group_reaches(group, i))
+        if (!is_mapped(group, symmetric, i))
             continue;
         if (offers[i].handle.bytes == symmetric->bytes)
             status = group->ops->memory_import(group->device, &offers[i].handle, fds[i],
@@ -269,7 +294,7 @@ static zcta_status share_piece(const struct zc_group *group, const char *call, c
         goto out;
     }
     for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
-        if (*outcome == ZCTA_OK && comes_from_afar(group, i) && piece < offers[i].handle.pieces &&
+        if (*outcome == ZCTA_OK && comes_from_afar(group, symmetric, i) && piece < offers[i].handle.pieces &&
             handles[i].piece_bytes > 0) {
             *outcome = group->ops->memory_import_piece(group->device, symmetric->parts[i], piece,
                                                        &handles[i], fds[i]);
@@ -366,8 +391,8 @@ zcta_status zc_group_confirm(const struct zc_group *group, const char *call, con
     return status;
 }
 
-zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t bytes,
-                              const char *call, const char *what, struct zc_symmetric **made)
+zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where, void *base,
+                              size_t bytes, const char *call, const char *what, struct zc_symmetric **made)
 {
     struct zc_symmetric *symmetric =
         calloc(1, sizeof *symmetric + group->count * sizeof *symmetric->parts);
@@ -384,12 +409,16 @@ zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t b
         goto out;
     }
     *symmetric = (struct zc_symmetric){
-        .ops = group->ops, .device = group->device, .count = group->count, .bytes = bytes};
+        .ops = group->ops,
+        .device = group->device,
+        .where = where,
+        .count = group->count,
+        .bytes = bytes};
     for (open_fds = 0; open_fds < group->count; open_fds++)
         fds[open_fds] = -1;
     for (uint32_t i = 0; i < group->count; i++)
         offers[i].bytes = bytes; /* until told otherwise */
-    own = allocate(group, base, bytes, call, &symmetric->parts[group->self]);
+    own = allocate(group, where, base, bytes, call, &symmetric->parts[group->self]);
     zc_diag_last(group->diag, &said);
     told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds, &finished);
     status =

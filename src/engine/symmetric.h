@@ -14,7 +14,10 @@ struct zc_group {
     struct zc_device *device;
     struct zc_diag *diag;
     const uint32_t *ranks; /* world ranks in the team's order; outlives the group */
-    const uint64_t *nodes; /* by world rank: who maps whose memory; NULL: everybody everybody's */
+    const uint64_t *nodes; /* by world rank; NULL: all are on one */
+    const bool *reach;     /* by world rank: whose device memory this rank maps; NULL: everybody's on
+                              its node */
+    bool apart;            /* on some node some ranks do not reach each other: the same on all ranks */
     uint32_t count, self;
     uint64_t tag;                 /* identifies the team on the mesh */
     uint32_t *rounds;             /* how many rounds the group has begun: they are numbered */
@@ -36,21 +39,25 @@ struct zc_group {
 struct zc_symmetric {
     const struct zc_device_ops *ops;
     struct zc_device *device;
+    enum zc_where where;
     uint32_t count;
     size_t bytes;              /* of one part */
     bool alike;                /* every part lies at the same page of an allocation of one size */
-    struct zc_memory *parts[]; /* NULL: of a rank on another node */
+    struct zc_memory *parts[]; /* NULL: of a rank that this one does not reach */
 };
 
-/* Whether the group's rank `index` is on this rank's node. */
+/* Whether this rank maps the device memory of the group's rank `index`. */
 bool zc_group_reaches(const struct zc_group *group, uint32_t index);
+/* Whether its ranks are on several hosts. */
+bool zc_group_has_hosts(const struct zc_group *group);
 
-/* Allocates `bytes` on every rank, or shares memory the caller has (`base` not NULL).
+/* Allocates `bytes` on every rank, or shares memory the caller has (`base` not NULL, ZC_ON_DEVICE).
+ * With the host, all ranks of a node map each other's part.
  * Collective. `call` and `what` are for messages: "zcta_window_alloc", "the window".
  * Errors: ERR_INVALID (0 bytes), ERR_MISMATCH (names the rank with another size), and whatever
  * failed on any rank, on all of them. */
-zcta_status zc_symmetric_make(const struct zc_group *group, void *base, size_t bytes,
-                              const char *call, const char *what, struct zc_symmetric **made);
+zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where, void *base,
+                              size_t bytes, const char *call, const char *what, struct zc_symmetric **made);
 void zc_symmetric_release(struct zc_symmetric *symmetric); /* local; NULL is fine */
 
 /* A round of the group on the mesh: everybody's `bytes` bytes, no descriptors.
@@ -79,6 +86,7 @@ enum {
     ZC_TOPIC_FREE,
     ZC_TOPIC_SPLIT,
     ZC_TOPIC_CHECK,
+    ZC_TOPIC_PLACES,
     ZC_TOPIC_UNITS,
     ZC_TOPIC_NCCL,
     ZC_TOPIC_ROWS,

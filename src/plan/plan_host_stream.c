@@ -3,7 +3,7 @@
  * slots a flow, so that a chunk goes out while the one before comes in. */
 #include "plan/plan.h"
 
-enum { SLOTS = 2, CHUNKS_MOST = 1 << 20 };
+enum { SLOTS = 2, CHUNKS_MOST = 1 << 14 };
 
 /* Smaller ones leave the way in and the way out waiting for each other; larger ones make the first
  * and the last wait longer. Measured on GPUs, see docs/performance.md. */

@@ -21,6 +21,7 @@ struct rule {
 static const struct rule rules[] = {
     {"host", &zc_scratch_pull, 1, MANY, 0, 16384},
     {"host", &zc_recv_pull, 2, MANY, 16385, ANY},
+    {"cuda", &zc_host_pull, 4, MANY, 0, 65536},
     {"cuda", &zc_chain, 3, 8, 128 * MIB, ANY},
     {"cuda", &zc_chain, 9, 32, 512 * MIB, ANY},
     {"cuda", &zc_scatter_allgather, 3, MANY, 4 * MIB, ANY},
@@ -65,6 +66,10 @@ static bool own_needs_sm(const struct zc_facts *facts)
 
 bool zc_ce_bounces(const struct zc_facts *facts, const struct zc_algorithm *algorithm)
 {
+    /* Small ones lie in the host's memory anyway. */
+    if (zc_has(algorithm, ZC_USES_HOST))
+        return own_needs_sm(facts) &&
+               (zc_has(algorithm, ZC_ALTERNATES) || facts->policy != ZCTA_POLICY_DEFAULT);
     return zc_has(algorithm, ZC_BOUNCES_OWN) && !collective_has(facts, ZC_REPLICATES) &&
            own_needs_sm(facts) && facts->policy != ZCTA_POLICY_DEFAULT &&
            facts->caps->bounce_bytes > 0 && facts->layout->ranks > 1 && !facts->shared_gpu;
@@ -93,6 +98,10 @@ static void assess_between_nodes(const struct zc_facts *facts, struct zc_assessm
     assessment->sms = true;
     if (cannot_cross(facts, assessment))
         return;
+    if (facts->apart) {
+        zc_because(assessment, "some ranks of a node do not reach each other's memory");
+        return;
+    }
     assessment->possible = true;
     assessment->wanted = facts->node_ranks > 1;
     if (facts->node_ranks == 1)
@@ -144,6 +153,52 @@ static void assess_scratch(const struct zc_facts *facts, struct zc_assessment *a
                    "above shares of %" PRIu64
                    " bytes the second copy costs more than the crossing it saves",
                    threshold);
+}
+
+/* Whether what comes to a rank comes from the host by one copy: of one root, or, where all get the
+ * same, in a row. Where every rank gets something else from every other there is nothing to gain. */
+static bool comes_by_one_copy(const struct zc_facts *facts)
+{
+    const bool root_gives =
+        collective_has(facts, ZC_ROOTED) && facts->layout->input > facts->layout->output;
+
+    return collective_has(facts, ZC_SAME_FOR_ALL) || root_gives;
+}
+
+/* Out into the host's memory and in from there. */
+static void assess_host(const struct zc_facts *facts, const struct zc_algorithm *algorithm,
+                        struct zc_assessment *assessment)
+{
+    const struct zc_host_room room =
+        zc_host_room_of(facts->caps, facts->apart, facts->layout->ranks, facts->several_hosts);
+    const struct zc_request request = {.layout = facts->layout,
+                                       .algorithm = algorithm,
+                                       .host_bytes = room.half,
+                                       .ring_bytes = room.ring};
+    const struct rule *rule = find_rule(facts, algorithm);
+    const char *defect = algorithm->cannot(&request);
+
+    assessment->sms = own_needs_sm(facts) && !zc_ce_bounces(facts, algorithm);
+    assessment->possible = room.half > 0 && defect == NULL;
+    assessment->wanted =
+        facts->apart || (rule != NULL && !facts->shared_gpu && comes_by_one_copy(facts) &&
+                         facts->layout->share <= rule->share_up_to);
+    if (room.half == 0)
+        zc_because(assessment, "the ranks reach each other's memory, so that nothing has to go "
+                               "through the host's");
+    else if (!assessment->possible)
+        zc_because(assessment, "%s", defect);
+    else if (facts->apart)
+        zc_because(assessment, "through the host's memory%s, because some ranks do not reach each "
+                               "other's",
+                   zc_has(algorithm, ZC_ALTERNATES) ? "" : " in chunks");
+    else if (assessment->wanted)
+        zc_because(assessment,
+                   "up to shares of %" PRIu64 " bytes two copies through the host's memory are "
+                   "faster than a push for each of %" PRIu32 " peers",
+                   rule->share_up_to, facts->layout->ranks - 1);
+    else
+        zc_because(assessment, "the ranks reach each other's memory, and pushes are no slower here");
 }
 
 /* Without SMs where the own-share copy would need some: a peer brings the share back. */
@@ -212,6 +267,12 @@ void zc_assess_ce(const struct zc_facts *facts, const struct zc_algorithm *algor
         assessment->sms = facts->caps->local_copy_needs_sm;
         zc_because(assessment,
                    "the ranks are on several nodes, and do not reach each other's memory");
+    } else if (zc_has(algorithm, ZC_USES_HOST)) {
+        assess_host(facts, algorithm, assessment);
+    } else if (facts->apart) {
+        assessment->sms = facts->caps->local_copy_needs_sm;
+        zc_because(assessment, "some ranks do not reach each other's memory: their GPUs have neither "
+                               "NVLink nor peer access, or ZEROCTA_P2P=0 forbids it");
     } else if (zc_has(algorithm, ZC_USES_SCRATCH)) {
         assess_scratch(facts, assessment);
     } else if (zc_has(algorithm, ZC_RETURNS_OWN)) {

@@ -57,6 +57,8 @@ static void assess_copy_engines(const struct zc_facts *facts, struct zc_assessme
     else if (nccl->switch_off != NULL)
         zc_because(assessment, "%s in the environment keeps NCCL from symmetric windows",
                    nccl->switch_off);
+    else if (facts->apart)
+        zc_because(assessment, "some ranks do not reach each other's memory");
     else if (facts->unlike_window)
         zc_because(assessment,
                    "recv's window was registered at places of the ranks' allocations that "
@@ -92,7 +94,8 @@ static void assess_kernels(const struct zc_facts *facts, struct zc_assessment *a
         zc_because(assessment,
                    "NCCL %s; NCCL_CTA_POLICY=%d in the environment overrides CTA policy DEFAULT",
                    version, nccl->forced_policy);
-    else if (nccl->symmetric && nccl->version >= ZC_NCCL_HAS_WINDOWS && !facts->unlike_window)
+    else if (nccl->symmetric && nccl->version >= ZC_NCCL_HAS_WINDOWS && !facts->unlike_window &&
+             !facts->apart)
         zc_because(assessment, "NCCL %s with CTA policy DEFAULT, on symmetric windows" HEEDLESS,
                    version);
     else

@@ -151,6 +151,7 @@ static enum zc_path telling_path(const struct zc_facts *facts)
         return facts->policy == ZCTA_POLICY_DEFAULT ? ZC_PATH_NCCL_KERNELS : ZC_PATH_NCCL_NO_SM;
     for (uint32_t path = 0; path < ZC_ALGORITHMS; path++)
         if (is_candidate(facts, (enum zc_path)path) &&
+            (facts->apart || !zc_has(zc_algorithms[path], ZC_USES_HOST)) &&
             (!zc_has_nodes(facts) || zc_has(zc_algorithms[path], ZC_CROSSES)))
             last = (enum zc_path)path;
     return last;
@@ -212,10 +213,11 @@ static uint32_t chunks_of(const struct zc_facts *facts)
     return most == 0 ? 1 : most < facts->caps->lanes ? (uint32_t)most : facts->caps->lanes;
 }
 
-/* Lanes are for the own share, and for chunks on a network. */
+/* Lanes are for the own share, for chunks on a network, and for the way out and the way in through
+ * the host. */
 static uint32_t lanes_of(const struct zc_facts *facts, const struct zc_algorithm *algorithm)
 {
-    const bool for_own = algorithm == NULL || !zc_has(algorithm, ZC_CROSSES);
+    const bool for_own = algorithm == NULL || !zc_has(algorithm, ZC_CROSSES | ZC_USES_HOST);
 
     return for_own && facts->layout->share <= facts->caps->lane_bytes ? 1 : facts->caps->lanes;
 }
@@ -225,6 +227,8 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path p
 {
     const struct zc_algorithm *algorithm = zc_path_is_nccl(path) ? NULL : zc_algorithms[path];
     const struct zc_layout *layout = facts->layout;
+    const struct zc_host_room room =
+        zc_host_room_of(facts->caps, facts->apart, layout->ranks, facts->several_hosts);
 
     return (struct zc_request){.layout = layout,
                                .algorithm = algorithm,
@@ -233,6 +237,8 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path p
                                .bounced = algorithm != NULL && zc_ce_bounces(facts, algorithm),
                                .scratch_bytes = facts->caps->scratch_bytes,
                                .bounce_bytes = facts->caps->bounce_bytes,
+                               .host_bytes = room.half,
+                               .ring_bytes = room.ring,
                                .lanes = lanes_of(facts, algorithm),
                                .block_bytes = facts->caps->block_bytes,
                                .node_ranks = facts->node_ranks,

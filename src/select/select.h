@@ -6,7 +6,7 @@
 #ifndef ZC_SELECT_H
 #define ZC_SELECT_H
 
-#include "device/device.h"
+#include "engine/engine.h"
 #include "engine/nccl/nccl_library.h"
 #include "plan/plan.h"
 #include "select/tuned.h"
@@ -36,6 +36,8 @@ struct zc_facts {
     bool in_place;                /* only where the ranks agree on it: ZC_REPLICATES */
     bool unlike_window;   /* recv's parts lie at different places of the ranks' allocations */
     bool shared_gpu;      /* some of the ranks are on one GPU */
+    bool apart;           /* some on one node do not reach each other's memory */
+    bool several_hosts;   /* the ranks are on several, be they one node or not */
     uint32_t node_ranks;  /* how many make a node; 0: all are on one */
     bool uneven_nodes;    /* they are not equally many, or not in order */
     bool position_shared; /* some of equal position on their nodes are on one GPU */

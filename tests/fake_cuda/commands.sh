@@ -75,10 +75,25 @@ lacking "a peer's GPU that is hidden" "must be visible to this process too (look
 lacking "a driver that is too old" "the oldest that works" FAKE_CUDA_VERSION=11080
 lacking "a GPU without virtual memory management" "virtual memory management" FAKE_CUDA_LACKS=vmm
 lacking "a GPU whose memory has no descriptors" "file descriptors" FAKE_CUDA_LACKS=fd
-lacking "GPUs without peer access" "peer access" FAKE_CUDA_LACKS=peer
-lacking "GPUs without peer access: whose" "the memory of rank " FAKE_CUDA_LACKS=peer
+lacking "GPUs without the access they seemed to have" "peer access" FAKE_CUDA_LACKS=access
+lacking "GPUs without the access they seemed to have: whose" "the memory of rank " FAKE_CUDA_LACKS=access
 lacking "signals that do not exist" "ZEROCTA_SIGNALS" ZEROCTA_SIGNALS=smoke
 lacking "signals that this driver does not have" "13.1" ZEROCTA_SIGNALS=write FAKE_CUDA_VERSION=13010
+
+# GPUs that do not reach each other go through the host, and what that needs is no SM.
+apart() { # "the rule" VARIABLE=VALUE
+    run env "$2" "$zerocta" perf all_to_all -n 2 -b 1K -e 8M --device cuda --iterations 1 --policy zero
+    check "$1: status 0" is "$status" 0
+    check "$1: small ones" says out "ce/host-pull"
+    check "$1: large ones" says out "ce/host-stream"
+    check "$1: nothing wrong" says out "verdict: OK, 0 wrong bytes"
+    run env "$2" "$zerocta" explain broadcast -n 2 --device cuda
+    check "$1: explained" says out "some ranks do not reach each other's memory"
+    run env FAKE_CUDA_GPUS=3 "$2" "$zerocta" hostage all -n 3 --max 1K
+    check "$1: hostage" is "$(grep -c 'zero .*finishes with every SM held' "$scratch/out")" 18
+}
+apart "no peer access" FAKE_CUDA_LACKS=peer
+apart "peer access forbidden" ZEROCTA_P2P=0
 
 # The model of the driver knows which copies wait for an SM that a kernel holds.
 run env FAKE_CUDA_GPUS=3 "$zerocta" hostage all_gather -n 3 --max 64K

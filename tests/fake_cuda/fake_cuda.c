@@ -30,6 +30,7 @@ enum {
     NOT_SUPPORTED = 801,
     GRANULARITY = 65536,
     GPUS_MOST = 16,
+    HOST = 'z' - '0', /* as the owner of memory */
     STACK = 8,
     OPS_MOST = 64,
     CONNECTIONS_MOST = 32,
@@ -132,7 +133,8 @@ static pthread_once_t defaults_once = PTHREAD_ONCE_INIT, settings_once = PTHREAD
 static unsigned long long last_id = 2;
 static int gpu_count, version;
 static bool held[GPUS_MOST]; /* every SM, by a kernel */
-static bool lacks_vmm, lacks_fd, lacks_peer, lacks_sight, lacks_imex, has_fabric;
+static bool lacks_vmm, lacks_fd, lacks_sight, lacks_imex, has_fabric;
+static bool lacks_peer, lacks_access, has_islands; /* of two GPUs each */
 static struct zc_cu_context_opaque primary[GPUS_MOST];
 static unsigned connections = 8; /* of contexts made from now on */
 static bool denies_contexts;
@@ -282,7 +284,7 @@ static void await_sm(const struct item *item)
     to = find_mapping(item->to);
     from = find_mapping(item->from);
     if (to != NULL && from != NULL && to->allocation != NULL && from->allocation != NULL &&
-        to->allocation->gpu == from->allocation->gpu)
+        to->allocation->gpu == from->allocation->gpu && to->allocation->gpu != HOST)
         gpu = to->allocation->gpu;
     atomic_fetch_add(&local_copies, gpu >= 0);
     while (gpu >= 0 && held[gpu])
@@ -945,6 +947,8 @@ static void read_settings(void)
     lacks_vmm = lacks("vmm");
     lacks_fd = lacks("fd");
     lacks_peer = lacks("peer");
+    lacks_access = lacks_peer || lacks("access"); /* though it looked as if there were */
+    has_islands = lacks("islands");
     lacks_sight = lacks("sight");
     lacks_imex = lacks("imex");
     has_fabric = setting("FAKE_CUDA_FABRIC", 0) == 1;
@@ -1035,7 +1039,7 @@ static zc_cu_result cuDeviceGetPCIBusId(char *bus_id, int bytes, zc_cu_device de
 static zc_cu_result cuDeviceCanAccessPeer(int *can, zc_cu_device device, zc_cu_device peer)
 {
     MAY_FAIL();
-    *can = device != peer && !lacks_peer;
+    *can = device != peer && !lacks_peer && (!has_islands || device / 2 == peer / 2);
     return 0;
 }
 
@@ -1183,6 +1187,8 @@ static zc_cu_result cuMemCreate(zc_cu_allocation *handle, size_t bytes,
 
     (void)flags;
     MAY_FAIL();
+    if (prop->location.type == ZC_CU_MEM_LOCATION_HOST_NUMA)
+        made.gpu = HOST;
     if (bytes % GRANULARITY != 0)
         return INVALID_VALUE;
     if ((made.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0 && !has_fabric)
@@ -1257,6 +1263,12 @@ static zc_cu_result cuMemUnmap(zc_cu_pointer pointer, size_t bytes)
     return 0;
 }
 
+static bool may_reach(int gpu, int owner)
+{
+    return gpu == owner || owner == HOST ||
+           (!lacks_access && (!has_islands || gpu / 2 == owner / 2));
+}
+
 /* Nothing is opened twice to the same GPU. */
 static zc_cu_result cuMemSetAccess(zc_cu_pointer pointer, size_t bytes,
                                    const struct zc_cu_access *access, size_t count)
@@ -1269,7 +1281,7 @@ static zc_cu_result cuMemSetAccess(zc_cu_pointer pointer, size_t bytes,
     MAY_FAIL();
     pthread_mutex_lock(&lock);
     mapping = find_mapping((void *)(uintptr_t)pointer);
-    if (mapping == NULL || (lacks_peer && mapping->allocation->gpu != access->location.id))
+    if (mapping == NULL || !may_reach(access->location.id, mapping->allocation->gpu))
         error = PEER_UNSUPPORTED;
     else if ((mapping->opened & bit) != 0)
         error = INVALID_VALUE;

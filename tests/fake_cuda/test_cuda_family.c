@@ -217,6 +217,8 @@ static void the_largest_broadcasts_go_in_a_chain(void **state)
     size_t bytes = (size_t)128 << 20;
 
     (void)state;
+    if (are_kept_apart())
+        skip();
     run_as_threads_with(3, &options, run_large, &bytes);
 }
 

@@ -122,7 +122,7 @@ static void export_with_a_closed_descriptor(zcta_context *context, void *data)
     zc_diag_init(&diag);
     EXPECT(zc_device_cuda.open(&(struct zc_device_params){.diag = &diag, .local_rank_count = 1},
                                &device) == ZCTA_OK);
-    EXPECT(zc_device_cuda.memory_alloc(device, 4096, 1, &memory) == ZCTA_OK);
+    EXPECT(zc_device_cuda.memory_alloc(device, ZC_ON_DEVICE, 4096, 1, &memory) == ZCTA_OK);
     close(STDIN_FILENO);
     EXPECT(zc_device_cuda.memory_export(device, memory, &handle, &fd) == ZCTA_OK);
     EXPECT(fd > STDERR_FILENO && fcntl(STDIN_FILENO, F_GETFD) < 0);
@@ -183,7 +183,7 @@ static bool try_twice(struct zc_device *owner, struct zc_device *other, uint64_t
     bool failed;
     int fd = -1;
 
-    assert_int_equal(zc_device_cuda.memory_alloc(owner, SHARE, 1, &memory), ZCTA_OK);
+    assert_int_equal(zc_device_cuda.memory_alloc(owner, ZC_ON_DEVICE, SHARE, 1, &memory), ZCTA_OK);
     assert_int_equal(zc_device_cuda.memory_export(owner, memory, &handle, &fd), ZCTA_OK);
     break_at(fails, 719);
     failed = zc_device_cuda.memory_import(other, &handle, -1, true, &first) != ZCTA_OK;

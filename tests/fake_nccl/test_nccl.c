@@ -193,7 +193,7 @@ static void one_call(zcta_context *context, void *data)
     /* The world leaves it to us, unless a call asks for NCCL. */
     gather(context, zcta_world(context), recv, NULL, 3, NULL);
     gather(context, zcta_world(context), recv, NULL, 4, &by_nccl);
-    EXPECT(path_calls(zcta_world(context), "all_gather/ce/direct-push", NULL) == 1);
+    EXPECT(path_calls(zcta_world(context), "all_gather/ce/host-pull", NULL) == 1);
     EXPECT(path_calls(zcta_world(context), "all_gather/nccl/kernels", NULL) == 1);
     leave_gpu(context);
 }
@@ -1157,7 +1157,7 @@ static void by_nodes(zcta_context *context, void *data)
     for (uint32_t i = 0; i < EIGHT; i++)
         EXPECT((zcta_window_peer(recv, i) != NULL) == (i / NODE_RANKS == rank / NODE_RANKS));
     expect_error(context, zcta_window_view(recv, &base, &stride), ZCTA_ERR_UNSUPPORTED,
-                 "on another node");
+                 "which is on another node");
 }
 
 static void two_nodes_of_four(void **state)

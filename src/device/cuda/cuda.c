@@ -73,9 +73,46 @@ static zcta_status find_unit(struct zc_device *device)
     return status;
 }
 
+/* Nothing is said where the machine has no such nodes. */
+static void find_numa(struct zc_device *device)
+{
+    int node = 0;
+
+    if (device->driver->cuDeviceGetAttribute(&node, ZC_CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID,
+                                             device->gpu) == ZC_CU_SUCCESS &&
+        node > 0)
+        device->numa = node;
+}
+
+static bool reaches(const struct zc_cuda_driver *driver, zc_cu_device from, zc_cu_device to)
+{
+    int can = 0;
+
+    return driver->cuDeviceCanAccessPeer(&can, from, to) != ZC_CU_SUCCESS || can != 0;
+}
+
+/* Of a GPU that this process cannot see nothing is known. */
+static bool cuda_reaches(struct zc_device *device, uint64_t unit)
+{
+    const struct zc_cuda_driver *driver = device->driver;
+    int count = 0;
+
+    if (unit == device->unit || driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
+        return true;
+    for (int i = 0; i < count; i++) {
+        uint64_t uuid[2] = {0};
+        zc_cu_device gpu = 0;
+
+        if (driver->cuDeviceGet(&gpu, i) == ZC_CU_SUCCESS &&
+            driver->cuDeviceGetUuid(uuid, gpu) == ZC_CU_SUCCESS && (uuid[0] ^ uuid[1]) == unit)
+            return reaches(driver, device->gpu, gpu);
+    }
+    return true;
+}
+
 static zcta_status find_granularity(struct zc_device *device)
 {
-    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
+    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device, ZC_ON_DEVICE);
 
     return zc_cuda_status(device->driver, device->diag,
                           device->driver->cuMemGetAllocationGranularity(
@@ -93,8 +130,8 @@ static zcta_status make_epochs(struct zc_device *device)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "malloc", ENOMEM, "out of memory");
     for (uint32_t i = 0; i < ZC_CUDA_EPOCHS; i++)
         values[i] = zc_cuda_epoch(i);
-    status =
-        zc_cuda_memory_alloc(device, ZC_CUDA_EPOCHS * sizeof *values, 1, &device->epoch_memory);
+    status = zc_cuda_memory_alloc(device, ZC_ON_DEVICE, ZC_CUDA_EPOCHS * sizeof *values, 1,
+                                  &device->epoch_memory);
     if (status != ZCTA_OK)
         goto out;
     device->epochs = (uintptr_t)device->epoch_memory->base;
@@ -150,6 +187,7 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
+    find_numa(device);
     device->wide_writes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS);
     device->flushes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_FLUSH_REMOTE_WRITES);
     zc_cuda_leave(device);
@@ -219,6 +257,23 @@ fail:
     return status;
 }
 
+static bool lacks_peers(const struct zc_device *device)
+{
+    const struct zc_cuda_driver *driver = device->driver;
+    bool lacks = false;
+    int count = 0;
+
+    if (driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
+        return false;
+    for (int i = 0; i < count; i++) {
+        zc_cu_device gpu = 0;
+
+        lacks = lacks || (driver->cuDeviceGet(&gpu, i) == ZC_CU_SUCCESS && gpu != device->gpu &&
+                          !reaches(driver, device->gpu, gpu));
+    }
+    return lacks;
+}
+
 static void cuda_describe(const struct zc_device *device, struct zc_device_caps *caps)
 {
     *caps = (struct zc_device_caps){
@@ -232,7 +287,11 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .pad_head_bytes = sizeof(struct zc_cuda_marks),
         .scratch_bytes = (size_t)64 << 10,
         .bounce_bytes = (size_t)4 << 20,
+        .host_bytes = ZC_CUDA_HOST_BYTES,
+        .host_ranks = ZC_CUDA_HOST_RANKS,
+        .ring_bytes = ZC_CUDA_RING_BYTES,
         .local_copy_needs_sm = true,
+        .lacks_peers = lacks_peers(device),
         .gpu = device->ordinal,
         .unit = device->unit,
         .driver_version = device->driver->version,
@@ -247,6 +306,7 @@ const struct zc_device_ops zc_device_cuda = {
     .close = cuda_close,
     .describe = cuda_describe,
     .join_domain = zc_cuda_join_domain,
+    .reaches = cuda_reaches,
     .memory_alloc = zc_cuda_memory_alloc,
     .memory_adopt = zc_cuda_memory_adopt,
     .memory_export = zc_cuda_memory_export,

@@ -15,6 +15,12 @@
  * much. */
 #define ZC_CUDA_LANE_BYTES ((size_t)8 << 20)
 
+/* Of a team's host memory, on each rank. From so many ranks on small calls are faster that way than
+ * by a push and a signal for each peer; see docs/performance.md. */
+#define ZC_CUDA_HOST_BYTES ((size_t)1 << 20)
+#define ZC_CUDA_RING_BYTES ((size_t)16 << 20)
+#define ZC_CUDA_HOST_RANKS 4
+
 enum { ZC_CUDA_LANES = 16, ZC_CUDA_EPOCHS = 65536, ZC_CUDA_BATCH = 64 };
 
 /* The value that the k-th signal of a channel writes. A table of all such values lies in device
@@ -61,6 +67,7 @@ struct zc_device {
     zc_cu_pointer epochs;  /* the table: entry i is zc_cuda_epoch(i) */
     struct zc_memory *epoch_memory;
     size_t granularity;
+    int numa; /* the host's node that is nearest to the GPU */
     bool remote_writes;   /* stream writes reach another GPU's memory */
     bool wide_writes;     /* stream writes can be of 64 bits */
     bool flushes;         /* a wait can have remote writes flushed */
@@ -83,10 +90,11 @@ void zc_cuda_leave(struct zc_device *device);
 uint64_t zc_cuda_join_domain(struct zc_device *device);
 
 /* What this device allocates: memory on its GPU that can leave as a file descriptor, and, in a
- * domain of several hosts, as a fabric handle. */
-struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device);
-zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
-                                 struct zc_memory **memory);
+ * domain of several hosts, as a fabric handle; or memory of the host, as a file descriptor. */
+struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device,
+                                                     enum zc_where where);
+zcta_status zc_cuda_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                 uint32_t sharers, struct zc_memory **memory);
 zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory);
 zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *memory,

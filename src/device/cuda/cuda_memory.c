@@ -33,8 +33,14 @@ struct cuda_memory {
     _Atomic uint64_t allowed;
 };
 
-struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device)
+struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device,
+                                                     enum zc_where where)
 {
+    if (where == ZC_ON_HOST)
+        return (struct zc_cu_allocation_prop){
+            .type = ZC_CU_MEM_ALLOCATION_PINNED,
+            .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
+            .location = {.type = ZC_CU_MEM_LOCATION_HOST_NUMA, .id = device->numa}};
     return (struct zc_cu_allocation_prop){
         .type = ZC_CU_MEM_ALLOCATION_PINNED,
         .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD | (device->fabric ? ZC_CU_MEM_HANDLE_FABRIC : 0),
@@ -180,20 +186,27 @@ static zcta_status zero(struct zc_device *device, const struct cuda_memory *memo
     return status;
 }
 
-static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
+static zcta_status create(struct zc_device *device, enum zc_where where,
+                          struct cuda_memory *memory)
 {
-    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
+    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device, where);
     struct piece whole = {.bytes = memory->mapped_bytes};
     const zc_cu_result made = device->driver->cuMemCreate(&whole.handle, whole.bytes, &prop, 0);
     zcta_status status;
 
+    if (made == ZC_CU_ERROR_OUT_OF_MEMORY && where == ZC_ON_HOST)
+        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
+                       "the host has no %zu bytes left that can be pinned near GPU %d",
+                       whole.bytes, device->ordinal);
     if (made == ZC_CU_ERROR_OUT_OF_MEMORY)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
                        "GPU %d has no %zu bytes left; ask for less, or see with nvidia-smi who "
                        "holds its memory",
                        device->ordinal, whole.bytes);
-    status =
-        zc_cuda_status(device->driver, device->diag, made, "cuMemCreate", "allocating GPU memory");
+    status = zc_cuda_status(device->driver, device->diag, made, "cuMemCreate",
+                            where == ZC_ON_HOST ? "allocating the host's memory, through which "
+                                                  "ranks go whose GPUs do not reach each other"
+                                                : "allocating GPU memory");
     if (status != ZCTA_OK)
         return status;
     status = reserve(device, memory);
@@ -203,14 +216,14 @@ static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
         device->driver->cuMemRelease(whole.handle);
         return status;
     }
-    memory->has_fabric = device->fabric;
+    memory->has_fabric = device->fabric && where == ZC_ON_DEVICE;
     return zero(device, memory);
 }
 
-zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
-                                 struct zc_memory **memory)
+zcta_status zc_cuda_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                 uint32_t sharers, struct zc_memory **memory)
 {
-    const size_t unit = device->granularity;
+    const size_t unit = device->granularity; /* the host's is no larger */
     struct cuda_memory *made = NULL;
     zcta_status status;
 
@@ -224,7 +237,7 @@ zcta_status zc_cuda_memory_alloc(struct zc_device *device, size_t bytes, uint32_
     made->mapped_bytes = (bytes + unit - 1) / unit * unit;
     status = zc_cuda_enter(device);
     if (status == ZCTA_OK) {
-        status = create(device, made);
+        status = create(device, where, made);
         zc_cuda_leave(device);
     }
     if (status != ZCTA_OK) {

@@ -19,13 +19,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "device/cuda/cuda_team.h"
 
 #define NAP_NS              20000
-#define WAITS_A_RANK        8 /* of a program, for each rank, at most */
+/* Programs under way at once, and waits of a program for each rank: where the pads are with the host
+ * there may be two for each chunk of a long stream. */
+enum { RUNS = 1024, WAITS_A_RANK = 8, LONG_RUNS = 32, LONG_WAITS_A_RANK = 32768 };
+
 #define LEAVE_PATIENCE_NS   UINT64_C(2000000000)
 #define DRAIN_PATIENCE_NS   UINT64_C(10000000000) /* once a team has failed */
 #define TROUBLE_PATIENCE_NS UINT64_C(1000000000)
@@ -103,9 +107,11 @@ static bool allocate_view(const struct zc_guard *guard, struct zc_cuda_view *vie
 
 static bool allocate(const struct zc_guard *guard, struct zc_cuda_team *team)
 {
-    team->runs = calloc(ZC_CUDA_RUNS, sizeof *team->runs);
-    team->waits_most = WAITS_A_RANK * (guard->rank_count + 1);
-    team->waits = calloc((size_t)ZC_CUDA_RUNS * team->waits_most, sizeof *team->waits);
+    team->run_most = guard->pads_at_host ? LONG_RUNS : RUNS;
+    team->waits_most =
+        (guard->pads_at_host ? LONG_WAITS_A_RANK : WAITS_A_RANK) * (guard->rank_count + 1);
+    team->runs = calloc(team->run_most, sizeof *team->runs);
+    team->waits = calloc((size_t)team->run_most * team->waits_most, sizeof *team->waits);
     return team->runs != NULL && team->waits != NULL && allocate_view(guard, &team->views[0]) &&
            allocate_view(guard, &team->views[1]);
 }
@@ -232,11 +238,18 @@ static zcta_status create_lane(struct zc_cuda_team *team, int set, uint32_t lane
 
 /* A signal behind data goes as a copy: it follows the data on the same engine, with no change from
  * the one to the other between them. A signal that follows nothing goes as a stream write, together
- * with the wait behind it; so does one to this very GPU, where a copy would need an SM. */
-static zcta_status bind_signal(struct zc_device *device, struct zc_op *op, bool follows_copy)
+ * with the wait behind it; so does one to this very GPU, where a copy would need an SM, and one to the
+ * host. */
+static zcta_status bind_signal(struct zc_device *device, const struct zc_guard *guard,
+                               struct zc_op *op, bool follows_copy)
 {
     int ordinal = -1;
-    const zcta_status status = zc_cuda_status(
+    zcta_status status;
+
+    op->flag.by_write = true;
+    if (guard->pads_at_host)
+        return ZCTA_OK;
+    status = zc_cuda_status(
         device->driver, device->diag,
         device->driver->cuPointerGetAttribute(&ordinal, ZC_CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
                                               (uintptr_t)op->flag.word),
@@ -256,7 +269,7 @@ static zcta_status bind_lane(struct zc_device *device, struct zc_program *progra
         struct zc_op *op = &program->ops[i];
 
         if (op->kind == ZC_OP_SIGNAL)
-            status = bind_signal(device, op, follows_copy);
+            status = bind_signal(device, program->guard, op, follows_copy);
         follows_copy = op->kind == ZC_OP_COPY || (op->kind == ZC_OP_SIGNAL && follows_copy);
     }
     return status;
@@ -309,6 +322,7 @@ struct emission {
     bool marked;   /* by a mark */
     uint32_t waits, program_waits; /* of a captured program: so far, and in all */
     uint32_t signals;              /* so far */
+    bool barred;                   /* nothing was copied behind the latest barrier */
     bool marks_replay;             /* a captured program that waits before it has signalled all */
     uint32_t open;                 /* bit i: lane i has been forked and not joined */
     uint32_t ticket;
@@ -380,10 +394,10 @@ static zcta_status mark_begun(struct emission *e, uint32_t lane)
 /* For the watchers, which have to see that the stream stands there, and to say for whom. */
 static void note_wait(const struct emission *e, uint32_t lane, uint32_t slot, uint32_t value)
 {
-    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+    struct zc_cuda_run *run = zc_cuda_run_of(e->team, e->ticket);
     const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
     struct zc_cuda_wait *wait =
-        &e->team->waits[(size_t)(e->ticket % ZC_CUDA_RUNS) * e->team->waits_most + at];
+        zc_cuda_waits_of(e->team, e->ticket) + at;
 
     assert(at < e->team->waits_most);
     atomic_store_explicit(&wait->awaited, value | slot, memory_order_release);
@@ -399,8 +413,8 @@ static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer wor
 }
 
 /* For a program that waits before it has signalled all other ranks. The others need none: whoever
- * has not come has a signal of theirs lying. Together with the first and the last wait, so that it
- * costs no node of its own. */
+ * has not come has a signal of theirs lying. Together with the first and, on a single lane, the last
+ * wait, so that it costs no node of its own. */
 static zcta_status mark_replaying(struct emission *e, uint32_t lane, uint32_t value)
 {
     return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
@@ -429,9 +443,21 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
         e->ops[e->op_count - 1].value.flags |= ZC_CU_WAIT_VALUE_FLUSH;
     if (e->captured && op->flag.last && status == ZCTA_OK)
         status = put_back(e, lane, word_of(e, op));
-    if (e->captured && status == ZCTA_OK && ++e->waits == e->program_waits && e->marks_replay)
+    if (e->captured && status == ZCTA_OK && ++e->waits == e->program_waits && e->marks_replay &&
+        e->program->lane_count == 1)
         status = mark_replaying(e, lane, 0);
     return status;
+}
+
+/* A stream write waits until all that was written before it can be seen, also in the host's memory,
+ * where a copy between GPUs may get past a copy to the host. Once behind such copies. */
+static zcta_status bar(struct emission *e, uint32_t lane)
+{
+    if (e->barred)
+        return ZCTA_OK;
+    e->barred = true;
+    return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
+                      zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, barrier)), 0);
 }
 
 static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct zc_op *op)
@@ -447,7 +473,9 @@ static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct z
     if (op->flag.by_write)
         return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32, word_of(e, op),
                           zc_cuda_epoch(count));
-    status = flush(e, lane);
+    status = op->flag.of_host ? bar(e, lane) : ZCTA_OK;
+    if (status == ZCTA_OK)
+        status = flush(e, lane);
     if (status != ZCTA_OK)
         return status;
     return driver_status(
@@ -479,7 +507,7 @@ static zcta_status emit_flags(struct emission *e, uint32_t lane, const struct zc
 /* The mark is for the other ranks: what they wait for in there no signal tells them. */
 static zcta_status emit_network(struct emission *e, uint32_t lane, const struct zc_op *op)
 {
-    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+    struct zc_cuda_run *run = zc_cuda_run_of(e->team, e->ticket);
     zcta_status status = mark_begun(e, lane);
 
     if (!e->captured) {
@@ -548,17 +576,8 @@ static zcta_status emit_op(struct emission *e, uint32_t lane, const struct zc_op
         return emit_fork(e, op->peer);
     if (op->kind == ZC_OP_JOIN)
         return emit_join(e, op->peer);
+    e->barred = false;
     return emit_copy(e, lane, op);
-}
-
-static zcta_status emit_side_lane(struct emission *e, uint32_t lane)
-{
-    zcta_status status = ZCTA_OK;
-
-    for (uint32_t i = e->program->lane_begin[lane];
-         i < e->program->lane_begin[lane + 1] && status == ZCTA_OK; i++)
-        status = emit_op(e, lane, &e->program->ops[i]);
-    return status == ZCTA_OK ? flush(e, lane) : status;
 }
 
 /* After a failure. What a lane has got already goes on, and nobody would wait for it. */
@@ -569,19 +588,26 @@ static void join_open_lanes(struct emission *e)
             emit_join(e, lane);
 }
 
-/* Lane 0 in order; a forked lane is enqueued whole where it is forked. */
+/* In the order of the plan: streams may share a hardware queue, which goes in its order, so that an op
+ * may stand behind whatever was enqueued before it on any lane. */
 static zcta_status emit(struct emission *e)
 {
-    const uint32_t *begin = e->program->lane_begin;
+    const struct zc_program *program = e->program;
+    uint32_t next[ZC_CUDA_LANES], last = 0;
     zcta_status status = ZCTA_OK;
 
-    for (uint32_t i = begin[0]; i < begin[1] && status == ZCTA_OK; i++) {
-        const struct zc_op *op = &e->program->ops[i];
+    memcpy(next, program->lane_begin, program->lane_count * sizeof *next);
+    for (uint32_t i = 0; i < program->lane_begin[program->lane_count] && status == ZCTA_OK; i++) {
+        const uint32_t lane = program->order == NULL ? 0 : program->order[i];
 
-        status = emit_op(e, 0, op);
-        if (op->kind == ZC_OP_FORK && status == ZCTA_OK)
-            status = emit_side_lane(e, op->peer);
+        if (lane != last)
+            status = flush(e, last);
+        last = lane;
+        if (status == ZCTA_OK)
+            status = emit_op(e, lane, &program->ops[next[lane]++]);
     }
+    if (last != 0 && status == ZCTA_OK)
+        status = flush(e, last);
     join_open_lanes(e);
     return status;
 }
@@ -671,7 +697,7 @@ static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
 
 static void enter_run(struct emission *e)
 {
-    struct zc_cuda_run *run = &e->team->runs[e->ticket % ZC_CUDA_RUNS];
+    struct zc_cuda_run *run = zc_cuda_run_of(e->team, e->ticket);
 
     atomic_store_explicit(&run->call, e->program->call, memory_order_release);
     atomic_store_explicit(&run->wait_count, 0, memory_order_release);
@@ -686,8 +712,8 @@ static zcta_status begin_run(struct emission *e)
     struct zc_cuda_team *team = e->team;
     const uint32_t before = zc_guard_submitted(team->guard);
     unsigned long long id = 0;
-    /* With this one ZC_CUDA_RUNS are under way, and each has a slot of its own in runs[]. */
-    zcta_status status = wait_until(team, ZC_CUDA_RUNS - 1);
+    /* With this one run_most are under way, and each has an entry of its own in runs[]. */
+    zcta_status status = wait_until(team, team->run_most - 1);
 
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
@@ -778,6 +804,9 @@ static zcta_status run_captured(struct emission *e)
     if (has_telling_words(e->team))
         atomic_store_explicit(&e->team->has_graphs, true, memory_order_relaxed);
     status = emit(e);
+    /* Of several lanes nobody knows which wait will be the last. */
+    if (status == ZCTA_OK && e->marks_replay && e->program->lane_count > 1)
+        status = mark_replaying(e, 0, 0);
     return status == ZCTA_OK ? flush(e, 0) : status;
 }
 
@@ -794,7 +823,7 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.begun = e.marked = false;
     e.waits = e.program_waits = 0;
     e.signals = 0;
-    e.marks_replay = false;
+    e.barred = e.marks_replay = false;
     e.open = 0;
     e.streams[0] = stream;
     e.sent[0] = ZC_CUDA_NO_SIGNAL;

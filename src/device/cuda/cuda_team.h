@@ -15,10 +15,12 @@ struct zc_cuda_marks {
     uint32_t finished; /* the ticket of the program that ended last */
     uint32_t unused_too[3];
     uint32_t replaying; /* not 0 while a captured program waits that had not signalled all before */
-    uint32_t unused_also[3];
+    uint32_t barrier; /* written for its being written alone */
+    /* The value that the rank has long awaited, and in its low 16 bits the slot: written by a
+     * watcher. 0: none. */
+    uint32_t awaits;
+    uint32_t unused_also;
 };
-
-enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for the oldest */
 
 /* One wait of a program, as a watcher has to know it: the awaited value with the slot's index in
  * its low 16 bits, and the same of the last signal that the program sends before it, whose index
@@ -31,7 +33,7 @@ struct zc_cuda_wait {
 
 /* What a watcher has to know of a submitted program besides its waits.
  *
- * Who submits never overwrites a program that is under way: with the new one at most ZC_CUDA_RUNS
+ * Who submits never overwrites a program that is under way: with the new one at most run_most
  * are, so the slot's last program has finished. A watcher may be reading that one nevertheless,
  * since it looked a moment earlier. Then it sees `finished` move and drops what it has read: stores
  * are releases, which come after `finished` was found to have moved, and loads are acquires. */
@@ -51,6 +53,7 @@ struct zc_cuda_view {
     uint64_t looked; /* when this look began. A look may be held up: a wait that it finds is as old
                         as its end, and one that it finds again has lasted until its begin */
     bool said;
+    bool told;  /* the others, for whom this rank waits */
     uint64_t let_go_at;                  /* once it was seen to have failed */
     uint32_t *oldest;                    /* by slot: what the oldest pending wait awaits */
     bool *pending;                       /* by slot: there is one */
@@ -71,11 +74,10 @@ struct zc_cuda_team {
     /* The latest program that may be in a stream, as a whole or in part; the guard's `submitted`
      * follows when all of it is. */
     _Atomic uint32_t entered;
-    struct zc_cuda_run *runs; /* ticket t is in runs[t % ZC_CUDA_RUNS] */
-    /* What ticket t waits for, in order: waits_most entries from waits[t % ZC_CUDA_RUNS *
-     * waits_most] on. */
-    struct zc_cuda_wait *waits;
-    uint32_t waits_most;            /* of a program */
+    struct zc_cuda_run *runs;   /* by ticket, modulo run_most */
+    struct zc_cuda_wait *waits; /* what they wait for, in order: waits_most entries each */
+    uint32_t run_most;          /* under way at once; the next submit waits for the oldest */
+    uint32_t waits_most;        /* of a program */
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
     _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the marks tell */
     _Atomic uint64_t replay_copying_ns; /* what the copies of one of them may take */
@@ -85,6 +87,17 @@ struct zc_cuda_team {
     uint32_t visitors; /* watchers that look after it */
     bool leaving;
 };
+
+static inline struct zc_cuda_run *zc_cuda_run_of(const struct zc_cuda_team *team, uint32_t ticket)
+{
+    return &team->runs[ticket % team->run_most];
+}
+
+static inline struct zc_cuda_wait *zc_cuda_waits_of(const struct zc_cuda_team *team,
+                                                    uint32_t ticket)
+{
+    return &team->waits[(size_t)(ticket % team->run_most) * team->waits_most];
+}
 
 static inline zc_cu_pointer zc_cuda_mark(const struct zc_cuda_team *team, size_t offset)
 {

@@ -128,14 +128,9 @@ static bool is_oldest(const struct zc_cuda_team *team, uint32_t ticket)
     return atomic_load_explicit(&team->guard->finished, memory_order_acquire) == ticket - 1;
 }
 
-static const struct zc_cuda_wait *waits_of(const struct zc_cuda_team *team, uint32_t ticket)
-{
-    return &team->waits[(size_t)(ticket % ZC_CUDA_RUNS) * team->waits_most];
-}
-
 static uint32_t wait_count(const struct zc_cuda_team *team, uint32_t ticket)
 {
-    return atomic_load_explicit(&team->runs[ticket % ZC_CUDA_RUNS].wait_count,
+    return atomic_load_explicit(&zc_cuda_run_of(team, ticket)->wait_count,
                                 memory_order_acquire);
 }
 
@@ -155,7 +150,7 @@ static uint32_t value_awaited(const struct zc_cuda_wait *wait)
 static uint32_t first_missing(const struct zc_cuda_team *team, const struct zc_cuda_view *view,
                               uint32_t ticket)
 {
-    const struct zc_cuda_wait *waits = waits_of(team, ticket);
+    const struct zc_cuda_wait *waits = zc_cuda_waits_of(team, ticket);
     const uint32_t count = wait_count(team, ticket);
     uint32_t i = 0;
 
@@ -171,7 +166,7 @@ static bool is_reached(const struct zc_cuda_watcher *w, const struct zc_cuda_tea
 {
     const struct zc_guard *guard = team->guard;
     const uint32_t before =
-        atomic_load_explicit(&waits_of(team, ticket)[wait].before, memory_order_acquire);
+        atomic_load_explicit(&zc_cuda_waits_of(team, ticket)[wait].before, memory_order_acquire);
     const uint32_t index = before & UINT16_MAX, peer = index % guard->rank_count;
     const uint32_t slot = index - peer + guard->self; /* this rank's in the peer's pad */
     uint32_t word = 0;
@@ -187,6 +182,54 @@ static bool is_reached(const struct zc_cuda_watcher *w, const struct zc_cuda_tea
 }
 
 /* ---- Waiting ---- */
+
+/* Tells the others for whom this rank waits, or that it does not. */
+static void tell_wait(const struct zc_cuda_watcher *w, struct zc_cuda_team *team, uint32_t awaited)
+{
+    team->views[w->index].told = awaited != 0;
+    write_words(w, zc_cuda_mark(team, offsetof(struct zc_cuda_marks, awaits)), &awaited,
+                sizeof awaited);
+}
+
+/* The rank for which that one waits; ZCTA_NO_RANK if for nobody, as far as can be seen. What it
+ * awaited before has come. */
+static uint32_t awaited_by(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
+                           uint32_t rank)
+{
+    const struct zc_guard *guard = team->guard;
+    struct zc_cuda_marks marks;
+    uint32_t slot, word;
+
+    if (guard->pads[rank] == NULL ||
+        read_words(w, &marks, (uintptr_t)guard->pads[rank], sizeof marks) != ZC_CU_SUCCESS ||
+        marks.awaits == 0)
+        return ZCTA_NO_RANK;
+    slot = marks.awaits & UINT16_MAX;
+    if (slot >= guard->slot_count ||
+        read_words(w, &word,
+                   (uintptr_t)guard->pads[rank] + guard->pad_head_bytes + slot * guard->slot_bytes,
+                   sizeof word) != ZC_CU_SUCCESS ||
+        (int32_t)(word - (marks.awaits - slot)) >= 0)
+        return ZCTA_NO_RANK;
+    return slot % guard->rank_count;
+}
+
+/* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
+ * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may. */
+static uint32_t find_last(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
+                          uint32_t peer)
+{
+    uint32_t last = peer;
+
+    for (uint32_t i = 0; i < team->guard->rank_count; i++) {
+        const uint32_t next = awaited_by(w, team, last);
+
+        if (next == ZCTA_NO_RANK)
+            return last;
+        last = next;
+    }
+    return peer;
+}
 
 /* Starts the clock unless it runs for this wait already. */
 static void stand_at(struct zc_cuda_view *view, uint32_t ticket, uint32_t wait)
@@ -209,7 +252,7 @@ static void say_late(const struct zc_cuda_team *team, struct zc_cuda_view *view,
 {
     const struct zc_guard *guard = team->guard;
     const char *call =
-        atomic_load_explicit(&team->runs[view->ticket % ZC_CUDA_RUNS].call, memory_order_acquire);
+        atomic_load_explicit(&zc_cuda_run_of(team, view->ticket)->call, memory_order_acquire);
 
     if (view->said || waited_ns(view) < zc_first_word_ns(guard->timeout_ns))
         return;
@@ -243,7 +286,7 @@ static bool is_hopeless(const struct zc_cuda_team *team, const struct zc_cuda_vi
 {
     const uint64_t timeout = team->guard->timeout_ns;
     const uint64_t copying = atomic_load_explicit(
-        &team->runs[view->ticket % ZC_CUDA_RUNS].copying_ns, memory_order_acquire);
+        &zc_cuda_run_of(team, view->ticket)->copying_ns, memory_order_acquire);
 
     return zc_after_ns(zc_after_ns(view->since, timeout + timeout / 4), copying) <= view->looked;
 }
@@ -266,32 +309,50 @@ static bool is_library_late(const struct zc_cuda_watcher *w, const struct zc_cud
            (*missing != ZCTA_NO_RANK || is_hopeless(team, view));
 }
 
+/* The same of a wait of ours, at which the stream stands. */
+static bool is_wait_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *team,
+                         uint32_t ticket, uint32_t wait, uint32_t awaited, uint32_t *missing)
+{
+    struct zc_cuda_view *view = &team->views[w->index];
+    const uint64_t timeout = team->guard->timeout_ns;
+
+    if (view->told && (view->ticket != ticket || view->wait != wait))
+        tell_wait(w, team, 0);
+    stand_at(view, ticket, wait);
+    if (waited_ns(view) < (view->told ? timeout : zc_first_word_ns(timeout)))
+        return false;
+    if (!view->told)
+        tell_wait(w, team, awaited);
+    *missing = find_last(w, team, (awaited & UINT16_MAX) % team->guard->rank_count);
+    say_late(team, view, *missing);
+    return waited_ns(view) >= timeout;
+}
+
 /* True if the oldest program waits in vain; *missing is the peer, or ZCTA_NO_RANK. Programs queued
  * behind it do not count: what they await cannot have come. */
 static bool is_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *team, uint32_t *missing)
 {
     struct zc_cuda_view *view = &team->views[w->index];
     struct zc_cuda_marks marks;
-    uint32_t ticket, wait;
+    uint32_t ticket, wait, awaited;
 
     if (!look(w, team, &marks))
         return false;
     ticket = marks.finished + 1;
     if ((int32_t)(atomic_load_explicit(&team->entered, memory_order_acquire) - ticket) < 0)
         return false;
-    if (atomic_load_explicit(&team->runs[ticket % ZC_CUDA_RUNS].calls, memory_order_acquire))
+    if (atomic_load_explicit(&zc_cuda_run_of(team, ticket)->calls, memory_order_acquire))
         return is_library_late(w, team, ticket, &marks, missing);
     wait = first_missing(team, view, ticket);
     if (wait == wait_count(team, ticket) || !is_reached(w, team, ticket, wait, &marks)) {
         view->since = 0;
+        if (view->told)
+            tell_wait(w, team, 0);
         return false;
     }
-    *missing = slot_awaited(&waits_of(team, ticket)[wait]) % team->guard->rank_count;
-    if (!is_oldest(team, ticket))
-        return false;
-    stand_at(view, ticket, wait);
-    say_late(team, view, *missing);
-    return waited_ns(view) >= team->guard->timeout_ns;
+    awaited = atomic_load_explicit(&zc_cuda_waits_of(team, ticket)[wait].awaited,
+                                   memory_order_acquire);
+    return is_oldest(team, ticket) && is_wait_late(w, team, ticket, wait, awaited, missing);
 }
 
 /* ---- Replays ---- */
@@ -415,7 +476,7 @@ static bool is_replay_late(const struct zc_cuda_watcher *w, struct zc_cuda_team 
 static void add_awaited(const struct zc_cuda_team *team, const struct zc_cuda_view *view,
                         uint32_t ticket)
 {
-    const struct zc_cuda_wait *waits = waits_of(team, ticket);
+    const struct zc_cuda_wait *waits = zc_cuda_waits_of(team, ticket);
     const uint32_t count = wait_count(team, ticket);
 
     for (uint32_t i = 0; i < count; i++) {

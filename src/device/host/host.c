@@ -70,6 +70,8 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
         .slot_bytes = sizeof(struct zc_host_slot),
         .pad_head_bytes = sizeof(struct zc_host_pad),
         .scratch_bytes = (size_t)64 << 10,
+        .host_bytes = (size_t)64 << 10,
+        .ring_bytes = (size_t)1 << 20,
         .pull_small = true,
     };
 }
@@ -97,6 +99,12 @@ static uint64_t host_join_domain(struct zc_device *device)
     return 0;
 }
 
+static bool host_reaches(struct zc_device *device, uint64_t unit)
+{
+    (void)device, (void)unit;
+    return true;
+}
+
 static zcta_status host_enter(struct zc_device *device)
 {
     (void)device;
@@ -121,6 +129,7 @@ const struct zc_device_ops zc_device_host = {
     .close = host_close,
     .describe = host_describe,
     .join_domain = host_join_domain,
+    .reaches = host_reaches,
     .memory_alloc = zc_host_memory_alloc,
     .memory_adopt = zc_host_memory_adopt,
     .memory_export = zc_host_memory_export,

@@ -65,13 +65,14 @@ static zcta_status map(struct zc_device *device, int fd, size_t bytes, struct ho
     return ZCTA_OK;
 }
 
-zcta_status zc_host_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
+zcta_status zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes, uint32_t sharers,
                                  struct zc_memory **memory)
 {
     const size_t mapped = whole_pages(bytes);
     struct host_memory *made = NULL;
     zcta_status status;
 
+    (void)where;
     if (mapped == 0 || mapped > INT64_MAX)
         return zc_fail(
             device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,

@@ -302,15 +302,60 @@ static bool spin(const struct run *run)
     return released(run);
 }
 
-/* The rank that the first blocked lane waits for. */
-static uint32_t awaited(const struct run *run)
+/* What the first blocked lane waits for. */
+static const struct zc_op *awaited(const struct run *run)
 {
     const struct zc_op *op = NULL;
 
     for (uint32_t lane = 0; lane < run->program->lane_count && op == NULL; lane++)
         op = blocked_wait(run, lane);
     assert(op != NULL && "lane 0 has not ended, and cannot go on");
-    return op != NULL ? op->peer : ZCTA_NO_RANK;
+    return op;
+}
+
+/* Tells the others for whom this rank waits. */
+static void tell_wait(const struct run *run)
+{
+    const struct zc_guard *guard = run->program->guard;
+    struct zc_host_pad *pad = guard->pad;
+    const struct zc_op *op = awaited(run);
+    const size_t place = (uintptr_t)op->flag.word - (uintptr_t)pad - guard->pad_head_bytes;
+    const uint32_t number = atomic_load_explicit(op->flag.count, memory_order_relaxed) + 1;
+
+    atomic_store_explicit(&pad->awaits, (uint64_t)number << 32 | (place / guard->slot_bytes + 1),
+                          memory_order_release);
+}
+
+/* The rank for which that one waits; ZCTA_NO_RANK if for nobody. What it awaited before has come. */
+static uint32_t awaited_by(const struct zc_guard *guard, uint32_t rank)
+{
+    struct zc_host_pad *pad = guard->pads[rank];
+    const uint64_t awaits = atomic_load_explicit(&pad->awaits, memory_order_acquire);
+    const uint32_t slot = (uint32_t)awaits - 1, number = (uint32_t)(awaits >> 32);
+    const struct zc_host_slot *word;
+
+    if (awaits == 0 || slot >= guard->slot_count)
+        return ZCTA_NO_RANK;
+    word = (void *)((char *)pad + guard->pad_head_bytes + slot * guard->slot_bytes);
+    return (int32_t)(atomic_load_explicit(&word->value, memory_order_acquire) - number) >= 0
+               ? ZCTA_NO_RANK
+               : slot % guard->rank_count;
+}
+
+/* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
+ * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may. */
+static uint32_t find_absent(const struct zc_guard *guard, uint32_t peer)
+{
+    uint32_t absent = peer;
+
+    for (uint32_t i = 0; i < guard->rank_count; i++) {
+        const uint32_t next = awaited_by(guard, absent);
+
+        if (next == ZCTA_NO_RANK)
+            return absent;
+        absent = next;
+    }
+    return peer;
 }
 
 /* Looks what the awaited rank is in, speaks up when it is time for that, and gives up at the
@@ -319,17 +364,17 @@ static uint64_t be_patient(struct run *run, uint64_t start, uint64_t waited)
 {
     struct zc_guard *guard = run->program->guard;
     const uint64_t first_word = zc_first_word_ns(guard->timeout_ns);
-    const uint32_t peer = awaited(run);
+    const uint32_t peer = awaited(run)->peer;
     struct zc_call_numbers numbers;
 
     if (read_call(guard, peer, run->ticket, &numbers) &&
         zc_call_digest(&numbers) != run->program->digest)
         report_mismatch(run, peer);
     else if (waited >= guard->timeout_ns)
-        guard->on_missing(guard->data, peer);
+        guard->on_missing(guard->data, find_absent(guard, peer));
     else if (waited >= first_word && !run->said) {
         run->said = true;
-        guard->on_late(guard->data, peer, run->program->call, waited);
+        guard->on_late(guard->data, find_absent(guard, peer), run->program->call, waited);
     }
     return zc_after_ns(start, run->said ? guard->timeout_ns : first_word);
 }
@@ -351,10 +396,12 @@ static void block(struct run *run)
         arm(run, 1);
         if (released(run))
             break;
+        tell_wait(run);
         until = be_patient(run, start, waited);
         zc_host_futex_wait(&pad->bell, bell, until, true);
     }
     arm(run, 0);
+    atomic_store_explicit(&pad->awaits, 0, memory_order_release);
 }
 
 /* ---- Turns ---- */

@@ -13,6 +13,8 @@ const struct zc_sim_cost zc_sim_cost_h200 = {
     .crossing_ns = 500,
     .copy_bytes_per_ns = 388,
     .local_bytes_per_ns = 1500,
+    .host_copy_ns = 2600,
+    .host_bytes_per_ns = 41,
     .exchange_ns = 20000,
     .network_bytes_per_ns = 48,
 };
@@ -100,6 +102,8 @@ static void sim_describe(const struct zc_device *device, struct zc_device_caps *
         .pad_head_bytes = 0,
         .scratch_bytes = (size_t)64 << 10,
         .bounce_bytes = (size_t)4 << 20,
+        .host_bytes = (size_t)1 << 20,
+        .ring_bytes = (size_t)16 << 20,
         .pull_small = true,
     };
 }
@@ -146,6 +150,12 @@ static uint64_t sim_join_domain(struct zc_device *device)
     return 0;
 }
 
+static bool sim_reaches(struct zc_device *device, uint64_t unit)
+{
+    (void)device, (void)unit;
+    return true;
+}
+
 static zcta_status sim_enter(struct zc_device *device)
 {
     (void)device;
@@ -170,6 +180,7 @@ const struct zc_device_ops zc_device_sim = {
     .close = sim_close,
     .describe = sim_describe,
     .join_domain = sim_join_domain,
+    .reaches = sim_reaches,
     .memory_alloc = zc_sim_memory_alloc,
     .memory_adopt = zc_sim_memory_adopt,
     .memory_export = zc_sim_memory_export,

@@ -21,6 +21,8 @@ struct zc_sim_cost {
     double crossing_ns;          /* from a signal's sending to its being seen */
     double copy_bytes_per_ns;    /* of one engine, in one direction, to a peer */
     double local_bytes_per_ns;   /* within one device */
+    double host_copy_ns;         /* the start of a copy to the host or from there */
+    double host_bytes_per_ns;    /* of one device, each way, while it copies the other way too */
     double exchange_ns;          /* an exchange's start, over the network */
     double network_bytes_per_ns; /* of one rank's network card, in one direction */
 };

@@ -18,6 +18,7 @@ struct zc_sim_memory {
     struct zc_memory head; /* first: a zc_memory is its zc_sim_memory */
     struct zc_local_memory local;
     uint32_t owner; /* rank */
+    enum zc_where where;
     bool real;      /* false: addresses that nobody touches */
 };
 
@@ -49,6 +50,7 @@ struct zc_device {
     double time;       /* when its last program ended */
     double out_free;   /* timed: when its engine towards peers is free */
     double in_free;    /* timed: when its link from peers is free */
+    double host_free[2]; /* timed: when its way to the host is free, and that from the host */
     bool in_group;     /* it has begun what it sends and receives at once, on lane `group_lane` */
     uint32_t group_lane;
     uint32_t unmet;               /* of these, how many the other side has not begun */
@@ -77,8 +79,8 @@ struct zc_sim {
 };
 
 /* sim_memory.c */
-zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
-                                struct zc_memory **memory);
+zcta_status zc_sim_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                uint32_t sharers, struct zc_memory **memory);
 zcta_status zc_sim_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                 struct zc_memory **memory);
 zcta_status zc_sim_memory_export(struct zc_device *device, struct zc_memory *memory,
@@ -89,7 +91,9 @@ void zc_sim_memory_release(struct zc_device *device, struct zc_memory *memory);
 zcta_status zc_sim_view_map(struct zc_device *device, struct zc_memory *const *parts,
                             uint32_t count, struct zc_view *view);
 void zc_sim_view_unmap(struct zc_device *device, const struct zc_view *view);
-/* Whose memory an address lies in; `otherwise` if it is no memory of the simulation's. */
+/* Whose memory an address lies in: a rank, or ZC_SIM_HOST; `otherwise` if it is no memory of the
+ * simulation's. */
+#define ZC_SIM_HOST UINT32_MAX
 uint32_t zc_sim_owner(const struct zc_sim *sim, const void *address, uint32_t otherwise);
 
 /* sim_run.c */

@@ -61,8 +61,8 @@ static void *unreal_address(struct zc_sim *sim, size_t bytes)
     return (void *)address;
 }
 
-zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, uint32_t sharers,
-                                struct zc_memory **memory)
+zcta_status zc_sim_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                uint32_t sharers, struct zc_memory **memory)
 {
     struct zc_sim *sim = device->sim;
     struct zc_sim_memory *made = calloc(1, sizeof *made);
@@ -71,6 +71,7 @@ zcta_status zc_sim_memory_alloc(struct zc_device *device, size_t bytes, uint32_t
     if (made == NULL)
         goto fail;
     made->owner = device->rank;
+    made->where = where;
     made->real = sim->params.moves_data;
     made->head.bytes = bytes;
     made->head.base = made->real ? calloc(1, bytes) : unreal_address(sim, bytes);
@@ -160,6 +161,6 @@ uint32_t zc_sim_owner(const struct zc_sim *sim, const void *address, uint32_t ot
     const struct zc_sim_memory *memory = at > 0 ? sim->memories[at - 1] : NULL;
 
     if (memory != NULL && (uintptr_t)address - (uintptr_t)memory->head.base < memory->head.bytes)
-        return memory->owner;
+        return memory->where == ZC_ON_HOST ? ZC_SIM_HOST : memory->owner;
     return otherwise;
 }

@@ -199,14 +199,33 @@ static bool run_copy(struct zc_device *rank, struct zc_sim_lane *lane, const str
     return !lane->half_copied;
 }
 
+/* The engines to and from the host are others than those between devices. */
+static void time_host_copy(struct zc_device *rank, struct zc_sim_lane *lane, const struct zc_op *op,
+                           bool out)
+{
+    const struct zc_sim_cost *cost = rank->sim->params.cost;
+    double begin = lane->time + cost->host_copy_ns;
+
+    if (begin < rank->host_free[out])
+        begin = rank->host_free[out];
+    lane->time = begin + (double)op->copy.bytes * op->copy.rows / cost->host_bytes_per_ns;
+    rank->host_free[out] = lane->time;
+}
+
 static void time_copy(struct zc_device *rank, struct zc_sim_lane *lane, const struct zc_op *op)
 {
     const struct zc_sim_cost *cost = rank->sim->params.cost;
     const uint32_t from = zc_sim_owner(rank->sim, op->copy.from, rank->rank);
     const uint32_t to = zc_sim_owner(rank->sim, op->copy.to, rank->rank);
-    struct zc_device *source = &rank->sim->ranks[from], *target = &rank->sim->ranks[to];
+    struct zc_device *source, *target;
     double begin = lane->time + cost->copy_ns;
 
+    if (from == ZC_SIM_HOST || to == ZC_SIM_HOST) {
+        time_host_copy(rank, lane, op, to == ZC_SIM_HOST);
+        return;
+    }
+    source = &rank->sim->ranks[from];
+    target = &rank->sim->ranks[to];
     if (from == to) {
         lane->time = begin + (double)op->copy.bytes * op->copy.rows / cost->local_bytes_per_ns;
         return;

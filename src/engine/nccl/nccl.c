@@ -153,6 +153,7 @@ static void fill_program(const struct zc_prepared *prepared, uint32_t lane,
                                     .rows = 1}};
     if (lane > 0) {
         program->ops[count++] = (struct zc_op){.kind = ZC_OP_FORK, .peer = lane};
+        program->order[count] = (uint8_t)lane; /* between the two */
         program->ops[count++] = (struct zc_op){.kind = ZC_OP_JOIN, .peer = lane};
         program->lane_begin[lane] = count;
     }
@@ -178,7 +179,8 @@ static zcta_status make_program(struct zc_engine *engine, const struct zc_prepar
     made->lane_count = lane + 1;
     made->lane_begin = calloc(made->lane_count + 1, sizeof *made->lane_begin);
     made->ops = calloc(OPS_MOST, sizeof *made->ops);
-    if (made->lane_begin == NULL || made->ops == NULL)
+    made->order = calloc(OPS_MOST, sizeof *made->order);
+    if (made->lane_begin == NULL || made->ops == NULL || made->order == NULL)
         goto fail;
     fill_program(prepared, lane, made);
     status = engine->group.ops->bind(engine->group.device, made);
