@@ -293,6 +293,47 @@ static void a_rank_that_exits_without_a_word_is_named_at_once(void **state)
     munmap(board, sizeof *board);
 }
 
+/* ---- Held up by somebody else ---- */
+
+/* Rank 1 does not call. The root waits for it, and the others, if they do not have it all by then,
+ * for the root; all name rank 1. */
+static void broadcast_without_one(zcta_context *context, void *data)
+{
+    struct board *board = data;
+    zcta_team *world = zcta_world(context);
+    zcta_window *window = NULL;
+    zcta_error failure;
+    unsigned char *recv;
+    zcta_status status = ZCTA_OK;
+
+    EXPECT_OK(context, zcta_window_alloc(world, LARGE, &window));
+    recv = zcta_window_base(window);
+    if (zcta_team_rank(world) != board->victim)
+        status = zcta_broadcast(world, recv, recv, board->bytes, 0, NULL, NULL);
+    EXPECT(status == ZCTA_ERR_TIMEOUT || (status == ZCTA_OK && zcta_team_rank(world) != 0));
+    EXPECT(await_failure(world) == ZCTA_ERR_TIMEOUT);
+    EXPECT_OK(context, zcta_team_failure(world, &failure));
+    EXPECT(failure.rank == board->victim);
+    /* Who leaves first would be named by who has not heard yet. */
+    atomic_fetch_add(&board->passed, 1);
+    while (atomic_load(&board->passed) < RANKS)
+        sleep_ms(1);
+}
+
+static void who_holds_up_all_is_named(void **state)
+{
+    static const size_t sizes[] = {SMALL, 30000, LARGE};
+    const struct ranks_options hasty = {.timeout_ns = 300 * MS, .may_fail_to_finalize = true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct board *board = make_board(1, sizes[i]);
+
+        run_as_processes_with(RANKS, &hasty, broadcast_without_one, board);
+        munmap(board, sizeof *board);
+    }
+}
+
 /* ---- Leaving after a failure that was handled ---- */
 
 /* When each survivor leaves, in steps of 60 ms, and whether it gives its team back before. */
@@ -677,6 +718,7 @@ int main(void)
         cmocka_unit_test(a_stopped_rank_is_named_by_all_after_the_timeout),
         cmocka_unit_test(a_rank_that_finalizes_early_is_named_within_the_timeout),
         cmocka_unit_test(a_rank_that_exits_without_a_word_is_named_at_once),
+        cmocka_unit_test(who_holds_up_all_is_named),
         cmocka_unit_test(leaving_after_a_handled_failure_is_silent),
         cmocka_unit_test(survivors_find_each_other),
         cmocka_unit_test(a_rank_alone_is_alive),

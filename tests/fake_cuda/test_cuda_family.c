@@ -299,6 +299,32 @@ static void replay_without_one(zcta_context *context, void *data)
     leave_seat(&r.seat);
 }
 
+/* Rank 1 does not call: the root waits for it, rank 2 for the root, and all name rank 1. */
+static void broadcast_without_one(zcta_context *context, void *data)
+{
+    static _Atomic uint32_t arrived;
+    struct rank r;
+    zcta_error failure;
+
+    (void)data;
+    take_place(&r, context);
+    family_make(&r.call, ZCTA_BROADCAST, 600, EVEN, 0);
+    meet(&r);
+    if (r.seat.rank != 1)
+        EXPECT_OK(context, zcta_run(r.seat.world, &r.call.call, r.seat.stream));
+    EXPECT(await_failure(r.seat.world) == ZCTA_ERR_TIMEOUT);
+    EXPECT_OK(context, zcta_team_failure(r.seat.world, &failure));
+    EXPECT(failure.rank == 1);
+    await_all(&r.seat, &arrived);
+    leave_seat(&r.seat);
+}
+
+static void who_holds_up_all_is_named(void **state)
+{
+    (void)state;
+    run_as_threads_with(3, &hasty, broadcast_without_one, NULL);
+}
+
 static void a_rank_that_does_not_replay_is_named(void **state)
 {
     (void)state;
@@ -314,6 +340,7 @@ int main(void)
         cmocka_unit_test(the_largest_broadcasts_go_in_a_chain),
         cmocka_unit_test(replays_that_go_on_are_not_late),
         cmocka_unit_test(a_rank_that_does_not_replay_is_named),
+        cmocka_unit_test(who_holds_up_all_is_named),
     };
 
     return cmocka_run_group_tests(tests, load_fake, NULL);

@@ -1216,7 +1216,7 @@ static void parts(zcta_context *context, void *data)
     enter_gpu(context);
     EXPECT_OK(context,
               zcta_team_split(zcta_world(context), (int32_t)(rank / NODE_RANKS), 0, NULL, &node));
-    gather_part(context, node, out, "all_gather/ce/direct-push");
+    gather_part(context, node, out, "all_gather/ce/host-pull");
     if (rank == 0 || rank == 1 || rank == 4) {
         EXPECT_OK(context, zcta_team_get(context, odd, 3, NULL, &uneven));
         gather_part(context, uneven, out, "all_gather/nccl/kernels");
