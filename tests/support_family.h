@@ -33,7 +33,8 @@ zcta_flow family_flow(const struct family_call *c, uint32_t from, uint32_t to);
 void family_fill(const struct family_call *c, uint32_t round);
 /* What came is what the flows say. */
 void family_expect(const struct family_call *c, uint32_t round);
-/* The same of the whole window: `expected` is what it held when the call began, and then what it has to hold. Out of place only. */
+/* The same of the whole window: `expected` is what it held when the call began, and then what it
+ * has to hold. Out of place only. */
 void family_expect_window(const struct family_call *c, uint32_t round, unsigned char *expected);
 
 /* Whether the number is that of a collective that moves data. */

@@ -438,9 +438,9 @@ static bool is_told_again(const struct zc_plan *plan, const struct zc_step *step
     return false;
 }
 
-/* Whether the copy before `taken` must stay before it: what else the rank says later may make up for
- * a word that was said too early, unless the slot is filled again within the call, or that word is
- * the lane's last. */
+/* Whether the copy before `taken` must stay before it: what else the rank says later may make up
+ * for a word that was said too early, unless the slot is filled again within the call, or that word
+ * is the lane's last. */
 static bool is_taken_before(const struct zc_plan *plan, const struct zc_step *taken)
 {
     const struct zc_step *end = plan->steps + plan->step_count;
@@ -455,15 +455,14 @@ static bool is_taken_before(const struct zc_plan *plan, const struct zc_step *ta
 /* Whether the copy writes some of what that rank gives to this one. */
 static bool brings(const struct zc_plan *plan, const struct zc_step *copy, uint32_t from)
 {
-    const struct zc_flow flow =
-        zc_flow_between(plan->request.layout, from, plan->request.rank);
+    const struct zc_flow flow = zc_flow_between(plan->request.layout, from, plan->request.rank);
 
     return copy->to.buffer == ZC_RECV && flow.to_at < copy->to.offset + copy->bytes &&
            copy->to.offset < flow.to_at + flow.bytes;
 }
 
-/* The same of what goes through host memory: a wait stays before the copy that it is for, and a copy
- * before the word that the chunk is there, or taken. */
+/* The same of what goes through host memory: a wait stays before the copy that it is for, and a
+ * copy before the word that the chunk is there, or taken. */
 static bool must_stay_in_host_memory(const struct zc_plan *plan, const struct zc_step *first)
 {
     const struct zc_step *second = first + 1, *third = first + 2;

@@ -461,7 +461,8 @@ static void a_handle_that_lies_maps_nothing(void **state)
 
     (void)state;
     make_rig(&rig, 1);
-    EXPECT(zc_device_host.memory_alloc(rig.ranks[0].device, ZC_ON_DEVICE, 5000, 1, &own) == ZCTA_OK);
+    EXPECT(zc_device_host.memory_alloc(rig.ranks[0].device, ZC_ON_DEVICE, 5000, 1, &own) ==
+           ZCTA_OK);
     EXPECT(zc_device_host.memory_export(rig.ranks[0].device, own, &handle, &fd) == ZCTA_OK);
     for (int i = 0; i < 5; i++) {
         static const uint64_t sizes[] = {0, 8193, UINT64_MAX, (uint64_t)1 << 63, 1 << 30};

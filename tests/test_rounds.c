@@ -263,13 +263,13 @@ static void a_limit_that_stands_in_the_way_is_told_at_once(void **state)
 
 static _Thread_local bool no_memory;
 
-zcta_status __real_zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes, uint32_t sharers,
-                                        struct zc_memory **memory);
-zcta_status __wrap_zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes, uint32_t sharers,
-                                        struct zc_memory **memory);
+zcta_status __real_zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                        uint32_t sharers, struct zc_memory **memory);
+zcta_status __wrap_zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                        uint32_t sharers, struct zc_memory **memory);
 
-zcta_status __wrap_zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes, uint32_t sharers,
-                                        struct zc_memory **memory)
+zcta_status __wrap_zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                        uint32_t sharers, struct zc_memory **memory)
 {
     if (no_memory)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0, "none is left");

@@ -426,7 +426,8 @@ ZCTA_API zcta_status zcta_window_free(zcta_window **window);
 ZCTA_API void *zcta_window_base(const zcta_window *window);   /* this rank's part; NULL for NULL */
 ZCTA_API size_t zcta_window_bytes(const zcta_window *window); /* one rank's part; 0 for NULL */
 /* That rank's part, mapped here; `rank` counts in the window's team. NULL if there is none, or if
- * this rank does not reach it: it is on another node, or on a GPU without peer access to this one. */
+ * this rank does not reach it: it is on another node, or on a GPU without peer access to this one.
+ */
 ZCTA_API void *zcta_window_peer(const zcta_window *window, uint32_t rank);
 
 /* The contiguous view: all ranks' parts one behind the other, *stride bytes apart (the part's size

@@ -69,10 +69,10 @@ struct zcta_context {
     struct zc_address_map map;
     pthread_mutex_t lock; /* guards what follows */
     zcta_team *world, *teams;
-    uint32_t attempts;      /* at any team, so far */
-    uint64_t *nodes;        /* per world rank; NULL: all are on one. Set once, while joining */
-    bool *reach;            /* [rank][rank]: who of one node reaches whose memory. NULL: all. Likewise */
-    bool *gone;             /* per world rank: its connection has ended */
+    uint32_t attempts; /* at any team, so far */
+    uint64_t *nodes;   /* per world rank; NULL: all are on one. Set once, while joining */
+    bool *reach;       /* [rank][rank]: who of one node reaches whose memory. NULL: all. Likewise */
+    bool *gone;        /* per world rank: its connection has ended */
     struct zc_loss *losses; /* in the order in which they were heard of */
     uint32_t loss_count;
     struct zc_ending endings[ZC_ENDINGS]; /* the latest */
@@ -210,8 +210,7 @@ void zc_forget_places(zcta_context *context);
 /* By world rank: whose memory that one reaches, of those on its node; NULL: everybody's. */
 static inline const bool *zc_reach_of(const zcta_context *context, uint32_t rank)
 {
-    return context->reach == NULL ? NULL
-                                  : &context->reach[(size_t)rank * context->job.rank_count];
+    return context->reach == NULL ? NULL : &context->reach[(size_t)rank * context->job.rank_count];
 }
 
 /* ---- address_map.c ---- */

@@ -22,8 +22,8 @@ static zcta_status exchange(const zcta_team *world, const void *mine, void *all,
 
 static zcta_status fail_memory(const zcta_team *world)
 {
-    const zcta_status status = zc_fail(world->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM,
-                                       "out of memory");
+    const zcta_status status =
+        zc_fail(world->group.diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
 
     return zc_group_give_up(&world->group, status);
 }
@@ -90,8 +90,7 @@ static bool reaches(const zcta_context *context, const struct place *places, uin
 {
     const uint32_t self = context->job.rank;
 
-    if (rank == self ||
-        (context->nodes != NULL && context->nodes[rank] != context->nodes[self]))
+    if (rank == self || (context->nodes != NULL && context->nodes[rank] != context->nodes[self]))
         return true;
     if (places[rank].alone != 0 || places[self].alone != 0)
         return false;

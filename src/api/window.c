@@ -39,8 +39,8 @@ static zcta_status make(zcta_team *team, void *base, size_t bytes, const char *c
         return zc_group_give_up(&team->group, status);
     }
     made->team = team;
-    status = zc_symmetric_make(&team->group, ZC_ON_DEVICE, base, bytes, call, "did not make the window",
-                               &made->memory);
+    status = zc_symmetric_make(&team->group, ZC_ON_DEVICE, base, bytes, call,
+                               "did not make the window", &made->memory);
     if (status != ZCTA_OK)
         goto fail;
     status = zc_map_insert(&context->map, &context->diag, made);

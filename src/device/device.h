@@ -166,9 +166,9 @@ static inline bool zc_guard_has_finished(const struct zc_guard *guard, uint32_t 
 }
 
 /* The ops of a lane stand together, in their order. Lane 0 begins; FORK starts another lane, JOIN
- * waits for its end. A device that cannot be sure to run lanes side by side runs the ops in the order
- * of the plan: then nothing waits for what comes later. Belongs to the engine; must outlive its
- * runs. */
+ * waits for its end. A device that cannot be sure to run lanes side by side runs the ops in the
+ * order of the plan: then nothing waits for what comes later. Belongs to the engine; must outlive
+ * its runs. */
 struct zc_program {
     struct zc_guard *guard;
     const char *call; /* for messages: "all_gather"; static */
@@ -185,8 +185,8 @@ struct zc_program {
 
 /* ---- Memory ---- */
 
-/* Where memory lies: with the device that allocates it, where other devices may not reach it, or with
- * the host, where all of the machine do. A device that is the host knows no difference. */
+/* Where memory lies: with the device that allocates it, where other devices may not reach it, or
+ * with the host, where all of the machine do. A device that is the host knows no difference. */
 enum zc_where { ZC_ON_DEVICE, ZC_ON_HOST };
 
 /* The head of every device's memory object. */
@@ -267,8 +267,8 @@ struct zc_device_ops {
      * for the whole domain. */
     uint64_t (*join_domain)(struct zc_device *device);
 
-    /* Whether this device reaches the memory of the one whose caps.unit that is, on this machine; true
-     * too if that cannot be told. */
+    /* Whether this device reaches the memory of the one whose caps.unit that is, on this machine;
+     * true too if that cannot be told. */
     bool (*reaches)(struct zc_device *device, uint64_t unit);
 
     /* Zeroed and committed. `sharers`: how many ranks of this machine, this one among them,

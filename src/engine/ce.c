@@ -13,7 +13,7 @@ struct zc_engine {
     /* Each part: a pad, the two halves of a scratch window, and the bounce slot of the rank before.
      * Where ranks do not reach each other: a pad and the host memory. */
     struct zc_symmetric *memory;
-    struct zc_symmetric *host;      /* the host memory of a team whose ranks do; NULL: it has none */
+    struct zc_symmetric *host; /* the host memory of a team whose ranks do; NULL: it has none */
     void **pads, **scratch, **room; /* every rank's, into these; NULL: of one on another node */
     _Atomic uint32_t *sent, *seen;
     bool attached;     /* the guard, to the device */
@@ -253,8 +253,8 @@ static zcta_status make_captured(struct zc_engine *engine, const struct zc_call 
 {
     const struct zc_request request = zc_request_captured(&call->request);
 
-    if (!engine->caps.graph_slots || (request.closed == call->request.closed &&
-                                      request.algorithm == call->request.algorithm))
+    if (!engine->caps.graph_slots ||
+        (request.closed == call->request.closed && request.algorithm == call->request.algorithm))
         return ZCTA_OK;
     return make_program(engine, call, &request, NULL, &prepared->captured);
 }

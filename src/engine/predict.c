@@ -68,7 +68,8 @@ static zcta_status allocate(struct team *team)
     team->programs = calloc(count, sizeof(*team->programs));
     if (team->send == NULL || team->recv == NULL || team->scratch == NULL || team->host == NULL ||
         team->recv_bases == NULL || team->scratch_bases == NULL || team->host_bases == NULL ||
-        team->pads == NULL || team->sent == NULL || team->seen == NULL || team->guards == NULL || team->programs == NULL)
+        team->pads == NULL || team->sent == NULL || team->seen == NULL || team->guards == NULL ||
+        team->programs == NULL)
         return ZCTA_ERR_NO_MEMORY;
     return ZCTA_OK;
 }

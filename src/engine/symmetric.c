@@ -39,8 +39,7 @@ static bool is_on_node(const struct zc_group *group, uint32_t index)
 
 bool zc_group_reaches(const struct zc_group *group, uint32_t index)
 {
-    return is_on_node(group, index) &&
-           (group->reach == NULL || group->reach[group->ranks[index]]);
+    return is_on_node(group, index) && (group->reach == NULL || group->reach[group->ranks[index]]);
 }
 
 bool zc_group_has_hosts(const struct zc_group *group)
@@ -225,9 +224,9 @@ static zcta_status name_owner(const struct zc_group *group, uint32_t index, zcta
 static bool is_mapped(const struct zc_group *group, const struct zc_symmetric *symmetric,
                       uint32_t index)
 {
-    return index != group->self && (symmetric->where == ZC_ON_HOST
-                                        ? is_on_node(group, index)
-                                        : zc_group_reaches(group, index));
+    return index != group->self &&
+           (symmetric->where == ZC_ON_HOST ? is_on_node(group, index)
+                                           : zc_group_reaches(group, index));
 }
 
 /* The same, of another process. */
@@ -294,8 +293,8 @@ static zcta_status share_piece(const struct zc_group *group, const char *call, c
         goto out;
     }
     for (uint32_t i = 0; i < group->count && status == ZCTA_OK; i++) {
-        if (*outcome == ZCTA_OK && comes_from_afar(group, symmetric, i) && piece < offers[i].handle.pieces &&
-            handles[i].piece_bytes > 0) {
+        if (*outcome == ZCTA_OK && comes_from_afar(group, symmetric, i) &&
+            piece < offers[i].handle.pieces && handles[i].piece_bytes > 0) {
             *outcome = group->ops->memory_import_piece(group->device, symmetric->parts[i], piece,
                                                        &handles[i], fds[i]);
             if (*outcome != ZCTA_OK)
@@ -392,7 +391,8 @@ zcta_status zc_group_confirm(const struct zc_group *group, const char *call, con
 }
 
 zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where, void *base,
-                              size_t bytes, const char *call, const char *what, struct zc_symmetric **made)
+                              size_t bytes, const char *call, const char *what,
+                              struct zc_symmetric **made)
 {
     struct zc_symmetric *symmetric =
         calloc(1, sizeof *symmetric + group->count * sizeof *symmetric->parts);
@@ -408,12 +408,11 @@ zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where,
         status = zc_group_give_up(group, status);
         goto out;
     }
-    *symmetric = (struct zc_symmetric){
-        .ops = group->ops,
-        .device = group->device,
-        .where = where,
-        .count = group->count,
-        .bytes = bytes};
+    *symmetric = (struct zc_symmetric){.ops = group->ops,
+                                       .device = group->device,
+                                       .where = where,
+                                       .count = group->count,
+                                       .bytes = bytes};
     for (open_fds = 0; open_fds < group->count; open_fds++)
         fds[open_fds] = -1;
     for (uint32_t i = 0; i < group->count; i++)

@@ -15,9 +15,9 @@ struct zc_group {
     struct zc_diag *diag;
     const uint32_t *ranks; /* world ranks in the team's order; outlives the group */
     const uint64_t *nodes; /* by world rank; NULL: all are on one */
-    const bool *reach;     /* by world rank: whose device memory this rank maps; NULL: everybody's on
-                              its node */
-    bool apart;            /* on some node some ranks do not reach each other: the same on all ranks */
+    const bool *reach; /* by world rank: whose device memory this rank maps; NULL: everybody's on
+                          its node */
+    bool apart;        /* on some node some ranks do not reach each other: the same on all ranks */
     uint32_t count, self;
     uint64_t tag;                 /* identifies the team on the mesh */
     uint32_t *rounds;             /* how many rounds the group has begun: they are numbered */
@@ -57,7 +57,8 @@ bool zc_group_has_hosts(const struct zc_group *group);
  * Errors: ERR_INVALID (0 bytes), ERR_MISMATCH (names the rank with another size), and whatever
  * failed on any rank, on all of them. */
 zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where, void *base,
-                              size_t bytes, const char *call, const char *what, struct zc_symmetric **made);
+                              size_t bytes, const char *call, const char *what,
+                              struct zc_symmetric **made);
 void zc_symmetric_release(struct zc_symmetric *symmetric); /* local; NULL is fine */
 
 /* A round of the group on the mesh: everybody's `bytes` bytes, no descriptors.

@@ -101,8 +101,8 @@ static void fetch(struct zc_plan *plan, const struct post *post, uint32_t from,
                   const struct zc_flow *flow)
 {
     if (flow->bytes > 0)
-        zc_plan_copy(plan, 0, posted(post, from, flow), zc_at(plan->request.rank, ZC_RECV, flow->to_at),
-                     flow->bytes);
+        zc_plan_copy(plan, 0, posted(post, from, flow),
+                     zc_at(plan->request.rank, ZC_RECV, flow->to_at), flow->bytes);
 }
 
 /* Shares that adjoin come by one copy; in place the own one does not. */

@@ -7,8 +7,8 @@
  *
  * The header is the request, lanes being those of the device and those of the plan. What not every
  * request has follows in this order: "nodes of 8 chunks 4", "closed" (a barrier for graphs),
- * "grouped", "bounced 65536" (the size of the slot), "host 65536 ring 16777216" (where there is host
- * memory: one half, and the ring), "root 3", the counts of uneven ones as "shares
+ * "grouped", "bounced 65536" (the size of the slot), "host 65536 ring 16777216" (where there is
+ * host memory: one half, and the ring), "root 3", the counts of uneven ones as "shares
  * BYTES:FROM:TO ..." in the order of the layout's arrays, and the partners as "partners TO:BYTES
  * FROM:BYTES", where - is nobody. A step line is its lane, its kind, and its operands; a copy of
  * several rows ends in "rows 3 stride 512"; of what goes over the network the line tells the other

@@ -156,7 +156,8 @@ static void assess_scratch(const struct zc_facts *facts, struct zc_assessment *a
 }
 
 /* Whether what comes to a rank comes from the host by one copy: of one root, or, where all get the
- * same, in a row. Where every rank gets something else from every other there is nothing to gain. */
+ * same, in a row. Where every rank gets something else from every other there is nothing to gain.
+ */
 static bool comes_by_one_copy(const struct zc_facts *facts)
 {
     const bool root_gives =
@@ -189,8 +190,9 @@ static void assess_host(const struct zc_facts *facts, const struct zc_algorithm 
     else if (!assessment->possible)
         zc_because(assessment, "%s", defect);
     else if (facts->apart)
-        zc_because(assessment, "through the host's memory%s, because some ranks do not reach each "
-                               "other's",
+        zc_because(assessment,
+                   "through the host's memory%s, because some ranks do not reach each "
+                   "other's",
                    zc_has(algorithm, ZC_ALTERNATES) ? "" : " in chunks");
     else if (assessment->wanted)
         zc_because(assessment,
@@ -198,7 +200,8 @@ static void assess_host(const struct zc_facts *facts, const struct zc_algorithm 
                    "faster than a push for each of %" PRIu32 " peers",
                    rule->share_up_to, facts->layout->ranks - 1);
     else
-        zc_because(assessment, "the ranks reach each other's memory, and pushes are no slower here");
+        zc_because(assessment,
+                   "the ranks reach each other's memory, and pushes are no slower here");
 }
 
 /* Without SMs where the own-share copy would need some: a peer brings the share back. */
@@ -271,8 +274,9 @@ void zc_assess_ce(const struct zc_facts *facts, const struct zc_algorithm *algor
         assess_host(facts, algorithm, assessment);
     } else if (facts->apart) {
         assessment->sms = facts->caps->local_copy_needs_sm;
-        zc_because(assessment, "some ranks do not reach each other's memory: their GPUs have neither "
-                               "NVLink nor peer access, or ZEROCTA_P2P=0 forbids it");
+        zc_because(assessment,
+                   "some ranks do not reach each other's memory: their GPUs have neither "
+                   "NVLink nor peer access, or ZEROCTA_P2P=0 forbids it");
     } else if (zc_has(algorithm, ZC_USES_SCRATCH)) {
         assess_scratch(facts, assessment);
     } else if (zc_has(algorithm, ZC_RETURNS_OWN)) {

@@ -381,7 +381,8 @@ static void set_up(struct lonely *l)
 
     l->device = open_device(&l->diag);
     assert_non_null(l->device);
-    assert_int_equal(zc_device_cuda.memory_alloc(l->device, ZC_ON_DEVICE, 4096, 1, &l->pad), ZCTA_OK);
+    assert_int_equal(zc_device_cuda.memory_alloc(l->device, ZC_ON_DEVICE, 4096, 1, &l->pad),
+                     ZCTA_OK);
     l->pads[0] = l->pad->base;
     l->guard.timeout_ns = 50000000;
     l->guard.pad = l->pad->base;

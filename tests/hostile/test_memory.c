@@ -407,7 +407,8 @@ static void share_less(zcta_context *context, void *data)
     group.ops = &ops;
     if (group.self == 1)
         ops.memory_export = export_less;
-    expect_error(context, zc_symmetric_make(&group, ZC_ON_DEVICE, NULL, 8192, "test", "the memory", &made),
+    expect_error(context,
+                 zc_symmetric_make(&group, ZC_ON_DEVICE, NULL, 8192, "test", "the memory", &made),
                  ZCTA_ERR_PEER, NULL);
     EXPECT(made == NULL);
 }

@@ -67,7 +67,7 @@ struct zc_device {
     zc_cu_pointer epochs;  /* the table: entry i is zc_cuda_epoch(i) */
     struct zc_memory *epoch_memory;
     size_t granularity;
-    int numa; /* the host's node that is nearest to the GPU */
+    int numa;             /* the host's node that is nearest to the GPU */
     bool remote_writes;   /* stream writes reach another GPU's memory */
     bool wide_writes;     /* stream writes can be of 64 bits */
     bool flushes;         /* a wait can have remote writes flushed */

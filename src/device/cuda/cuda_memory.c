@@ -186,8 +186,7 @@ static zcta_status zero(struct zc_device *device, const struct cuda_memory *memo
     return status;
 }
 
-static zcta_status create(struct zc_device *device, enum zc_where where,
-                          struct cuda_memory *memory)
+static zcta_status create(struct zc_device *device, enum zc_where where, struct cuda_memory *memory)
 {
     const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device, where);
     struct piece whole = {.bytes = memory->mapped_bytes};
@@ -196,8 +195,8 @@ static zcta_status create(struct zc_device *device, enum zc_where where,
 
     if (made == ZC_CU_ERROR_OUT_OF_MEMORY && where == ZC_ON_HOST)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
-                       "the host has no %zu bytes left that can be pinned near GPU %d",
-                       whole.bytes, device->ordinal);
+                       "the host has no %zu bytes left that can be pinned near GPU %d", whole.bytes,
+                       device->ordinal);
     if (made == ZC_CU_ERROR_OUT_OF_MEMORY)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
                        "GPU %d has no %zu bytes left; ask for less, or see with nvidia-smi who "

@@ -25,9 +25,9 @@
 #include "base/clock.h"
 #include "device/cuda/cuda_team.h"
 
-#define NAP_NS              20000
-/* Programs under way at once, and waits of a program for each rank: where the pads are with the host
- * there may be two for each chunk of a long stream. */
+#define NAP_NS 20000
+/* Programs under way at once, and waits of a program for each rank: where the pads are with the
+ * host there may be two for each chunk of a long stream. */
 enum { RUNS = 1024, WAITS_A_RANK = 8, LONG_RUNS = 32, LONG_WAITS_A_RANK = 32768 };
 
 #define LEAVE_PATIENCE_NS   UINT64_C(2000000000)
@@ -238,8 +238,8 @@ static zcta_status create_lane(struct zc_cuda_team *team, int set, uint32_t lane
 
 /* A signal behind data goes as a copy: it follows the data on the same engine, with no change from
  * the one to the other between them. A signal that follows nothing goes as a stream write, together
- * with the wait behind it; so does one to this very GPU, where a copy would need an SM, and one to the
- * host. */
+ * with the wait behind it; so does one to this very GPU, where a copy would need an SM, and one to
+ * the host. */
 static zcta_status bind_signal(struct zc_device *device, const struct zc_guard *guard,
                                struct zc_op *op, bool follows_copy)
 {
@@ -396,8 +396,7 @@ static void note_wait(const struct emission *e, uint32_t lane, uint32_t slot, ui
 {
     struct zc_cuda_run *run = zc_cuda_run_of(e->team, e->ticket);
     const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
-    struct zc_cuda_wait *wait =
-        zc_cuda_waits_of(e->team, e->ticket) + at;
+    struct zc_cuda_wait *wait = zc_cuda_waits_of(e->team, e->ticket) + at;
 
     assert(at < e->team->waits_most);
     atomic_store_explicit(&wait->awaited, value | slot, memory_order_release);
@@ -413,8 +412,8 @@ static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer wor
 }
 
 /* For a program that waits before it has signalled all other ranks. The others need none: whoever
- * has not come has a signal of theirs lying. Together with the first and, on a single lane, the last
- * wait, so that it costs no node of its own. */
+ * has not come has a signal of theirs lying. Together with the first and, on a single lane, the
+ * last wait, so that it costs no node of its own. */
 static zcta_status mark_replaying(struct emission *e, uint32_t lane, uint32_t value)
 {
     return add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
@@ -588,8 +587,8 @@ static void join_open_lanes(struct emission *e)
             emit_join(e, lane);
 }
 
-/* In the order of the plan: streams may share a hardware queue, which goes in its order, so that an op
- * may stand behind whatever was enqueued before it on any lane. */
+/* In the order of the plan: streams may share a hardware queue, which goes in its order, so that an
+ * op may stand behind whatever was enqueued before it on any lane. */
 static zcta_status emit(struct emission *e)
 {
     const struct zc_program *program = e->program;

@@ -15,7 +15,7 @@ struct zc_cuda_marks {
     uint32_t finished; /* the ticket of the program that ended last */
     uint32_t unused_too[3];
     uint32_t replaying; /* not 0 while a captured program waits that had not signalled all before */
-    uint32_t barrier; /* written for its being written alone */
+    uint32_t barrier;   /* written for its being written alone */
     /* The value that the rank has long awaited, and in its low 16 bits the slot: written by a
      * watcher. 0: none. */
     uint32_t awaits;
@@ -53,7 +53,7 @@ struct zc_cuda_view {
     uint64_t looked; /* when this look began. A look may be held up: a wait that it finds is as old
                         as its end, and one that it finds again has lasted until its begin */
     bool said;
-    bool told;  /* the others, for whom this rank waits */
+    bool told;                           /* the others, for whom this rank waits */
     uint64_t let_go_at;                  /* once it was seen to have failed */
     uint32_t *oldest;                    /* by slot: what the oldest pending wait awaits */
     bool *pending;                       /* by slot: there is one */
@@ -74,10 +74,10 @@ struct zc_cuda_team {
     /* The latest program that may be in a stream, as a whole or in part; the guard's `submitted`
      * follows when all of it is. */
     _Atomic uint32_t entered;
-    struct zc_cuda_run *runs;   /* by ticket, modulo run_most */
-    struct zc_cuda_wait *waits; /* what they wait for, in order: waits_most entries each */
-    uint32_t run_most;          /* under way at once; the next submit waits for the oldest */
-    uint32_t waits_most;        /* of a program */
+    struct zc_cuda_run *runs;       /* by ticket, modulo run_most */
+    struct zc_cuda_wait *waits;     /* what they wait for, in order: waits_most entries each */
+    uint32_t run_most;              /* under way at once; the next submit waits for the oldest */
+    uint32_t waits_most;            /* of a program */
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
     _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the marks tell */
     _Atomic uint64_t replay_copying_ns; /* what the copies of one of them may take */

@@ -130,8 +130,7 @@ static bool is_oldest(const struct zc_cuda_team *team, uint32_t ticket)
 
 static uint32_t wait_count(const struct zc_cuda_team *team, uint32_t ticket)
 {
-    return atomic_load_explicit(&zc_cuda_run_of(team, ticket)->wait_count,
-                                memory_order_acquire);
+    return atomic_load_explicit(&zc_cuda_run_of(team, ticket)->wait_count, memory_order_acquire);
 }
 
 static uint32_t slot_awaited(const struct zc_cuda_wait *wait)
@@ -215,7 +214,8 @@ static uint32_t awaited_by(const struct zc_cuda_watcher *w, const struct zc_cuda
 }
 
 /* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
- * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may. */
+ * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may.
+ */
 static uint32_t find_last(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
                           uint32_t peer)
 {
@@ -285,8 +285,8 @@ static uint32_t find_absent(const struct zc_cuda_watcher *w, const struct zc_cud
 static bool is_hopeless(const struct zc_cuda_team *team, const struct zc_cuda_view *view)
 {
     const uint64_t timeout = team->guard->timeout_ns;
-    const uint64_t copying = atomic_load_explicit(
-        &zc_cuda_run_of(team, view->ticket)->copying_ns, memory_order_acquire);
+    const uint64_t copying =
+        atomic_load_explicit(&zc_cuda_run_of(team, view->ticket)->copying_ns, memory_order_acquire);
 
     return zc_after_ns(zc_after_ns(view->since, timeout + timeout / 4), copying) <= view->looked;
 }
@@ -350,8 +350,8 @@ static bool is_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *team, 
             tell_wait(w, team, 0);
         return false;
     }
-    awaited = atomic_load_explicit(&zc_cuda_waits_of(team, ticket)[wait].awaited,
-                                   memory_order_acquire);
+    awaited =
+        atomic_load_explicit(&zc_cuda_waits_of(team, ticket)[wait].awaited, memory_order_acquire);
     return is_oldest(team, ticket) && is_wait_late(w, team, ticket, wait, awaited, missing);
 }
 

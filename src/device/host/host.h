@@ -38,15 +38,15 @@ struct zc_host_call {
 /* What stands before the slots. */
 struct zc_host_pad {
     _Alignas(64) _Atomic uint32_t bell; /* futex on which the pad's owner sleeps */
-    /* For whom its owner sleeps: the number of the signal, and, in the low half, 1 + its slot. 0: it
-     * does not. */
+    /* For whom its owner sleeps: the number of the signal, and, in the low half, 1 + its slot. 0:
+     * it does not. */
     _Atomic uint64_t awaits;
     struct zc_host_call call;
 };
 
 /* Memory: see device.h. */
-zcta_status zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes, uint32_t sharers,
-                                 struct zc_memory **memory);
+zcta_status zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                 uint32_t sharers, struct zc_memory **memory);
 zcta_status zc_host_memory_adopt(struct zc_device *device, void *base, size_t bytes,
                                  struct zc_memory **memory);
 zcta_status zc_host_memory_export(struct zc_device *device, struct zc_memory *memory,

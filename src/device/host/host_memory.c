@@ -65,8 +65,8 @@ static zcta_status map(struct zc_device *device, int fd, size_t bytes, struct ho
     return ZCTA_OK;
 }
 
-zcta_status zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes, uint32_t sharers,
-                                 struct zc_memory **memory)
+zcta_status zc_host_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
+                                 uint32_t sharers, struct zc_memory **memory)
 {
     const size_t mapped = whole_pages(bytes);
     struct host_memory *made = NULL;

@@ -326,7 +326,8 @@ static void tell_wait(const struct run *run)
                           memory_order_release);
 }
 
-/* The rank for which that one waits; ZCTA_NO_RANK if for nobody. What it awaited before has come. */
+/* The rank for which that one waits; ZCTA_NO_RANK if for nobody. What it awaited before has come.
+ */
 static uint32_t awaited_by(const struct zc_guard *guard, uint32_t rank)
 {
     struct zc_host_pad *pad = guard->pads[rank];
@@ -343,7 +344,8 @@ static uint32_t awaited_by(const struct zc_guard *guard, uint32_t rank)
 }
 
 /* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
- * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may. */
+ * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may.
+ */
 static uint32_t find_absent(const struct zc_guard *guard, uint32_t peer)
 {
     uint32_t absent = peer;

@@ -19,7 +19,7 @@ struct zc_sim_memory {
     struct zc_local_memory local;
     uint32_t owner; /* rank */
     enum zc_where where;
-    bool real;      /* false: addresses that nobody touches */
+    bool real; /* false: addresses that nobody touches */
 };
 
 /* What one rank has sent to another, until that one takes it. */
@@ -46,12 +46,12 @@ struct zc_device {
     uint32_t head, count, capacity;
     bool started; /* the program at `head` has begun */
     struct zc_sim_lane lanes[ZC_SIM_MAX_LANES];
-    uint64_t ops_left; /* until it dies */
-    double time;       /* when its last program ended */
-    double out_free;   /* timed: when its engine towards peers is free */
-    double in_free;    /* timed: when its link from peers is free */
+    uint64_t ops_left;   /* until it dies */
+    double time;         /* when its last program ended */
+    double out_free;     /* timed: when its engine towards peers is free */
+    double in_free;      /* timed: when its link from peers is free */
     double host_free[2]; /* timed: when its way to the host is free, and that from the host */
-    bool in_group;     /* it has begun what it sends and receives at once, on lane `group_lane` */
+    bool in_group;       /* it has begun what it sends and receives at once, on lane `group_lane` */
     uint32_t group_lane;
     uint32_t unmet;               /* of these, how many the other side has not begun */
     struct zc_sim_message *inbox; /* in the order of sending */
