@@ -128,6 +128,9 @@ static void what_only_some_requests_have_is_parsed_back(void **state)
         "block 0 ready now\n0 signal 1 released\n",
         "plan scatter direct-push ranks 2 rank 1 bytes 64 out-of-place half 0 scratch 8 lanes 1/1 "
         "block 0 ready now bounced 32 root 1\n0 copy 1:send+64 0:scratch+16 32\n",
+        "plan gather host-stream ranks 2 rank 1 bytes 8 out-of-place half 0 scratch 0 lanes 1/1 "
+        "block 0 ready now bounced 0 host 64 ring 32 root 0\n0 copy 1:send+0 1:host+128 8\n"
+        "0 signal 0 filled\n0 wait 0 emptied\n",
         "plan all_gather_v direct-push ranks 2 rank 1 bytes 0 in-place half 0 scratch 0 lanes 1/1 "
         "block 0 ready now shares 1:0:0 7:0:9\n",
         "plan send_recv direct-push ranks 4 rank 1 bytes 0 out-of-place half 0 scratch 0 lanes 1/1 "

@@ -117,7 +117,9 @@
  * loopback, as jobs over several machines need; there ZEROCTA_ADDRESS is the address at which the
  * others reach this rank, if that is not the one by which it reaches rank 0. Host names are
  * resolved by the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say
- * different ones count as on different machines. On GPUs a signal to another GPU is a 4-byte copy;
+ * different ones count as on different machines. A rank with ZEROCTA_P2P=0 reaches no other rank's
+ * memory and none reaches its own, as GPUs without NVLink or peer access do not: its teams go
+ * through the host's memory (docs/architecture.md). On GPUs a signal to another GPU is a 4-byte copy;
  * with ZEROCTA_SIGNALS=write those that do not follow a data copy are stream memory writes, where
  * the driver has them (before CUDA 13.1). ZEROCTA_NCCL_LIBRARY names NCCL's library, or is "none";
  * ZEROCTA_NCCL_SYMMETRIC=1, on all ranks, lets NCCL's kernels use symmetric windows, which is
