@@ -319,7 +319,8 @@ static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared
     if (status == ZCTA_OK)
         status =
             ops->submit(engine->group.device, capturing ? prepared->captured : program, stream);
-    if (status == ZCTA_OK && prepared->alternates)
+    /* What was captured goes another way. */
+    if (status == ZCTA_OK && prepared->alternates && !capturing)
         engine->half ^= 1;
     if (status == ZCTA_OK)
         prepared->is_released = false;

@@ -154,7 +154,7 @@ static void add_transfer(const struct zc_plan *plan, const struct zc_binding *bi
 /* Whether the step is one op with the one before it on its lane. */
 static bool joins(const struct zc_step *before, const struct zc_step *step)
 {
-    return before != NULL && zc_step_is_network(before) && zc_step_is_network(step);
+    return before != NULL && zc_steps_are_grouped(before, step);
 }
 
 /* One lane's steps in their order, from op `count` on; steps over the network that stand together

@@ -197,6 +197,12 @@ static inline bool zc_step_is_network(const struct zc_step *step)
     return step->kind == ZC_STEP_NET_SEND || step->kind == ZC_STEP_NET_RECV;
 }
 
+/* Of two steps that follow each other on a lane, whether they are of one group. */
+static inline bool zc_steps_are_grouped(const struct zc_step *first, const struct zc_step *second)
+{
+    return zc_step_is_network(first) && zc_step_is_network(second);
+}
+
 /* ---- Plans ---- */
 
 /* Makes the plan of one rank. The caller frees it.

@@ -23,11 +23,11 @@ static const struct zc_step *step_at(const struct zc_execution *e, uint32_t rank
 static uint32_t next_in_group(const struct zc_execution *e, uint32_t rank, uint32_t at)
 {
     const struct zc_plan *plan = zc_plan_of(e->v, e->ranks[rank].call, rank);
-    const uint32_t lane = plan->steps[at].lane;
+    const struct zc_step *last = &plan->steps[at];
 
     for (at++; at < plan->step_count; at++)
-        if (plan->steps[at].lane == lane)
-            return zc_step_is_network(&plan->steps[at]) ? at : plan->step_count;
+        if (plan->steps[at].lane == last->lane)
+            return zc_steps_are_grouped(last, &plan->steps[at]) ? at : plan->step_count;
     return at;
 }
 

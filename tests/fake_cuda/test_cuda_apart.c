@@ -128,11 +128,47 @@ static void large_shares_go_in_chunks(void **state)
     run_as_threads_with(3, &options, stream, NULL);
 }
 
+/* ---- A capture between two calls ---- */
+
+enum { ROUNDS = 300, PLACES = 2 };
+
+/* The second call must not post where others still read what was posted for the first one, though a
+ * call that goes another way was captured in between. */
+static void capture_between(zcta_context *context, void *data)
+{
+    struct seat s = take_seat(context, PLACES * SMALL);
+    unsigned char *send = zcta_window_base(s.send), *recv = zcta_window_base(s.recv);
+
+    (void)data;
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < PLACES; i++)
+            model_fill(send + i * SMALL, round + i, s.rank, SMALL);
+        meet(&s);
+        EXPECT_OK(context, zcta_all_gather(s.world, send, recv, SMALL, s.stream, NULL));
+        begin_capture(&s);
+        EXPECT_OK(context, zcta_all_gather(s.world, send, recv, SMALL, s.stream, NULL));
+        driver.cuGraphExecDestroy(end_capture(&s));
+        EXPECT_OK(context, zcta_all_gather(s.world, send + SMALL, recv + s.count * SMALL, SMALL,
+                                           s.stream, NULL));
+        synchronize(&s);
+        for (uint32_t i = 0; i < PLACES; i++)
+            EXPECT(model_wrong(recv + i * s.count * SMALL, round + i, s.count, SMALL) == 0);
+    }
+    leave_seat(&s);
+}
+
+static void a_capture_leaves_the_halves_in_turn(void **state)
+{
+    (void)state;
+    run_as_threads_with(RANKS, &options, capture_between, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_reaches_each_other_does_not_go_through_the_host),
         cmocka_unit_test(large_shares_go_in_chunks),
+        cmocka_unit_test(a_capture_leaves_the_halves_in_turn),
     };
 
     return cmocka_run_group_tests(tests, load_fake, NULL);
