@@ -15,7 +15,7 @@ static const struct zc_device_caps gpu = {.name = "cuda",
                                           .lanes = 2,
                                           .group_bytes = SHARE,
                                           .scratch_bytes = 65536,
-                                          .unit = 7,
+                                          .gpu_id = 7,
                                           .local_copy_needs_sm = true,
                                           .model = "NVIDIA H200",
                                           .driver_version = 13000};
@@ -240,7 +240,7 @@ static void nodes_and_who_crosses_between_them(void **state)
     /* NCCL refuses ranks on one GPU, but those of a node are in different communicators. */
     facts.shared_gpu = true;
     assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
-    facts.position_shared = true;
+    facts.rail_shared = true;
     assert_string_equal(chosen_over_nodes(&facts), "");
     /* One rank a node has nothing to push; nodes of unequal size have no positions. */
     facts = two_nodes();

@@ -118,7 +118,7 @@ static bool ask(zcta_context *context, const struct zc_shape *shape, struct answ
                 const struct zc_facts facts = {
                     .layout = layout,
                     .caps = &context->caps,
-                    .nccl = gpus ? zc_know_nccl(context) : NULL,
+                    .nccl = gpus ? zc_load_nccl(context) : NULL,
                     .in_place = place == 1 && (layout->collective->traits & ZC_REPLICATES) != 0,
                     .apart = zc_alone_apart(context, RANKS),
                     .policy = (zcta_policy)(policy + 1)};

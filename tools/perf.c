@@ -94,7 +94,7 @@ uint64_t zc_perf_next_size(const struct zc_perf *perf, uint64_t bytes)
 }
 
 /* What was not given follows what was. */
-static bool settle_sizes(struct zc_perf *perf)
+static bool resolve_sizes(struct zc_perf *perf)
 {
     if (perf->bytes_min == 0)
         perf->bytes_min =
@@ -125,7 +125,7 @@ int zc_command_perf(int argc, char **argv)
     if (!launched && perf.rank_count == 0)
         perf.rank_count = RANKS_DEFAULT;
     if (!zc_shape_read(line.command, argv[first], &perf.given, &perf.shape) ||
-        !settle_sizes(&perf) ||
+        !resolve_sizes(&perf) ||
         (perf.rank_count != 0 && !zc_shape_fits(line.command, &perf.shape, perf.rank_count)) ||
         (perf.in_place && !zc_check_in_place(line.command, &perf.shape)))
         return ZC_EXIT_USAGE;

@@ -225,7 +225,7 @@ static void note_key(struct tune *t)
 
     memcpy(t->tuned.key.gpu, context->caps.model, sizeof t->tuned.key.gpu);
     t->tuned.key.driver_version = context->caps.driver_version;
-    t->tuned.key.nccl_version = zc_know_nccl(context)->version;
+    t->tuned.key.nccl_version = zc_load_nccl(context)->version;
     t->tuned.key.zerocta_version = zcta_version();
 }
 

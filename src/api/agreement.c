@@ -135,7 +135,7 @@ static zcta_status compare_values(zcta_team *team, const char *call, enum field 
 {
     char odd_text[40], common_text[40];
     uint32_t common;
-    const uint32_t odd = zc_group_odd_one(values, stride, count, &common);
+    const uint32_t odd = zc_group_outlier(values, stride, count, &common);
     const uint64_t odd_value = values[odd * stride], common_value = values[common * stride];
 
     if (odd_value == common_value)

@@ -16,7 +16,7 @@ static void count_window_plans(const struct zc_resolved *resolved, uint32_t chan
 static zcta_status check_nccl(const zcta_team *team, const struct zc_asked *asked)
 {
     if (asked->engine != ZCTA_ENGINE_NCCL || team->nccl_facts != NULL ||
-        team->context->caps.unit == 0)
+        team->context->caps.gpu_id == 0)
         return ZCTA_OK;
     return zc_fail(team->group.diag, ZCTA_ERR_UNSUPPORTED, asked->call, 0,
                    "the ranks of team %s have not compared what they have of NCCL; run a call with "

@@ -168,9 +168,9 @@ static const struct zc_nccl_facts *nccl_facts_of(const zcta_team *team,
                                                  const struct zc_asked *asked)
 {
     if (team->nccl_facts != NULL || asked->engine != ZCTA_ENGINE_NCCL ||
-        team->context->caps.unit == 0)
+        team->context->caps.gpu_id == 0)
         return team->nccl_facts;
-    return zc_know_nccl(team->context);
+    return zc_load_nccl(team->context);
 }
 
 struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_asked *asked,
@@ -183,13 +183,13 @@ struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_asked *asked,
         .nccl = nccl_facts_of(team, asked),
         .tuned = team->tuned,
         .in_place = in_place && has(layout, ZC_REPLICATES),
-        .unlike_window = window != NULL && !window->memory->alike,
+        .unlike_window = window != NULL && !window->memory->same_layout,
         .shared_gpu = team->shared_gpu,
         .apart = team->group.apart,
         .several_hosts = zc_group_has_hosts(&team->group),
         .node_ranks = team->node_ranks == ZC_UNEVEN_NODES ? 0 : team->node_ranks,
         .uneven_nodes = team->node_ranks == ZC_UNEVEN_NODES,
-        .position_shared = team->position_shared,
+        .rail_shared = team->rail_shared,
         .policy = asked->policy == ZCTA_POLICY_UNSET ? team->policy : asked->policy,
         .engine = zc_engine_asked(team, asked)};
 }
@@ -201,7 +201,7 @@ static zcta_status fail_choice(zcta_team *team, const struct zc_asked *asked,
     /* Policy DEFAULT forbids nothing. */
     const bool unsupported =
         facts->policy == ZCTA_POLICY_DEFAULT ||
-        (facts->engine == ZCTA_ENGINE_NCCL && (facts->caps->unit == 0 || facts->nccl == NULL ||
+        (facts->engine == ZCTA_ENGINE_NCCL && (facts->caps->gpu_id == 0 || facts->nccl == NULL ||
                                                facts->nccl->version == 0 || facts->shared_gpu));
     char path[sizeof report->paths[0].path];
     uint32_t at = 0;
@@ -242,7 +242,7 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
                            .recv = outputs,
                            .window = {.base = zcta_window_base(buffers->recv_window),
                                       .bytes = zcta_window_bytes(buffers->recv_window),
-                                      .alike = !facts.unlike_window},
+                                      .same_layout = !facts.unlike_window},
                            .releasable = releasable,
                            .strict = facts.policy == ZCTA_POLICY_ZERO};
     zcta_report report;
@@ -257,6 +257,10 @@ static zcta_status choose_and_prepare(zcta_team *team, const struct buffers *buf
     call.no_sm = choice.path == ZC_PATH_NCCL_NO_SM;
     call.symmetric = facts.nccl != NULL && facts.nccl->symmetric && !facts.apart;
     call.request = zc_select_request(&facts, choice.path, team->group.self, buffers->in_place);
+    resolved->captured_path =
+        zc_path_is_nccl(choice.path)
+            ? choice.path
+            : (enum zc_path)zc_algorithm_number(zc_request_captured(&call.request).algorithm);
     call.numbers = zc_numbers_of(resolved);
     status = take_engine(team, resolved, &call);
     return status == ZCTA_OK ? resolved->ops->prepare(resolved->engine, &call, &resolved->prepared)

@@ -49,16 +49,20 @@ static void tell_first_use(zcta_team *team, const struct zc_resolved *resolved, 
 /* What ran, which is what was chosen unless the engine knows better. */
 static enum zc_path path_run(const struct zc_resolved *resolved)
 {
-    if (resolved->path != ZC_PATH_NCCL_NO_SM)
+    if (resolved->path != ZC_PATH_NCCL_NO_SM && resolved->path == resolved->captured_path)
         return resolved->path;
     switch (resolved->ops->evidence(resolved->engine, resolved->prepared)) {
+    case ZC_EVIDENCE_CAPTURED:
+        return resolved->captured_path;
     case ZC_EVIDENCE_AGAINST:
         return ZC_PATH_NCCL_KERNELS;
     case ZC_EVIDENCE_MISSING:
         return ZC_PATH_NCCL_UNPROVED;
-    default:
-        return resolved->path;
+    case ZC_EVIDENCE_SURE:
+    case ZC_EVIDENCE_PROVED:
+        break;
     }
+    return resolved->path;
 }
 
 void zc_run_count(zcta_team *team, const struct zc_resolved *resolved)
@@ -69,7 +73,7 @@ void zc_run_count(zcta_team *team, const struct zc_resolved *resolved)
     if (atomic_fetch_add_explicit(&counters->calls, 1, memory_order_relaxed) == 0)
         tell_first_use(team, resolved, path);
     atomic_fetch_add_explicit(&counters->bytes, resolved->received, memory_order_relaxed);
-    if (resolved->fallback || path != resolved->path)
+    if (resolved->fallback || (path != resolved->path && zc_path_is_nccl(path)))
         atomic_fetch_add_explicit(&counters->fallbacks, path != ZC_PATH_NCCL_UNPROVED,
                                   memory_order_relaxed);
 }

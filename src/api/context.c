@@ -33,7 +33,7 @@ static zcta_status timeout_from_environment(struct zc_diag *diag, uint64_t *time
     return ZCTA_OK;
 }
 
-static zcta_status settle_timeouts(zcta_context *context, uint64_t given_ns)
+static zcta_status resolve_timeouts(zcta_context *context, uint64_t given_ns)
 {
     zcta_status status = ZCTA_OK;
 
@@ -45,13 +45,13 @@ static zcta_status settle_timeouts(zcta_context *context, uint64_t given_ns)
     return status;
 }
 
-static zcta_status settle_parameters(zcta_context *context, zcta_init_params *params)
+static zcta_status resolve_parameters(zcta_context *context, zcta_init_params *params)
 {
     zcta_status status = zc_environment_check(&context->diag);
 
     context->check = params->check != 0 || zc_environment_choice("ZEROCTA_CHECK") == 1;
     if (status == ZCTA_OK)
-        status = settle_timeouts(context, params->timeout_ns);
+        status = resolve_timeouts(context, params->timeout_ns);
     if (status == ZCTA_OK)
         status = zc_job_resolve(params, &context->diag, &context->job);
     if (status != ZCTA_OK)
@@ -157,7 +157,7 @@ static void free_context(zcta_context *context)
     zc_mesh_close(context->mesh);
     if (context->device != NULL)
         context->ops->close(context->device);
-    zc_forget_all(context);
+    zc_unload_all(context);
     zc_map_destroy(&context->map);
     pthread_mutex_destroy(&context->knowledge.lock);
     pthread_mutex_destroy(&context->lock);
@@ -171,7 +171,7 @@ static void free_context(zcta_context *context)
 /* *met tells whether this rank got as far as to meet the others, who then know how it went. */
 static zcta_status start(zcta_context *context, zcta_init_params *params, bool *met)
 {
-    zcta_status status = settle_parameters(context, params);
+    zcta_status status = resolve_parameters(context, params);
 
     if (status == ZCTA_OK)
         status = open_device(context, params);

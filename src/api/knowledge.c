@@ -20,7 +20,7 @@ static void learn_nccl(zcta_context *context)
     memcpy(knowledge->facts.why, error.message, sizeof knowledge->facts.why - 1);
 }
 
-const struct zc_nccl_facts *zc_know_nccl(zcta_context *context)
+const struct zc_nccl_facts *zc_load_nccl(zcta_context *context)
 {
     pthread_mutex_lock(&context->knowledge.lock);
     if (!context->knowledge.knows_nccl)
@@ -70,7 +70,7 @@ static struct zc_tuned *learn_tuned(zcta_context *context)
     return read_tuned(context, path);
 }
 
-const struct zc_tuned *zc_know_tuned(zcta_context *context)
+const struct zc_tuned *zc_load_tuned(zcta_context *context)
 {
     struct zc_knowledge *knowledge = &context->knowledge;
 
@@ -84,15 +84,15 @@ const struct zc_tuned *zc_know_tuned(zcta_context *context)
     /* Figures that come with the library are not worth loading NCCL for. They are those of its
      * symmetric kernels. */
     if (knowledge->tuned == NULL)
-        return knowledge->nccl_at_hand && zc_know_nccl(context)->version != 0 &&
-                       zc_know_nccl(context)->symmetric
+        return knowledge->nccl_at_hand && zc_load_nccl(context)->version != 0 &&
+                       zc_load_nccl(context)->symmetric
                    ? zc_tuned_built_in(context->caps.model)
                    : NULL;
-    return zc_know_nccl(context)->version == knowledge->tuned->key.nccl_version ? knowledge->tuned
+    return zc_load_nccl(context)->version == knowledge->tuned->key.nccl_version ? knowledge->tuned
                                                                                 : NULL;
 }
 
-void zc_forget_all(zcta_context *context)
+void zc_unload_all(zcta_context *context)
 {
     zc_nccl_unload(&context->knowledge.nccl);
     free(context->knowledge.tuned);

@@ -101,9 +101,9 @@ struct zc_resolved {
     struct zc_asked asked;
     struct zc_layout *layout; /* the same with what follows from it, owned; outlives `prepared` */
     bool in_place;
-    uint64_t received; /* by this rank in a run, in bytes */
-    enum zc_path path;
-    const struct zc_engine_ops *ops; /* the engine's, and its state for this team */
+    uint64_t received;                /* by this rank in a run, in bytes */
+    enum zc_path path, captured_path; /* in a graph it may be another one */
+    const struct zc_engine_ops *ops;  /* the engine's, and its state for this team */
     struct zc_engine *engine;
     bool sms, fallback;
     bool crosses;                           /* from node to node, by NCCL */
@@ -139,8 +139,8 @@ struct zcta_team {
                      the context's lock */
     zcta_policy policy;
     zcta_engine engine_choice;
-    bool shared_gpu;      /* some of its ranks are on one GPU */
-    bool position_shared; /* so are some of equal position on their nodes */
+    bool shared_gpu;  /* some of its ranks are on one GPU */
+    bool rail_shared; /* so are some of one rail, at the same place on their nodes */
     /* How many ranks make a node; 0: all are on one; ZC_UNEVEN_NODES: not equally many, or not in
      * order
      */
@@ -279,16 +279,16 @@ void zc_team_event(void *data, const struct zc_mesh_event *event);
 /* ---- knowledge.c ---- */
 
 /* NCCL, loaded if it has not been; its version is 0 if there is none. Owned by the context. */
-const struct zc_nccl_facts *zc_know_nccl(zcta_context *context);
+const struct zc_nccl_facts *zc_load_nccl(zcta_context *context);
 /* The measurements that hold for this machine; NULL if there are none. Owned by the context. */
-const struct zc_tuned *zc_know_tuned(zcta_context *context);
-void zc_forget_all(zcta_context *context);
+const struct zc_tuned *zc_load_tuned(zcta_context *context);
+void zc_unload_all(zcta_context *context);
 
 /* ---- team_nccl.c ---- */
 
 /* What the paths are chosen from, and may differ between ranks: all must know what all have. */
 struct zc_rank_facts {
-    uint64_t unit, tuned;
+    uint64_t gpu_id, tuned;
     struct zc_nccl_told nccl;
 };
 
@@ -306,7 +306,7 @@ zcta_status zc_team_compare_nccl(zcta_team *team, const char *call);
 zcta_status zc_team_nccl(zcta_team *team, struct zc_engine **engine);
 /* For all teams of the context, in an order that all ranks share: the window goes; the engines
  * end. */
-void zc_teams_forget(zcta_context *context, const void *base);
+void zc_teams_deregister(zcta_context *context, const void *base);
 void zc_teams_end_nccl(zcta_context *context);
 
 /* ---- window.c ---- */

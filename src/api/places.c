@@ -10,7 +10,7 @@
 /* What each rank tells of itself. */
 struct place {
     uint64_t domain; /* of its host; 0: none */
-    uint64_t unit;   /* of its GPU; 0: it has none */
+    uint64_t gpu_id; /* of its GPU; 0: it has none */
     uint64_t alone;  /* not 0: it is to reach nobody, and nobody it */
 };
 
@@ -94,9 +94,9 @@ static bool reaches(const zcta_context *context, const struct place *places, uin
         return true;
     if (places[rank].alone != 0 || places[self].alone != 0)
         return false;
-    return places[rank].unit == 0 ||
+    return places[rank].gpu_id == 0 ||
            zc_mesh_host(context->mesh, rank) != zc_mesh_host(context->mesh, self) ||
-           context->ops->reaches(context->device, places[rank].unit);
+           context->ops->reaches(context->device, places[rank].gpu_id);
 }
 
 /* Two ranks reach each other if both say so: one that sees no other GPU than its own knows nothing.
@@ -132,7 +132,7 @@ static zcta_status learn_reach(const zcta_team *world, const struct place *place
     zcta_status status;
 
     for (uint32_t i = 0; i < count; i++)
-        matters = matters || places[i].unit != 0 || places[i].alone != 0;
+        matters = matters || places[i].gpu_id != 0 || places[i].alone != 0;
     if (!matters)
         return ZCTA_OK;
     row = calloc(count, sizeof *row);
@@ -159,7 +159,7 @@ zcta_status zc_learn_places(zcta_team *world)
 {
     zcta_context *context = world->context;
     const uint32_t count = context->job.rank_count;
-    struct place mine = {.unit = context->caps.unit,
+    struct place mine = {.gpu_id = context->caps.gpu_id,
                          .alone = zc_environment_choice("ZEROCTA_P2P") == 0};
     struct place *places = NULL;
     zcta_status status;

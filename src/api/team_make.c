@@ -58,7 +58,7 @@ static zcta_status fail_stale(const zcta_team *team)
 }
 
 /* Whether all attempts still hold; from here on what ends one ends the team. */
-static zcta_status settle_attempts(zcta_team *team, const uint32_t *attempts)
+static zcta_status resolve_attempts(zcta_team *team, const uint32_t *attempts)
 {
     zcta_context *context = team->context;
     zcta_error failure = {.status = ZCTA_ERR_PEER, .call = "zcta_team_get"};
@@ -133,7 +133,7 @@ static zcta_status join(zcta_team *team, uint64_t begun)
     if (status != ZCTA_OK)
         status = zc_group_give_up(&team->group, status);
     else
-        status = settle_attempts(team, attempts);
+        status = resolve_attempts(team, attempts);
     free(attempts);
     return status;
 }
@@ -262,17 +262,16 @@ static zcta_status compare_ranks(zcta_team *team, const struct zc_rank_facts *fa
     for (uint32_t i = 0; i < team->group.count && status == ZCTA_OK; i++) {
         same = same && facts[i].tuned == facts[0].tuned;
         for (uint32_t j = 0; j < i && status == ZCTA_OK; j++)
-            if (facts[i].unit == facts[j].unit) {
+            if (facts[i].gpu_id == facts[j].gpu_id) {
                 team->shared_gpu = true;
-                team->position_shared |= team->node_ranks != 0 &&
-                                         team->node_ranks != ZC_UNEVEN_NODES &&
-                                         i % team->node_ranks == j % team->node_ranks;
+                team->rail_shared |= team->node_ranks != 0 && team->node_ranks != ZC_UNEVEN_NODES &&
+                                     i % team->node_ranks == j % team->node_ranks;
                 status = check_sharing(team, j, i);
             }
     }
-    team->tuned = same ? zc_know_tuned(team->context) : NULL;
+    team->tuned = same ? zc_load_tuned(team->context) : NULL;
     if (team->tuned != NULL)
-        team->nccl_facts = zc_know_nccl(team->context);
+        team->nccl_facts = zc_load_nccl(team->context);
     zc_team_compare_facts(team, facts);
     return status;
 }
@@ -280,14 +279,14 @@ static zcta_status compare_ranks(zcta_team *team, const struct zc_rank_facts *fa
 static zcta_status tell_facts(zcta_team *team)
 {
     const bool automatic = team->engine_choice == ZCTA_ENGINE_AUTO;
-    struct zc_rank_facts mine = {.unit = team->context->caps.unit}, *all = NULL;
+    struct zc_rank_facts mine = {.gpu_id = team->context->caps.gpu_id}, *all = NULL;
     zcta_status status;
 
-    if (mine.unit == 0)
+    if (mine.gpu_id == 0)
         return ZCTA_OK;
     if (team->engine_choice == ZCTA_ENGINE_NCCL || team->node_ranks != 0)
-        team->nccl_facts = zc_know_nccl(team->context);
-    mine.tuned = automatic ? zc_tuned_digest(zc_know_tuned(team->context)) : 0;
+        team->nccl_facts = zc_load_nccl(team->context);
+    mine.tuned = automatic ? zc_tuned_digest(zc_load_tuned(team->context)) : 0;
     if (team->nccl_facts != NULL || mine.tuned != 0)
         zc_team_read_nccl(team, &mine);
     all = calloc(team->group.count, sizeof *all);
@@ -297,7 +296,7 @@ static zcta_status tell_facts(zcta_team *team)
         return zc_group_give_up(&team->group, status);
     }
     status = zc_group_exchange(&team->group, "zcta_team_get", "did not join the team",
-                               ZC_TOPIC_UNITS, &mine, all, sizeof mine);
+                               ZC_TOPIC_FACTS, &mine, all, sizeof mine);
     if (status == ZCTA_OK)
         status = compare_ranks(team, all);
     free(all);

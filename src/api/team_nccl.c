@@ -7,7 +7,7 @@
 
 void zc_team_read_nccl(const zcta_team *team, struct zc_rank_facts *mine)
 {
-    zc_nccl_tell(zc_know_nccl(team->context), team->context->caps.driver_version, &mine->nccl);
+    zc_nccl_tell(zc_load_nccl(team->context), team->context->caps.driver_version, &mine->nccl);
 }
 
 /* One NCCL for all, or none for all. */
@@ -28,7 +28,7 @@ zcta_status zc_team_compare_nccl(zcta_team *team, const char *call)
 
     /* Under check a rank that refuses the call tells the others so. */
     if (status != ZCTA_OK || team->nccl_facts != NULL || team->context->check ||
-        team->context->caps.unit == 0)
+        team->context->caps.gpu_id == 0)
         return status;
     all = calloc(team->group.count, sizeof *all);
     if (all == NULL) {
@@ -37,9 +37,9 @@ zcta_status zc_team_compare_nccl(zcta_team *team, const char *call)
     }
     zc_team_read_nccl(team, &mine);
     status = zc_group_exchange(&team->group, call, "did not come to the first call by NCCL",
-                               ZC_TOPIC_UNITS, &mine, all, sizeof mine);
+                               ZC_TOPIC_FACTS, &mine, all, sizeof mine);
     if (status == ZCTA_OK) {
-        team->nccl_facts = zc_know_nccl(team->context);
+        team->nccl_facts = zc_load_nccl(team->context);
         zc_team_compare_facts(team, all);
     }
     free(all);
@@ -120,7 +120,7 @@ static struct zc_engine *nccl_of(zcta_team *team)
     return nccl;
 }
 
-void zc_teams_forget(zcta_context *context, const void *base)
+void zc_teams_deregister(zcta_context *context, const void *base)
 {
     uint64_t tag = 0;
 
@@ -129,7 +129,7 @@ void zc_teams_forget(zcta_context *context, const void *base)
         struct zc_engine *nccl = nccl_of(team);
 
         if (nccl != NULL)
-            zc_engine_nccl.forget(nccl, base);
+            zc_engine_nccl.deregister(nccl, base);
         tag = leave_team(team);
     }
 }

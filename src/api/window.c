@@ -114,7 +114,7 @@ zcta_status zcta_window_free(zcta_window **handle)
     if (!zc_team_failed(team))
         status = zc_group_exchange(&team->group, "zcta_window_free", "did not free the window",
                                    ZC_TOPIC_FREE, NULL, NULL, 0);
-    zc_teams_forget(team->context, zcta_window_base(window));
+    zc_teams_deregister(team->context, zcta_window_base(window));
     zc_window_free_local(window);
     return status;
 }

@@ -230,7 +230,7 @@ struct zc_device_caps {
     size_t host_bytes;     /* one half of a team's host memory, where it has some */
     uint32_t host_ranks;   /* from so many ranks on a team has some in any case; 0: never */
     size_t ring_bytes;     /* the ring behind the halves, where the ranks do not reach each other */
-    uint64_t unit;    /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
+    uint64_t gpu_id;  /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
     int32_t gpu;      /* the GPU's ordinal, where there is one */
     bool graph_slots; /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
@@ -267,9 +267,9 @@ struct zc_device_ops {
      * for the whole domain. */
     uint64_t (*join_domain)(struct zc_device *device);
 
-    /* Whether this device reaches the memory of the one whose caps.unit that is, on this machine;
+    /* Whether this device reaches the memory of the one whose caps.gpu_id that is, on this machine;
      * true too if that cannot be told. */
-    bool (*reaches)(struct zc_device *device, uint64_t unit);
+    bool (*reaches)(struct zc_device *device, uint64_t gpu_id);
 
     /* Zeroed and committed. `sharers`: how many ranks of this machine, this one among them,
      * allocate as much at the same time. Errors: ERR_NO_MEMORY, ERR_SYSTEM, ERR_TIMEOUT,

@@ -29,6 +29,7 @@ struct zc_prepared {
     struct zc_program *programs[2]; /* one for each half of the scratch window, or the same twice */
     bool alternates;
     struct zc_program *captured; /* into a graph, where that takes another plan; else NULL */
+    bool was_captured;           /* the last time */
     /* Where ready can be said early: what says it, and what runs after that. */
     struct zc_program *early_ready, *released_run;
     _Atomic uint32_t *released; /* by rank: see zc_binding */
@@ -319,6 +320,7 @@ static zcta_status ce_run(struct zc_engine *engine, struct zc_prepared *prepared
     if (status == ZCTA_OK)
         status =
             ops->submit(engine->group.device, capturing ? prepared->captured : program, stream);
+    prepared->was_captured = capturing;
     /* What was captured goes another way. */
     if (status == ZCTA_OK && prepared->alternates && !capturing)
         engine->half ^= 1;
@@ -348,12 +350,12 @@ static zcta_status ce_say_ready(struct zc_engine *engine, struct zc_prepared *pr
 static enum zc_evidence ce_evidence(const struct zc_engine *engine,
                                     const struct zc_prepared *prepared)
 {
-    (void)engine, (void)prepared;
-    return ZC_EVIDENCE_SURE;
+    (void)engine;
+    return prepared->was_captured ? ZC_EVIDENCE_CAPTURED : ZC_EVIDENCE_SURE;
 }
 
 /* Plans hold addresses, nothing of a window. */
-static void ce_forget(struct zc_engine *engine, const void *base)
+static void ce_deregister(struct zc_engine *engine, const void *base)
 {
     (void)engine, (void)base;
 }
@@ -373,6 +375,6 @@ const struct zc_engine_ops zc_engine_ce = {
     .say_ready = ce_say_ready,
     .evidence = ce_evidence,
     .release = ce_release,
-    .forget = ce_forget,
+    .deregister = ce_deregister,
     .abort = ce_abort,
 };

@@ -10,7 +10,7 @@
 struct zc_region {
     void *base;
     size_t bytes;
-    bool alike; /* it lies where the others' parts do, see struct zc_symmetric */
+    bool same_layout; /* it lies where the others' parts do, see struct zc_symmetric */
 };
 
 /* How much host memory a team has, on each rank: two halves, and a ring behind them. */
@@ -40,10 +40,11 @@ struct zc_call {
 
 /* Whether what ran is what was chosen, where the engine cannot know by itself. */
 enum zc_evidence {
-    ZC_EVIDENCE_SURE,    /* our own plan, or kernels as chosen */
-    ZC_EVIDENCE_PROVED,  /* no SM, as somebody else's word has it */
-    ZC_EVIDENCE_MISSING, /* nobody tells */
-    ZC_EVIDENCE_AGAINST, /* SMs after all */
+    ZC_EVIDENCE_SURE,     /* our own plan, or kernels as chosen */
+    ZC_EVIDENCE_CAPTURED, /* the plan that goes into a graph in place of that one, the last time */
+    ZC_EVIDENCE_PROVED,   /* no SM, as somebody else's word has it */
+    ZC_EVIDENCE_MISSING,  /* nobody tells */
+    ZC_EVIDENCE_AGAINST,  /* SMs after all */
 };
 
 struct zc_engine;   /* an engine's state for one team */
@@ -76,7 +77,7 @@ struct zc_engine_ops {
                     struct zc_prepared *prepared); /* has finished; NULL is fine */
     /* The window whose part here begins at `base` goes. Collective like its going; from any thread.
      */
-    void (*forget)(struct zc_engine *engine, const void *base);
+    void (*deregister)(struct zc_engine *engine, const void *base);
     /* The team has failed: end what the device cannot let go. Returns at once; from any thread. */
     void (*abort)(struct zc_engine *engine);
 };

@@ -152,7 +152,7 @@ static uint32_t count_equal(const uint64_t *values, size_t stride, uint32_t coun
     return equal;
 }
 
-uint32_t zc_group_odd_one(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common)
+uint32_t zc_group_outlier(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common)
 {
     uint32_t fewest = count_equal(values, stride, count, 0), most = fewest, odd = 0;
 
@@ -179,7 +179,7 @@ static zcta_status compare_devices(const struct zc_group *group, const char *cal
 {
     static const char *const names[] = {"another", "host", "cuda"};
     uint32_t common;
-    const uint32_t odd = zc_group_odd_one(&offers[0].device, sizeof *offers / sizeof(uint64_t),
+    const uint32_t odd = zc_group_outlier(&offers[0].device, sizeof *offers / sizeof(uint64_t),
                                           group->count, &common);
 
     if (offers[odd].device == offers[common].device)
@@ -195,7 +195,7 @@ static zcta_status compare_sizes(const struct zc_group *group, const char *call,
                                  const struct offer *offers)
 {
     uint32_t common;
-    const uint32_t odd = zc_group_odd_one(&offers[0].bytes, sizeof *offers / sizeof(uint64_t),
+    const uint32_t odd = zc_group_outlier(&offers[0].bytes, sizeof *offers / sizeof(uint64_t),
                                           group->count, &common);
 
     if (offers[odd].bytes == offers[common].bytes)
@@ -329,7 +329,7 @@ static zcta_status share_pieces(const struct zc_group *group, const char *call, 
 
 /* Whether an address in one part tells where its like is in the other ranks' allocations, for those
  * who know only these. All ranks find the same. */
-static bool are_alike(const struct offer *offers, uint32_t count)
+static bool have_same_layout(const struct offer *offers, uint32_t count)
 {
     enum { PAGE = 4096 };
     const struct zc_memory_handle *first = &offers[0].handle;
@@ -435,7 +435,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where,
     }
     if (status != ZCTA_OK)
         goto out;
-    symmetric->alike = are_alike(offers, group->count);
+    symmetric->same_layout = have_same_layout(offers, group->count);
     /* Nobody goes on before everybody has mapped everything. A rank that could not take what the
      * others sent says so here. */
     if (told == ZCTA_OK)

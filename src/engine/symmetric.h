@@ -42,7 +42,7 @@ struct zc_symmetric {
     enum zc_where where;
     uint32_t count;
     size_t bytes;              /* of one part */
-    bool alike;                /* every part lies at the same page of an allocation of one size */
+    bool same_layout;          /* every part lies at the same page of an allocation of one size */
     struct zc_memory *parts[]; /* NULL: of a rank that this one does not reach */
 };
 
@@ -78,7 +78,7 @@ zcta_status zc_group_give_up(const struct zc_group *group, zcta_status status);
 
 /* Of `count` values, `stride` apart, the index of one that the fewest ranks have, and in *common of
  * one that the most have. Both have the same value if all ranks agree; all ranks find the same. */
-uint32_t zc_group_odd_one(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common);
+uint32_t zc_group_outlier(const uint64_t *values, size_t stride, uint32_t count, uint32_t *common);
 
 /* Topics of rounds. */
 enum {
@@ -88,7 +88,7 @@ enum {
     ZC_TOPIC_SPLIT,
     ZC_TOPIC_CHECK,
     ZC_TOPIC_PLACES,
-    ZC_TOPIC_UNITS,
+    ZC_TOPIC_FACTS,
     ZC_TOPIC_NCCL,
     ZC_TOPIC_ROWS,
     ZC_TOPIC_USER

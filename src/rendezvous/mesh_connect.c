@@ -61,7 +61,7 @@ static void take_peer(struct connecting *connecting, uint32_t rank, int fd, int6
     if (peer->stream != NULL) {
         peer->stream->fd = fd;
         peer->pid = connecting->bootstrap->table[rank].pid;
-        zc_net_settle_tcp(fd);
+        zc_net_configure_tcp(fd);
     }
     connecting->connected++;
     connecting->starved_until = 0;

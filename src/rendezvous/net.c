@@ -319,7 +319,7 @@ int zc_net_error(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0 ? errno : error;
 }
 
-void zc_net_settle_tcp(int fd)
+void zc_net_configure_tcp(int fd)
 {
     static const struct {
         int level, name, value;

@@ -53,7 +53,7 @@ int zc_net_start_tcp(const struct zc_endpoint *endpoint, int *fd);
 int zc_net_error(int fd);
 /* For a connection that lives long: small messages go at once, and a machine that is gone without a
  * word is noticed within half a minute. */
-void zc_net_settle_tcp(int fd);
+void zc_net_configure_tcp(int fd);
 /* Unix sequential-packet sockets in the abstract namespace; `name` has 16 random bytes. */
 int zc_net_listen_unix(const uint8_t name[16], int *fd);
 int zc_net_connect_unix(const uint8_t name[16], int *fd);

@@ -83,9 +83,10 @@ static bool cannot_cross(const struct zc_facts *facts, struct zc_assessment *ass
     if (facts->uneven_nodes)
         zc_because(assessment,
                    "the nodes have not equally many ranks each, or not one after the other");
-    else if (facts->position_shared)
-        zc_because(assessment,
-                   "ranks of equal position on their nodes share a GPU, which NCCL refuses");
+    else if (facts->rail_shared)
+        zc_because(
+            assessment,
+            "ranks of one rail (the same place on their nodes) share a GPU, which NCCL refuses");
     else
         return false;
     return true;
@@ -107,11 +108,11 @@ static void assess_between_nodes(const struct zc_facts *facts, struct zc_assessm
     if (facts->node_ranks == 1)
         zc_because(assessment, "a node is one rank, so there is nothing to push");
     else
-        zc_because(
-            assessment,
-            "NCCL %s between ranks of equal position, in chunks, and pushes within the nodes of "
-            "%" PRIu32 " ranks meanwhile",
-            zc_nccl_version_text(facts->nccl->version, version), facts->node_ranks);
+        zc_because(assessment,
+                   "NCCL %s along each rail (ranks of the same place on their nodes), in chunks, "
+                   "and pushes within the nodes of "
+                   "%" PRIu32 " ranks meanwhile",
+                   zc_nccl_version_text(facts->nccl->version, version), facts->node_ranks);
 }
 
 /* Nothing moves, and nobody's memory is copied. */

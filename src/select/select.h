@@ -34,15 +34,15 @@ struct zc_facts {
     const struct zc_nccl_facts *nccl;
     const struct zc_tuned *tuned; /* what was measured on this machine; NULL: nothing */
     bool in_place;                /* only where the ranks agree on it: ZC_REPLICATES */
-    bool unlike_window;   /* recv's parts lie at different places of the ranks' allocations */
-    bool shared_gpu;      /* some of the ranks are on one GPU */
-    bool apart;           /* some on one node do not reach each other's memory */
-    bool several_hosts;   /* the ranks are on several, be they one node or not */
-    uint32_t node_ranks;  /* how many make a node; 0: all are on one */
-    bool uneven_nodes;    /* they are not equally many, or not in order */
-    bool position_shared; /* some of equal position on their nodes are on one GPU */
-    zcta_policy policy;   /* the one that applies; not UNSET */
-    zcta_engine engine;   /* AUTO or the one that was asked for */
+    bool unlike_window;  /* recv's parts lie at different places of the ranks' allocations */
+    bool shared_gpu;     /* some of the ranks are on one GPU */
+    bool apart;          /* some on one node do not reach each other's memory */
+    bool several_hosts;  /* the ranks are on several, be they one node or not */
+    uint32_t node_ranks; /* how many make a node; 0: all are on one */
+    bool uneven_nodes;   /* they are not equally many, or not in order */
+    bool rail_shared;    /* some of one rail, at the same place on their nodes, are on one GPU */
+    zcta_policy policy;  /* the one that applies; not UNSET */
+    zcta_engine engine;  /* AUTO or the one that was asked for */
 };
 
 struct zc_choice {

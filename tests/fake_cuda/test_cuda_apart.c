@@ -154,6 +154,8 @@ static void capture_between(zcta_context *context, void *data)
         for (uint32_t i = 0; i < PLACES; i++)
             EXPECT(model_wrong(recv + i * s.count * SMALL, round + i, s.count, SMALL) == 0);
     }
+    EXPECT(path_calls(s.world, "all_gather/ce/host-pull", NULL) == PLACES * ROUNDS);
+    EXPECT(path_calls(s.world, "all_gather/ce/host-stream", NULL) == ROUNDS);
     leave_seat(&s);
 }
 

@@ -62,14 +62,14 @@ static zcta_status check_gpu(struct zc_device *device)
 }
 
 /* Sixteen random bytes; folded into eight they still tell the GPUs of a job apart. */
-static zcta_status find_unit(struct zc_device *device)
+static zcta_status find_gpu_id(struct zc_device *device)
 {
     uint64_t uuid[2] = {0};
     const zcta_status status = zc_cuda_status(device->driver, device->diag,
                                               device->driver->cuDeviceGetUuid(uuid, device->gpu),
                                               "cuDeviceGetUuid", "asking for the GPU's identity");
 
-    device->unit = uuid[0] ^ uuid[1];
+    device->gpu_id = uuid[0] ^ uuid[1];
     return status;
 }
 
@@ -92,19 +92,19 @@ static bool reaches(const struct zc_cuda_driver *driver, zc_cu_device from, zc_c
 }
 
 /* Of a GPU that this process cannot see nothing is known. */
-static bool cuda_reaches(struct zc_device *device, uint64_t unit)
+static bool cuda_reaches(struct zc_device *device, uint64_t gpu_id)
 {
     const struct zc_cuda_driver *driver = device->driver;
     int count = 0;
 
-    if (unit == device->unit || driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
+    if (gpu_id == device->gpu_id || driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
         return true;
     for (int i = 0; i < count; i++) {
         uint64_t uuid[2] = {0};
         zc_cu_device gpu = 0;
 
         if (driver->cuDeviceGet(&gpu, i) == ZC_CU_SUCCESS &&
-            driver->cuDeviceGetUuid(uuid, gpu) == ZC_CU_SUCCESS && (uuid[0] ^ uuid[1]) == unit)
+            driver->cuDeviceGetUuid(uuid, gpu) == ZC_CU_SUCCESS && (uuid[0] ^ uuid[1]) == gpu_id)
             return reaches(driver, device->gpu, gpu);
     }
     return true;
@@ -182,7 +182,7 @@ static zcta_status start(struct zc_device *device)
                        device->driver->cuStreamCreate(&device->stream, ZC_CU_STREAM_NON_BLOCKING),
                        "cuStreamCreate", "opening the GPU");
     if (status == ZCTA_OK)
-        status = find_unit(device);
+        status = find_gpu_id(device);
     if (status == ZCTA_OK)
         status = find_granularity(device);
     if (status == ZCTA_OK)
@@ -293,7 +293,7 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .local_copy_needs_sm = true,
         .lacks_peers = lacks_peers(device),
         .gpu = device->ordinal,
-        .unit = device->unit,
+        .gpu_id = device->gpu_id,
         .driver_version = device->driver->version,
         .graph_slots = true,
     };

@@ -61,7 +61,7 @@ struct zc_device {
     struct zc_cuda_driver loaded; /* what `driver` points to */
     zc_cu_device gpu;
     int ordinal;
-    uint64_t unit;         /* of its UUID */
+    uint64_t gpu_id;       /* of its UUID */
     zc_cu_context context; /* the GPU's primary one */
     zc_cu_stream stream;   /* the device's own: zeroing, releasing stuck waits */
     zc_cu_pointer epochs;  /* the table: entry i is zc_cuda_epoch(i) */

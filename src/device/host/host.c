@@ -99,9 +99,9 @@ static uint64_t host_join_domain(struct zc_device *device)
     return 0;
 }
 
-static bool host_reaches(struct zc_device *device, uint64_t unit)
+static bool host_reaches(struct zc_device *device, uint64_t gpu_id)
 {
-    (void)device, (void)unit;
+    (void)device, (void)gpu_id;
     return true;
 }
 

@@ -150,9 +150,9 @@ static uint64_t sim_join_domain(struct zc_device *device)
     return 0;
 }
 
-static bool sim_reaches(struct zc_device *device, uint64_t unit)
+static bool sim_reaches(struct zc_device *device, uint64_t gpu_id)
 {
-    (void)device, (void)unit;
+    (void)device, (void)gpu_id;
     return true;
 }
 

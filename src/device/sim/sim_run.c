@@ -118,7 +118,7 @@ static void finish_program(struct zc_device *rank)
 }
 
 /* Starts what can start and ends what has ended or failed; true if anything changed. */
-static bool settle_rank(struct zc_device *rank)
+static bool start_and_finish(struct zc_device *rank)
 {
     bool changed = false;
 
@@ -427,12 +427,12 @@ static uint64_t draw(struct zc_sim *sim)
     return sim->random;
 }
 
-static bool settle_all(struct zc_sim *sim)
+static bool start_and_finish_all(struct zc_sim *sim)
 {
     bool changed = false;
 
     for (uint32_t i = 0; i < sim->params.rank_count; i++)
-        changed |= settle_rank(&sim->ranks[i]);
+        changed |= start_and_finish(&sim->ranks[i]);
     return changed;
 }
 
@@ -452,7 +452,7 @@ static bool run_random(struct zc_sim *sim)
     if (chosen == NULL)
         return false;
     run_op(chosen, chosen_lane);
-    settle_rank(chosen);
+    start_and_finish(chosen);
     return true;
 }
 
@@ -491,7 +491,7 @@ static bool run_earliest(struct zc_sim *sim)
             heap_push(sim, global);
         else
             unpark_joiner(sim, rank, lane);
-        settle_rank(rank);
+        start_and_finish(rank);
         return true;
     }
     return false;
@@ -547,7 +547,7 @@ void zc_sim_run(struct zc_sim *sim, struct zc_sim_result *result)
     bool moved = true;
 
     while (moved) {
-        moved = settle_all(sim);
+        moved = start_and_finish_all(sim);
         while (sim->params.timed ? run_earliest(sim) : run_random(sim)) {
             zc_progress_step(sim->params.progress, sim->steps, 0);
             moved = true;

@@ -96,7 +96,7 @@ static void nccl_abort(struct zc_engine *engine)
     }
 }
 
-static void nccl_forget(struct zc_engine *engine, const void *base)
+static void nccl_deregister(struct zc_engine *engine, const void *base)
 {
     for (int i = 0; i < COMMS; i++) {
         struct zc_nccl_comm *comm = atomic_load_explicit(&engine->comms[i], memory_order_seq_cst);
@@ -265,7 +265,7 @@ static bool wants_window(const struct zc_engine *engine, const struct zc_prepare
 {
     const bool copies = prepared->no_sm && engine->evidence != ZC_EVIDENCE_AGAINST;
 
-    return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.alike &&
+    return engine->nccl.version >= ZC_NCCL_HAS_WINDOWS && prepared->window.same_layout &&
            prepared->layout->collective->nccl_copies && (copies || prepared->symmetric);
 }
 
@@ -312,7 +312,8 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
 
 /* ---- Between nodes ---- */
 
-/* The group of the ranks of equal position. It talks under a tag of its own. */
+/* The group of this rank's rail: the ranks at the same place on their nodes. It talks under a tag
+ * of its own. */
 static zcta_status find_position(struct zc_engine *engine, uint32_t node_ranks)
 {
     const struct zc_group *group = &engine->group;
@@ -444,7 +445,7 @@ static zcta_status run_and_look(struct zc_engine *engine, const struct zc_prepar
     engine->looked = status == ZCTA_OK;
     if (status == ZCTA_OK && !wants_window(engine, prepared)) {
         group->ops->drain(group->device, engine->guard);
-        nccl_forget(engine, prepared->window.base);
+        nccl_deregister(engine, prepared->window.base);
     }
     return status;
 }
@@ -494,6 +495,6 @@ const struct zc_engine_ops zc_engine_nccl = {
     .evidence = nccl_evidence,
     .say_ready = nccl_say_ready,
     .release = nccl_release,
-    .forget = nccl_forget,
+    .deregister = nccl_deregister,
     .abort = nccl_abort,
 };

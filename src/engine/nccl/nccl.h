@@ -4,9 +4,10 @@
 
 #include "engine/engine.h"
 
-/* Makes the communicator among the ranks of equal position on nodes of `node_ranks` ranks, if it
- * has not been made. Collective over the engine's team. Errors: those of zc_nccl_comm_open(), and
- * ERR_UNSUPPORTED (it would have to be made while `stream` is being captured). */
+/* Makes the communicator of this rank's rail, the ranks at the same place on nodes of `node_ranks`
+ * ranks, if it has not been made. Collective over the engine's team. Errors: those of
+ * zc_nccl_comm_open(), and ERR_UNSUPPORTED (it would have to be made while `stream` is being
+ * captured). */
 zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zcta_stream stream);
 
 /* What a network op's `enqueue` is; its `data` is the nccl engine, which has joined the nodes. */

@@ -340,14 +340,14 @@ static zcta_status compare(const struct zc_group *group, const struct offer *off
                                 0,
                                 "rank %" PRIu32 " cannot use NCCL: %s (its own message says why)",
                                 group->ranks[i], zcta_status_text((zcta_status)offers[i].status));
-    odd = zc_group_odd_one(&offers[0].version, stride, group->count, &common);
+    odd = zc_group_outlier(&offers[0].version, stride, group->count, &common);
     if (offers[odd].version != offers[common].version)
         return zc_fail_rank(
             group->diag, ZCTA_ERR_MISMATCH, group->ranks[odd], "NCCL", 0,
             "rank %" PRIu32 " has NCCL %s, rank %" PRIu32 " has %s; install one version everywhere",
             group->ranks[odd], zc_nccl_version_text((int)offers[odd].version, mine),
             group->ranks[common], zc_nccl_version_text((int)offers[common].version, theirs));
-    odd = zc_group_odd_one(&offers[0].policy, stride, group->count, &common);
+    odd = zc_group_outlier(&offers[0].policy, stride, group->count, &common);
     if (offers[odd].policy != offers[common].policy)
         return zc_fail_rank(group->diag, ZCTA_ERR_MISMATCH, group->ranks[odd], "NCCL", 0,
                             "rank %" PRIu32 " wants CTA policy %" PRIu64 " of NCCL, rank %" PRIu32
