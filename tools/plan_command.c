@@ -255,7 +255,10 @@ static bool make_requests(const struct settings *settings, struct plans *plans, 
                     : find_named(settings->algorithm, facts.layout->collective);
     if (algorithm == NULL)
         return false;
-    facts.apart = zc_has(algorithm, ZC_USES_HOST); /* there the team has host memory */
+    /* There the team has host memory in any case. */
+    facts.apart = zc_has(algorithm, ZC_USES_HOST) &&
+                  (!zc_has(algorithm, ZC_ALTERNATES) ||
+                   zc_host_room_of(&caps, false, plans->ranks, false).half == 0);
     for (uint32_t rank = 0; rank < plans->ranks; rank++) {
         struct zc_request *request = &plans->requests[rank];
         const char *defect;

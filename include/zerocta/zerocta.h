@@ -119,7 +119,9 @@
  * resolved by the deadline of zcta_init(). ZEROCTA_NODE is a number from 1 on; ranks that say
  * different ones count as on different machines. A rank with ZEROCTA_P2P=0 reaches no other rank's
  * memory and none reaches its own, as GPUs without NVLink or peer access do not: its teams go
- * through the host's memory (docs/architecture.md). On GPUs a signal to another GPU is a 4-byte copy;
+ * through the host's memory (docs/architecture.md). Where a process sees no other GPU than its own
+ * (CUDA_VISIBLE_DEVICES) the library cannot ask whether they reach each other, and takes it that
+ * they do. On GPUs a signal to another GPU is a 4-byte copy;
  * with ZEROCTA_SIGNALS=write those that do not follow a data copy are stream memory writes, where
  * the driver has them (before CUDA 13.1). ZEROCTA_NCCL_LIBRARY names NCCL's library, or is "none";
  * ZEROCTA_NCCL_SYMMETRIC=1, on all ranks, lets NCCL's kernels use symmetric windows, which is

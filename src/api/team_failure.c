@@ -490,6 +490,9 @@ static bool end_attempt(zcta_team *team, uint32_t index, struct zc_over over,
     const bool stale = with_it && !team->made && !over.joined;
     const bool never = over.number == 0 && (!team->joined || team->stale);
 
+    /* All had come since whoever gave up before. */
+    if (stale && !team->stale)
+        team->given_up.status = ZCTA_OK;
     if (stale)
         become_stale(team);
     if (stale || (!team->joined && !never))

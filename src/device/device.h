@@ -208,6 +208,7 @@ struct zc_memory_handle {
     /* Memory of a caller's may be made of several allocations, each with a handle. The first one's
      * says how many (0 or 1: it is the only one) and how large all are; piece_bytes is its own. */
     uint64_t pieces, piece_bytes;
+    uint64_t at_host; /* the host's, not a device's */
     uint64_t has_fabric;
     uint8_t fabric[ZC_FABRIC_HANDLE_BYTES]; /* for peers on other hosts, instead of a descriptor */
 };

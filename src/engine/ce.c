@@ -255,7 +255,8 @@ static zcta_status make_captured(struct zc_engine *engine, const struct zc_call 
     const struct zc_request request = zc_request_captured(&call->request);
 
     if (!engine->caps.graph_slots ||
-        (request.closed == call->request.closed && request.algorithm == call->request.algorithm))
+        (request.closed == call->request.closed && request.algorithm == call->request.algorithm &&
+         request.lanes == call->request.lanes))
         return ZCTA_OK;
     return make_program(engine, call, &request, NULL, &prepared->captured);
 }

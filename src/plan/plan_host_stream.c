@@ -15,13 +15,27 @@ static bool is_shared(const struct zc_request *request)
     return (request->layout->collective->traits & ZC_SAME_FOR_ALL) != 0;
 }
 
-/* By what all ranks know alike, though some may have less to send. */
+/* A rank has one to its partner, and one to itself. */
+static bool has_partners(const struct zc_request *request)
+{
+    return (request->layout->collective->traits & ZC_PARTNERS) != 0;
+}
+
+/* How many flows of a rank's have slots of their own. */
+static uint32_t flows_of(const struct zc_request *request)
+{
+    return is_shared(request) ? 1 : has_partners(request) ? 2 : request->layout->ranks;
+}
+
+/* By what all ranks know alike, though some may have less to send. In whole pages, if there is room
+ * for one. */
 static uint64_t chunk_of(const struct zc_request *request)
 {
-    const uint64_t slots = is_shared(request) ? SLOTS : (uint64_t)SLOTS * request->layout->ranks;
-    const uint64_t room = request->ring_bytes / slots;
+    enum { PAGE = 4096 };
+    const uint64_t room = request->ring_bytes / SLOTS / flows_of(request);
+    const uint64_t whole = room < PAGE ? room : room / PAGE * PAGE;
 
-    return room < CHUNK_MOST ? room : CHUNK_MOST;
+    return whole < CHUNK_MOST ? whole : CHUNK_MOST;
 }
 
 static const char *needs_a_ring(const struct zc_request *request)
@@ -37,7 +51,7 @@ static const char *needs_a_ring(const struct zc_request *request)
 static struct zc_place slot_of(const struct zc_request *request, uint32_t from, uint32_t to,
                                uint32_t number)
 {
-    const uint64_t flow = is_shared(request) ? 0 : to;
+    const uint64_t flow = is_shared(request) ? 0 : has_partners(request) ? to == from : to;
 
     return zc_at(from, ZC_HOST,
                  2 * request->host_bytes + (flow * SLOTS + number % SLOTS) * chunk_of(request));

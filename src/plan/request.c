@@ -99,7 +99,8 @@ struct zc_request zc_request_released(const struct zc_request *call)
 /* The words of captured programs are put back, so that a rank must not leave one before its peers
  * have put back theirs: what it sends next would be lost. Collectives that move data end with
  * *done* from whoever was told *ready*. The verifier proves it. What goes through host memory and
- * cannot be captured goes another way there. */
+ * cannot be captured goes another way there; and it goes on one lane, because a graph's branches
+ * may come to stand in one hardware queue in any order, and the way in waits for the way out. */
 struct zc_request zc_request_captured(const struct zc_request *call)
 {
     struct zc_request captured = *call;
@@ -107,5 +108,7 @@ struct zc_request zc_request_captured(const struct zc_request *call)
     captured.closed = zc_has(call->algorithm, ZC_CLOSES);
     if (zc_has(call->algorithm, ZC_USES_HOST) && zc_has(call->algorithm, ZC_EAGER_ONLY))
         captured.algorithm = call->ring_bytes > 0 ? &zc_host_stream : &zc_direct_push;
+    if (zc_has(captured.algorithm, ZC_USES_HOST))
+        captured.lanes = 1;
     return captured;
 }

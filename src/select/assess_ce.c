@@ -179,13 +179,16 @@ static void assess_host(const struct zc_facts *facts, const struct zc_algorithm 
                                        .ring_bytes = room.ring};
     const struct rule *rule = find_rule(facts, algorithm);
     const char *defect = algorithm->cannot(&request);
+    const bool small = zc_has(algorithm, ZC_ALTERNATES);
+    /* A copy between two ranks on one GPU takes SMs. */
+    const bool frees_sms = small && facts->shared_gpu && facts->policy != ZCTA_POLICY_DEFAULT;
 
     assessment->sms = own_needs_sm(facts) && !zc_ce_bounces(facts, algorithm);
     assessment->possible = room.half > 0 && defect == NULL;
-    assessment->wanted =
-        facts->apart || (rule != NULL && !facts->shared_gpu && comes_by_one_copy(facts) &&
-                         facts->layout->share <= rule->share_up_to);
-    if (room.half == 0)
+    assessment->wanted = facts->apart || frees_sms ||
+                         (rule != NULL && !facts->shared_gpu && comes_by_one_copy(facts) &&
+                          facts->layout->share <= rule->share_up_to);
+    if (room.half == 0 || (!facts->apart && !small))
         zc_because(assessment, "the ranks reach each other's memory, so that nothing has to go "
                                "through the host's");
     else if (!assessment->possible)
@@ -194,7 +197,9 @@ static void assess_host(const struct zc_facts *facts, const struct zc_algorithm 
         zc_because(assessment,
                    "through the host's memory%s, because some ranks do not reach each "
                    "other's",
-                   zc_has(algorithm, ZC_ALTERNATES) ? "" : " in chunks");
+                   small ? "" : " in chunks");
+    else if (frees_sms)
+        zc_because(assessment, "ranks share a GPU, and through the host's memory no SM is needed");
     else if (assessment->wanted)
         zc_because(assessment,
                    "up to shares of %" PRIu64 " bytes two copies through the host's memory are "

@@ -102,9 +102,10 @@ static uint32_t best(const struct zc_facts *facts, struct zc_assessment *all)
 {
     const uint32_t ce = best_of(facts, all, false), nccl = best_of(facts, all, true);
     const struct zc_layout *layout = facts->layout;
-    /* Measured were ranks of one node; and where a rank knows its own flows only, their size is no
-     * fact that all agree on. */
-    const bool counts = !zc_has_nodes(facts) && (layout->collective->traits & ZC_PARTNERS) == 0;
+    /* Measured were ranks of one node that reach each other; and where a rank knows its own flows
+     * only, their size is no fact that all agree on. */
+    const bool counts =
+        !zc_has_nodes(facts) && !facts->apart && (layout->collective->traits & ZC_PARTNERS) == 0;
     const struct zc_tuned_row *row = NULL;
     bool prefers_nccl;
 

@@ -30,7 +30,6 @@ enum {
     NOT_SUPPORTED = 801,
     GRANULARITY = 65536,
     GPUS_MOST = 16,
-    HOST = 'z' - '0', /* as the owner of memory */
     STACK = 8,
     OPS_MOST = 64,
     CONNECTIONS_MOST = 32,
@@ -284,7 +283,7 @@ static void await_sm(const struct item *item)
     to = find_mapping(item->to);
     from = find_mapping(item->from);
     if (to != NULL && from != NULL && to->allocation != NULL && from->allocation != NULL &&
-        to->allocation->gpu == from->allocation->gpu && to->allocation->gpu != HOST)
+        to->allocation->gpu == from->allocation->gpu)
         gpu = to->allocation->gpu;
     atomic_fetch_add(&local_copies, gpu >= 0);
     while (gpu >= 0 && held[gpu])
@@ -1187,8 +1186,6 @@ static zc_cu_result cuMemCreate(zc_cu_allocation *handle, size_t bytes,
 
     (void)flags;
     MAY_FAIL();
-    if (prop->location.type == ZC_CU_MEM_LOCATION_HOST_NUMA)
-        made.gpu = HOST;
     if (bytes % GRANULARITY != 0)
         return INVALID_VALUE;
     if ((made.handle_types & ZC_CU_MEM_HANDLE_FABRIC) != 0 && !has_fabric)
@@ -1265,8 +1262,7 @@ static zc_cu_result cuMemUnmap(zc_cu_pointer pointer, size_t bytes)
 
 static bool may_reach(int gpu, int owner)
 {
-    return gpu == owner || owner == HOST ||
-           (!lacks_access && (!has_islands || gpu / 2 == owner / 2));
+    return gpu == owner || (!lacks_access && (!has_islands || gpu / 2 == owner / 2));
 }
 
 /* Nothing is opened twice to the same GPU. */
@@ -1469,6 +1465,34 @@ static zc_cu_result cuMemHostAlloc(void **pointer, size_t bytes, unsigned flags)
     *pointer = calloc(1, bytes);
     atomic_fetch_add(&alive, *pointer != NULL);
     return *pointer == NULL ? OUT_OF_MEMORY : 0;
+}
+
+static zc_cu_result cuMemHostRegister(void *pointer, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    pthread_mutex_lock(&lock);
+    add_mapping(pointer, bytes, NULL);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static zc_cu_result cuMemHostUnregister(void *pointer)
+{
+    bool was;
+
+    pthread_mutex_lock(&lock);
+    was = drop_mapping(pointer);
+    pthread_mutex_unlock(&lock);
+    return was ? 0 : INVALID_VALUE;
+}
+
+static zc_cu_result cuMemHostGetDevicePointer(zc_cu_pointer *seen, void *pointer, unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL();
+    *seen = (uintptr_t)pointer;
+    return 0;
 }
 
 static zc_cu_result cuMemFreeHost(void *pointer)

@@ -128,6 +128,58 @@ static void large_shares_go_in_chunks(void **state)
     run_as_threads_with(3, &options, stream, NULL);
 }
 
+/* ---- Watched ---- */
+
+static const struct ranks_options hasty = {
+    .device = ZCTA_DEVICE_CUDA, .timeout_ns = UINT64_C(1500000000), .may_fail_to_finalize = true};
+
+struct absence {
+    zcta_collective collective;
+    _Atomic uint32_t arrived;
+};
+
+/* Rank 1 does not call. Of a stream each rank waits on two lanes, and has sent nothing on one. */
+static void stream_without_one(zcta_context *context, void *data)
+{
+    struct absence *absence = data;
+    struct seat s = take_seat(context, LARGE);
+    const uint32_t next = (s.rank + 1) % s.count, previous = (s.rank + s.count - 1) % s.count;
+    const zcta_call call = {.size = sizeof call,
+                            .collective = absence->collective,
+                            .send = zcta_window_base(s.send),
+                            .recv = zcta_window_base(s.recv),
+                            .bytes = LARGE / s.count,
+                            .to = next,
+                            .from = previous,
+                            .from_bytes = LARGE / s.count};
+    zcta_error failure;
+
+    meet(&s);
+    if (s.rank != 1)
+        EXPECT_OK(context, zcta_run(s.world, &call, s.stream));
+    EXPECT(await_failure(s.world) == ZCTA_ERR_TIMEOUT);
+    EXPECT_OK(context, zcta_team_failure(s.world, &failure));
+    EXPECT(failure.rank == 1);
+    EXPECT(zcta_window_peer(s.recv, next) == NULL);
+    await_all(&s, &absence->arrived);
+    leave_seat(&s);
+}
+
+static void who_does_not_come_to_a_stream_is_named(void **state)
+{
+    static const zcta_collective collectives[] = {ZCTA_ALL_GATHER, ZCTA_ALL_TO_ALL, ZCTA_SEND_RECV};
+
+    (void)state;
+    setenv("ZEROCTA_P2P", "0", 1); /* two are apart as well */
+    for (size_t i = 0; i < sizeof collectives / sizeof *collectives; i++)
+        for (uint32_t ranks = 2; ranks <= 3; ranks++) {
+            struct absence absence = {.collective = collectives[i]};
+
+            run_as_threads_with(ranks, &hasty, stream_without_one, &absence);
+        }
+    unsetenv("ZEROCTA_P2P");
+}
+
 /* ---- A capture between two calls ---- */
 
 enum { ROUNDS = 300, PLACES = 2 };
@@ -170,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_reaches_each_other_does_not_go_through_the_host),
         cmocka_unit_test(large_shares_go_in_chunks),
+        cmocka_unit_test(who_does_not_come_to_a_stream_is_named),
         cmocka_unit_test(a_capture_leaves_the_halves_in_turn),
     };
 

@@ -73,17 +73,6 @@ static zcta_status find_gpu_id(struct zc_device *device)
     return status;
 }
 
-/* Nothing is said where the machine has no such nodes. */
-static void find_numa(struct zc_device *device)
-{
-    int node = 0;
-
-    if (device->driver->cuDeviceGetAttribute(&node, ZC_CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID,
-                                             device->gpu) == ZC_CU_SUCCESS &&
-        node > 0)
-        device->numa = node;
-}
-
 static bool reaches(const struct zc_cuda_driver *driver, zc_cu_device from, zc_cu_device to)
 {
     int can = 0;
@@ -112,7 +101,7 @@ static bool cuda_reaches(struct zc_device *device, uint64_t gpu_id)
 
 static zcta_status find_granularity(struct zc_device *device)
 {
-    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device, ZC_ON_DEVICE);
+    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
 
     return zc_cuda_status(device->driver, device->diag,
                           device->driver->cuMemGetAllocationGranularity(
@@ -187,7 +176,6 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
-    find_numa(device);
     device->wide_writes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS);
     device->flushes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_FLUSH_REMOTE_WRITES);
     zc_cuda_leave(device);
@@ -233,6 +221,7 @@ static zcta_status cuda_open(const struct zc_device_params *params, struct zc_de
     if (made == NULL)
         return zc_fail(params->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", ENOMEM, "out of memory");
     made->diag = params->diag;
+    made->timeout_ns = params->timeout_ns;
     made->driver = &made->loaded;
     init_lock(made);
     status = zc_cuda_driver_load(made->diag, &made->loaded);

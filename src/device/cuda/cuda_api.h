@@ -34,7 +34,6 @@ enum {
     ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS = 122,
     ZC_CU_DEVICE_ATTRIBUTE_FABRIC = 128,
     ZC_CU_DEVICE_ATTRIBUTE_MULTICAST = 132,
-    ZC_CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID = 134,
 
     ZC_CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL = 9,
     ZC_CU_EVENT_DISABLE_TIMING = 2,
@@ -42,14 +41,14 @@ enum {
     ZC_CU_STREAM_CAPTURE_NONE = 0,
     ZC_CU_STREAM_CAPTURE_MODE_GLOBAL = 0,
     ZC_CU_STREAM_CAPTURE_MODE_RELAXED = 2,
-    ZC_CU_MEM_HOST_PORTABLE = 1,
+    ZC_CU_MEM_HOST_PORTABLE = 1, /* of what is allocated, and of what is registered */
+    ZC_CU_MEM_HOST_REGISTER_DEVICE_MAP = 2,
     ZC_CU_MEMORY_DEVICE = 2,
 
     ZC_CU_MEM_ALLOCATION_PINNED = 1,
     ZC_CU_MEM_HANDLE_POSIX_FD = 1,
     ZC_CU_MEM_HANDLE_FABRIC = 8,
     ZC_CU_MEM_LOCATION_DEVICE = 1,
-    ZC_CU_MEM_LOCATION_HOST_NUMA = 3,
     ZC_CU_MEM_ACCESS_READWRITE = 3,
     ZC_CU_MEM_GRANULARITY_RECOMMENDED = 1,
 
@@ -190,6 +189,9 @@ union zc_cu_mem_op {
     X(cuMemAlloc, (zc_cu_pointer * pointer, size_t bytes), 3020)                                   \
     X(cuMemFree, (zc_cu_pointer pointer), 3020)                                                    \
     X(cuMemHostAlloc, (void **pointer, size_t bytes, unsigned flags), 2020)                        \
+    X(cuMemHostRegister, (void *pointer, size_t bytes, unsigned flags), 6050)                      \
+    X(cuMemHostUnregister, (void *pointer), 4000)                                                  \
+    X(cuMemHostGetDevicePointer, (zc_cu_pointer * seen, void *pointer, unsigned flags), 3020)      \
     X(cuMemFreeHost, (void *pointer), 2000)                                                        \
     X(cuModuleLoadData, (zc_cu_module * module, const void *image), 2000)                          \
     X(cuModuleUnload, (zc_cu_module module), 2000)                                                 \

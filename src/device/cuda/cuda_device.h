@@ -67,7 +67,7 @@ struct zc_device {
     zc_cu_pointer epochs;  /* the table: entry i is zc_cuda_epoch(i) */
     struct zc_memory *epoch_memory;
     size_t granularity;
-    int numa;             /* the host's node that is nearest to the GPU */
+    uint64_t timeout_ns;  /* see zc_device_params */
     bool remote_writes;   /* stream writes reach another GPU's memory */
     bool wide_writes;     /* stream writes can be of 64 bits */
     bool flushes;         /* a wait can have remote writes flushed */
@@ -90,9 +90,8 @@ void zc_cuda_leave(struct zc_device *device);
 uint64_t zc_cuda_join_domain(struct zc_device *device);
 
 /* What this device allocates: memory on its GPU that can leave as a file descriptor, and, in a
- * domain of several hosts, as a fabric handle; or memory of the host, as a file descriptor. */
-struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device,
-                                                     enum zc_where where);
+ * domain of several hosts, as a fabric handle. */
+struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device);
 zcta_status zc_cuda_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
                                  uint32_t sharers, struct zc_memory **memory);
 zcta_status zc_cuda_memory_adopt(struct zc_device *device, void *base, size_t bytes,
@@ -110,6 +109,12 @@ void zc_cuda_memory_release(struct zc_device *device, struct zc_memory *memory);
 zcta_status zc_cuda_view_map(struct zc_device *device, struct zc_memory *const *parts,
                              uint32_t count, struct zc_view *view);
 void zc_cuda_view_unmap(struct zc_device *device, const struct zc_view *view);
+
+/* Of the host, in whole pages; *fd is the caller's. Unmapping leaves that be. */
+zcta_status zc_cuda_host_make(struct zc_device *device, size_t bytes, uint32_t sharers, int *fd,
+                              void **base);
+zcta_status zc_cuda_host_map(struct zc_device *device, int fd, size_t bytes, void **base);
+void zc_cuda_host_unmap(struct zc_device *device, void *base, size_t bytes);
 
 zcta_status zc_cuda_attach(struct zc_device *device, struct zc_guard *guard);
 void zc_cuda_detach(struct zc_device *device, struct zc_guard *guard);

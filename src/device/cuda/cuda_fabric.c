@@ -24,7 +24,7 @@ static uint64_t ask_nvml(const struct zc_device *device)
 static zc_cu_result try_handle(const struct zc_device *device)
 {
     const struct zc_cuda_driver *driver = device->driver;
-    struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device, ZC_ON_DEVICE);
+    struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
     unsigned char handle[ZC_FABRIC_HANDLE_BYTES];
     zc_cu_allocation made;
     zc_cu_result result;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/shared_file.h"
 #include "device/cuda/cuda_device.h"
 
 struct piece {
@@ -29,18 +30,13 @@ struct cuda_memory {
     int fd;               /* the latest exported piece's; -1: none yet */
     uint32_t fd_piece;
     bool has_fabric; /* can be exported for other hosts */
+    bool at_host;    /* the host's: no pieces, and mapped_bytes from head.base on */
     /* Bit i: GPU i may reach this mapping; the driver refuses to allow the same one twice. */
     _Atomic uint64_t allowed;
 };
 
-struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device,
-                                                     enum zc_where where)
+struct zc_cu_allocation_prop zc_cuda_allocation_prop(const struct zc_device *device)
 {
-    if (where == ZC_ON_HOST)
-        return (struct zc_cu_allocation_prop){
-            .type = ZC_CU_MEM_ALLOCATION_PINNED,
-            .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD,
-            .location = {.type = ZC_CU_MEM_LOCATION_HOST_NUMA, .id = device->numa}};
     return (struct zc_cu_allocation_prop){
         .type = ZC_CU_MEM_ALLOCATION_PINNED,
         .handle_types = ZC_CU_MEM_HANDLE_POSIX_FD | (device->fabric ? ZC_CU_MEM_HANDLE_FABRIC : 0),
@@ -61,9 +57,8 @@ static zcta_status allow(struct zc_device *device, zc_cu_pointer at, size_t byte
     return zc_cuda_status(
         device->driver, device->diag, device->driver->cuMemSetAccess(at, bytes, &access, 1),
         "cuMemSetAccess",
-        "letting this GPU reach a peer's memory; where NVLink or PCIe peer access "
-        "between the two is missing, as `zerocta info` shows, ranks on them cannot "
-        "share a team");
+        "letting this GPU reach a peer's memory; where NVLink or PCIe peer access between the two "
+        "is missing, as `zerocta info` shows, ZEROCTA_P2P=0 takes their ranks through the host");
 }
 
 /* The same for what its owner may have opened to this GPU already, as ncclMemAlloc() does: the
@@ -141,6 +136,8 @@ static void destroy(struct zc_device *device, struct cuda_memory *memory)
         keep(device, memory);
         return;
     }
+    if (memory->at_host && memory->head.base != NULL)
+        zc_cuda_host_unmap(device, memory->head.base, memory->mapped_bytes);
     for (uint32_t i = 0; i < memory->piece_count; i++) {
         if (memory->mapped != 0)
             driver->cuMemUnmap(memory->mapped + piece_offset(memory, i), memory->pieces[i].bytes);
@@ -186,26 +183,20 @@ static zcta_status zero(struct zc_device *device, const struct cuda_memory *memo
     return status;
 }
 
-static zcta_status create(struct zc_device *device, enum zc_where where, struct cuda_memory *memory)
+static zcta_status create(struct zc_device *device, struct cuda_memory *memory)
 {
-    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device, where);
+    const struct zc_cu_allocation_prop prop = zc_cuda_allocation_prop(device);
     struct piece whole = {.bytes = memory->mapped_bytes};
     const zc_cu_result made = device->driver->cuMemCreate(&whole.handle, whole.bytes, &prop, 0);
     zcta_status status;
 
-    if (made == ZC_CU_ERROR_OUT_OF_MEMORY && where == ZC_ON_HOST)
-        return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
-                       "the host has no %zu bytes left that can be pinned near GPU %d", whole.bytes,
-                       device->ordinal);
     if (made == ZC_CU_ERROR_OUT_OF_MEMORY)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "cuMemCreate", made,
                        "GPU %d has no %zu bytes left; ask for less, or see with nvidia-smi who "
                        "holds its memory",
                        device->ordinal, whole.bytes);
-    status = zc_cuda_status(device->driver, device->diag, made, "cuMemCreate",
-                            where == ZC_ON_HOST ? "allocating the host's memory, through which "
-                                                  "ranks go whose GPUs do not reach each other"
-                                                : "allocating GPU memory");
+    status =
+        zc_cuda_status(device->driver, device->diag, made, "cuMemCreate", "allocating GPU memory");
     if (status != ZCTA_OK)
         return status;
     status = reserve(device, memory);
@@ -215,18 +206,29 @@ static zcta_status create(struct zc_device *device, enum zc_where where, struct 
         device->driver->cuMemRelease(whole.handle);
         return status;
     }
-    memory->has_fabric = device->fabric && where == ZC_ON_DEVICE;
+    memory->has_fabric = device->fabric;
     return zero(device, memory);
 }
 
+static zcta_status create_on_device(struct zc_device *device, struct cuda_memory *memory)
+{
+    zcta_status status = zc_cuda_enter(device);
+
+    if (status != ZCTA_OK)
+        return status;
+    status = create(device, memory);
+    zc_cuda_leave(device);
+    return status;
+}
+
+/* On a GPU `sharers` does not matter: the driver refuses what is not there. */
 zcta_status zc_cuda_memory_alloc(struct zc_device *device, enum zc_where where, size_t bytes,
                                  uint32_t sharers, struct zc_memory **memory)
 {
-    const size_t unit = device->granularity; /* the host's is no larger */
+    const size_t unit = device->granularity;
     struct cuda_memory *made = NULL;
     zcta_status status;
 
-    (void)sharers; /* the driver refuses what is not there */
     if (bytes > SIZE_MAX / 2 - unit)
         return zc_fail(device->diag, ZCTA_ERR_NO_MEMORY, "memory_alloc", 0,
                        "no GPU has %zu bytes; ask for less", bytes);
@@ -234,11 +236,10 @@ zcta_status zc_cuda_memory_alloc(struct zc_device *device, enum zc_where where, 
     if (made == NULL)
         return ZCTA_ERR_NO_MEMORY;
     made->mapped_bytes = (bytes + unit - 1) / unit * unit;
-    status = zc_cuda_enter(device);
-    if (status == ZCTA_OK) {
-        status = create(device, where, made);
-        zc_cuda_leave(device);
-    }
+    made->at_host = where == ZC_ON_HOST;
+    status = made->at_host ? zc_cuda_host_make(device, made->mapped_bytes, sharers, &made->fd,
+                                               &made->head.base)
+                           : create_on_device(device, made);
     if (status != ZCTA_OK) {
         destroy(device, made);
         return status;
@@ -441,8 +442,13 @@ zcta_status zc_cuda_memory_export(struct zc_device *device, struct zc_memory *me
                                         .local_id = exported->local.id,
                                         .offset = exported->offset,
                                         .mapped_bytes = exported->mapped_bytes,
-                                        .pieces = exported->piece_count};
-    return export_piece(device, exported, 0, handle, fd);
+                                        .pieces = exported->piece_count,
+                                        .at_host = exported->at_host};
+    if (!exported->at_host)
+        return export_piece(device, exported, 0, handle, fd);
+    handle->has_fd = 1;
+    *fd = exported->fd;
+    return ZCTA_OK;
 }
 
 zcta_status zc_cuda_memory_export_piece(struct zc_device *device, struct zc_memory *memory,
@@ -475,8 +481,10 @@ static zcta_status import_local(struct zc_device *device, const struct zc_memory
         return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a rank of this process freed its memory before it could be shared");
     shared = (struct cuda_memory *)((char *)local - offsetof(struct cuda_memory, local));
-    /* Ranks on one GPU share its right; the round that confirms comes after all of them. */
-    if ((atomic_fetch_or_explicit(&shared->allowed, gpu_bit(device), memory_order_relaxed) &
+    /* Ranks on one GPU share its right; the round that confirms comes after all of them. The host's
+     * memory is every GPU's. */
+    if (!shared->at_host &&
+        (atomic_fetch_or_explicit(&shared->allowed, gpu_bit(device), memory_order_relaxed) &
          gpu_bit(device)) == 0)
         status = allow_pieces(device, shared);
     if (status != ZCTA_OK) {
@@ -518,11 +526,12 @@ static zcta_status take_piece(struct zc_device *device, struct cuda_memory *memo
         return zc_fail(device->diag, ZCTA_ERR_UNSUPPORTED, "memory_import", 0,
                        "it was allocated without a fabric handle as a handle type, so only ranks "
                        "on its own host can map it; use zcta_window_alloc()");
-    status =
-        zc_cuda_status(device->driver, device->diag, open_handle(device, handle, fd, &piece.handle),
-                       "cuMemImportFromShareableHandle",
-                       "opening a peer's GPU memory, for which the peer's GPU must be visible to "
-                       "this process too (look at CUDA_VISIBLE_DEVICES)");
+    status = zc_cuda_status(
+        device->driver, device->diag, open_handle(device, handle, fd, &piece.handle),
+        "cuMemImportFromShareableHandle",
+        "opening a peer's GPU memory, for which the peer's GPU must be visible to "
+        "this process too (look at CUDA_VISIBLE_DEVICES; or set ZEROCTA_P2P=0, which "
+        "takes the ranks through the host)");
     if (status != ZCTA_OK)
         return status;
     status = place(device, memory, piece);
@@ -559,6 +568,35 @@ static zcta_status import_remote(struct zc_device *device, const struct zc_memor
     return ZCTA_OK;
 }
 
+/* The host's memory, which has no pieces. */
+static zcta_status import_host(struct zc_device *device, const struct zc_memory_handle *handle,
+                               int fd, struct zc_memory **memory)
+{
+    struct cuda_memory *made = NULL;
+    zcta_status status;
+
+    if (fd < 0 || handle->bytes == 0 || handle->bytes > handle->mapped_bytes ||
+        handle->mapped_bytes > SIZE_MAX / 2)
+        return zc_fail(device->diag, ZCTA_ERR_PEER, "memory_import", 0,
+                       "a peer sent a handle that makes no sense");
+    status = zc_shared_file_check(device->diag, fd, handle->mapped_bytes);
+    if (status != ZCTA_OK)
+        return status;
+    made = new_memory(device, handle->bytes, 1);
+    if (made == NULL)
+        return ZCTA_ERR_NO_MEMORY;
+    made->at_host = true;
+    made->mapped_bytes = handle->mapped_bytes;
+    status = zc_cuda_host_map(device, fd, made->mapped_bytes, &made->head.base);
+    if (status != ZCTA_OK) {
+        destroy(device, made);
+        return status;
+    }
+    zc_local_publish(&made->local);
+    *memory = &made->head;
+    return ZCTA_OK;
+}
+
 zcta_status zc_cuda_memory_import_piece(struct zc_device *device, struct zc_memory *memory,
                                         uint32_t piece, const struct zc_memory_handle *handle,
                                         int fd)
@@ -580,8 +618,11 @@ zcta_status zc_cuda_memory_import_piece(struct zc_device *device, struct zc_memo
 zcta_status zc_cuda_memory_import(struct zc_device *device, const struct zc_memory_handle *handle,
                                   int fd, bool same_process, struct zc_memory **memory)
 {
-    zcta_status status = zc_cuda_enter(device);
+    zcta_status status;
 
+    if (handle->at_host != 0 && !same_process)
+        return import_host(device, handle, fd, memory);
+    status = zc_cuda_enter(device);
     if (status != ZCTA_OK)
         return status;
     status = same_process ? import_local(device, handle, memory)

@@ -26,9 +26,10 @@
 #include "device/cuda/cuda_team.h"
 
 #define NAP_NS 20000
-/* Programs under way at once, and waits of a program for each rank: where the pads are with the
- * host there may be two for each chunk of a long stream. */
-enum { RUNS = 1024, WAITS_A_RANK = 8, LONG_RUNS = 32, LONG_WAITS_A_RANK = 32768 };
+/* Room for a program's waits, for each rank and each of the programs that may be under way; and for
+ * each rank where the pads are with the host, and a program may wait twice for each chunk of a
+ * stream. */
+enum { WAITS_A_RANK = 8, STREAM_WAITS_A_RANK = 32768 };
 
 #define LEAVE_PATIENCE_NS   UINT64_C(2000000000)
 #define DRAIN_PATIENCE_NS   UINT64_C(10000000000) /* once a team has failed */
@@ -107,11 +108,10 @@ static bool allocate_view(const struct zc_guard *guard, struct zc_cuda_view *vie
 
 static bool allocate(const struct zc_guard *guard, struct zc_cuda_team *team)
 {
-    team->run_most = guard->pads_at_host ? LONG_RUNS : RUNS;
-    team->waits_most =
-        (guard->pads_at_host ? LONG_WAITS_A_RANK : WAITS_A_RANK) * (guard->rank_count + 1);
-    team->runs = calloc(team->run_most, sizeof *team->runs);
-    team->waits = calloc((size_t)team->run_most * team->waits_most, sizeof *team->waits);
+    team->waits_room = (guard->pads_at_host ? STREAM_WAITS_A_RANK : WAITS_A_RANK * ZC_CUDA_RUNS) *
+                       (guard->rank_count + 1);
+    team->runs = calloc(ZC_CUDA_RUNS, sizeof *team->runs);
+    team->waits = calloc(team->waits_room, sizeof *team->waits);
     return team->runs != NULL && team->waits != NULL && allocate_view(guard, &team->views[0]) &&
            allocate_view(guard, &team->views[1]);
 }
@@ -275,18 +275,25 @@ static zcta_status bind_lane(struct zc_device *device, struct zc_program *progra
     return status;
 }
 
-/* The watchers keep so many of a program. */
-static zcta_status check_waits(const struct zc_cuda_team *team, const struct zc_program *program)
+static uint32_t count_waits(const struct zc_program *program)
 {
     uint32_t waits = 0;
 
     for (uint32_t i = 0; i < program->lane_begin[program->lane_count]; i++)
         waits += program->ops[i].kind == ZC_OP_WAIT;
-    if (waits <= team->waits_most)
+    return waits;
+}
+
+/* The watchers keep so many of a program. */
+static zcta_status check_waits(const struct zc_cuda_team *team, const struct zc_program *program)
+{
+    const uint32_t waits = count_waits(program);
+
+    if (waits <= team->waits_room)
         return ZCTA_OK;
     return zc_fail(team->device->diag, ZCTA_ERR_UNSUPPORTED, program->call, 0,
                    "the plan waits %" PRIu32 " times, and more than %" PRIu32 " cannot be watched",
-                   waits, team->waits_most);
+                   waits, team->waits_room);
 }
 
 zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program)
@@ -318,8 +325,7 @@ struct emission {
     const struct zc_program *program;
     zc_cu_stream streams[ZC_CUDA_LANES];
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
-    bool begun;    /* told by a signal or a mark */
-    bool marked;   /* by a mark */
+    bool marked;   /* for the watchers, as begun */
     uint32_t waits, program_waits; /* of a captured program: so far, and in all */
     uint32_t signals;              /* so far */
     bool barred;                   /* nothing was copied behind the latest barrier */
@@ -387,7 +393,7 @@ static zcta_status mark_begun(struct emission *e, uint32_t lane)
         status =
             add_mem_op(e, lane, ZC_CU_MEM_OP_WRITE_VALUE_32,
                        zc_cuda_mark(e->team, offsetof(struct zc_cuda_marks, begun)), e->ticket);
-    e->begun = e->marked = true;
+    e->marked = true;
     return status;
 }
 
@@ -396,12 +402,13 @@ static void note_wait(const struct emission *e, uint32_t lane, uint32_t slot, ui
 {
     struct zc_cuda_run *run = zc_cuda_run_of(e->team, e->ticket);
     const uint32_t at = atomic_load_explicit(&run->wait_count, memory_order_relaxed);
-    struct zc_cuda_wait *wait = zc_cuda_waits_of(e->team, e->ticket) + at;
+    struct zc_cuda_wait *wait = zc_cuda_wait_of(e->team, e->ticket, at);
 
-    assert(at < e->team->waits_most);
+    assert(at < e->team->waits_room);
     atomic_store_explicit(&wait->awaited, value | slot, memory_order_release);
     atomic_store_explicit(&wait->before, e->sent[lane], memory_order_release);
     atomic_store_explicit(&run->wait_count, at + 1, memory_order_release);
+    e->team->waits_noted++;
 }
 
 static zcta_status put_back(struct emission *e, uint32_t lane, zc_cu_pointer word)
@@ -426,8 +433,8 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
     const uint32_t count = e->captured ? op->flag.turn : zc_op_number(op);
     const uint32_t slot = slot_of(guard, op);
     const bool marks = e->captured && e->waits == 0 && e->signals < guard->rank_count - 1;
-    /* Needed only where no signal tells that the program has begun. */
-    zcta_status status = e->begun ? ZCTA_OK : mark_begun(e, lane);
+    /* Needed only where no signal before it tells that the stream has got so far. */
+    zcta_status status = e->sent[lane] != ZC_CUDA_NO_SIGNAL ? ZCTA_OK : mark_begun(e, lane);
 
     if (marks && status == ZCTA_OK)
         status = mark_replaying(e, lane, 1);
@@ -466,7 +473,6 @@ static zcta_status emit_signal(struct emission *e, uint32_t lane, const struct z
     const struct zc_device *device = e->team->device;
     zcta_status status;
 
-    e->begun = true;
     e->signals++;
     e->sent[lane] = zc_cuda_epoch(count) | (slot_of(guard, op) - guard->self + op->peer);
     if (op->flag.by_write)
@@ -699,10 +705,24 @@ static void enter_run(struct emission *e)
     struct zc_cuda_run *run = zc_cuda_run_of(e->team, e->ticket);
 
     atomic_store_explicit(&run->call, e->program->call, memory_order_release);
+    atomic_store_explicit(&run->first_wait, e->team->waits_noted, memory_order_release);
     atomic_store_explicit(&run->wait_count, 0, memory_order_release);
     atomic_store_explicit(&run->calls, false, memory_order_release);
     atomic_store_explicit(&run->copying_ns, 0, memory_order_release);
     atomic_store_explicit(&e->team->entered, e->ticket, memory_order_release);
+}
+
+/* Whether so many waits can be noted beside those of the programs under way. */
+static bool has_room(const struct zc_cuda_team *team, uint32_t waits)
+{
+    const struct zc_guard *guard = team->guard;
+    const uint32_t oldest = atomic_load_explicit(&guard->finished, memory_order_acquire) + 1;
+    uint64_t first;
+
+    if (zc_guard_submitted(guard) - (oldest - 1) == 0)
+        return true;
+    first = atomic_load_explicit(&zc_cuda_run_of(team, oldest)->first_wait, memory_order_acquire);
+    return waits <= team->waits_room - (team->waits_noted - first);
 }
 
 /* Orders this program behind the team's last one if that may be on another stream. */
@@ -711,9 +731,11 @@ static zcta_status begin_run(struct emission *e)
     struct zc_cuda_team *team = e->team;
     const uint32_t before = zc_guard_submitted(team->guard);
     unsigned long long id = 0;
-    /* With this one run_most are under way, and each has an entry of its own in runs[]. */
-    zcta_status status = wait_until(team, team->run_most - 1);
+    /* With this one ZC_CUDA_RUNS are under way, and each has an entry of its own in runs[]. */
+    zcta_status status = wait_until(team, ZC_CUDA_RUNS - 1);
 
+    while (status == ZCTA_OK && !has_room(team, count_waits(e->program)))
+        status = wait_until(team, under_way(team->guard) - 1);
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
                                "cuStreamGetId");
@@ -819,7 +841,7 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.team = team;
     e.program = program;
     e.op_count = 0;
-    e.begun = e.marked = false;
+    e.marked = false;
     e.waits = e.program_waits = 0;
     e.signals = 0;
     e.barred = e.marks_replay = false;

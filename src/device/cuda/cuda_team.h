@@ -31,14 +31,18 @@ struct zc_cuda_wait {
 };
 #define ZC_CUDA_NO_SIGNAL UINT16_MAX
 
+enum { ZC_CUDA_RUNS = 1024 }; /* under way at once; the next submit waits for the oldest */
+
 /* What a watcher has to know of a submitted program besides its waits.
  *
- * Who submits never overwrites a program that is under way: with the new one at most run_most
- * are, so the slot's last program has finished. A watcher may be reading that one nevertheless,
- * since it looked a moment earlier. Then it sees `finished` move and drops what it has read: stores
- * are releases, which come after `finished` was found to have moved, and loads are acquires. */
+ * Who submits never overwrites a program that is under way: with the new one at most ZC_CUDA_RUNS
+ * are, and their waits have room, so what was there has finished. A watcher may be reading that one
+ * nevertheless, since it looked a moment earlier. Then it sees `finished` move and drops what it
+ * has read: stores are releases, which come after `finished` was found to have moved, and loads are
+ * acquires. */
 struct zc_cuda_run {
     const char *_Atomic call;
+    _Atomic uint64_t first_wait; /* of all waits that were ever noted; see zc_cuda_wait_of() */
     _Atomic uint32_t wait_count;
     _Atomic bool calls;          /* another library does its waiting */
     _Atomic uint64_t copying_ns; /* what that library may take for the bytes, whatever it waits */
@@ -74,10 +78,10 @@ struct zc_cuda_team {
     /* The latest program that may be in a stream, as a whole or in part; the guard's `submitted`
      * follows when all of it is. */
     _Atomic uint32_t entered;
-    struct zc_cuda_run *runs;       /* by ticket, modulo run_most */
-    struct zc_cuda_wait *waits;     /* what they wait for, in order: waits_most entries each */
-    uint32_t run_most;              /* under way at once; the next submit waits for the oldest */
-    uint32_t waits_most;            /* of a program */
+    struct zc_cuda_run *runs;       /* ticket t is in runs[t % ZC_CUDA_RUNS] */
+    struct zc_cuda_wait *waits;     /* what they wait for, in their order: the oldest give way */
+    uint32_t waits_room;            /* entries of waits; no program has more */
+    uint64_t waits_noted;           /* so far; who submits alone looks at it */
     unsigned long long last_stream; /* the id of the last program's: ids are never used again */
     _Atomic bool has_graphs;        /* that may be replayed, and whose deadline the marks tell */
     _Atomic uint64_t replay_copying_ns; /* what the copies of one of them may take */
@@ -90,13 +94,17 @@ struct zc_cuda_team {
 
 static inline struct zc_cuda_run *zc_cuda_run_of(const struct zc_cuda_team *team, uint32_t ticket)
 {
-    return &team->runs[ticket % team->run_most];
+    return &team->runs[ticket % ZC_CUDA_RUNS];
 }
 
-static inline struct zc_cuda_wait *zc_cuda_waits_of(const struct zc_cuda_team *team,
-                                                    uint32_t ticket)
+/* The i-th wait of that program. */
+static inline struct zc_cuda_wait *zc_cuda_wait_of(const struct zc_cuda_team *team, uint32_t ticket,
+                                                   uint32_t i)
 {
-    return &team->waits[(size_t)(ticket % team->run_most) * team->waits_most];
+    const uint64_t first =
+        atomic_load_explicit(&zc_cuda_run_of(team, ticket)->first_wait, memory_order_acquire);
+
+    return &team->waits[(first + i) % team->waits_room];
 }
 
 static inline zc_cu_pointer zc_cuda_mark(const struct zc_cuda_team *team, size_t offset)

@@ -149,13 +149,16 @@ static uint32_t value_awaited(const struct zc_cuda_wait *wait)
 static uint32_t first_missing(const struct zc_cuda_team *team, const struct zc_cuda_view *view,
                               uint32_t ticket)
 {
-    const struct zc_cuda_wait *waits = zc_cuda_waits_of(team, ticket);
     const uint32_t count = wait_count(team, ticket);
     uint32_t i = 0;
 
-    while (i < count && (int32_t)(view->words[word_index(team->guard, slot_awaited(&waits[i]))] -
-                                  value_awaited(&waits[i])) >= 0)
-        i++;
+    for (; i < count; i++) {
+        const struct zc_cuda_wait *wait = zc_cuda_wait_of(team, ticket, i);
+        const uint32_t word = view->words[word_index(team->guard, slot_awaited(wait))];
+
+        if ((int32_t)(word - value_awaited(wait)) < 0)
+            break;
+    }
     return i;
 }
 
@@ -165,7 +168,7 @@ static bool is_reached(const struct zc_cuda_watcher *w, const struct zc_cuda_tea
 {
     const struct zc_guard *guard = team->guard;
     const uint32_t before =
-        atomic_load_explicit(&zc_cuda_waits_of(team, ticket)[wait].before, memory_order_acquire);
+        atomic_load_explicit(&zc_cuda_wait_of(team, ticket, wait)->before, memory_order_acquire);
     const uint32_t index = before & UINT16_MAX, peer = index % guard->rank_count;
     const uint32_t slot = index - peer + guard->self; /* this rank's in the peer's pad */
     uint32_t word = 0;
@@ -225,7 +228,7 @@ static uint32_t find_last(const struct zc_cuda_watcher *w, const struct zc_cuda_
         const uint32_t next = awaited_by(w, team, last);
 
         if (next == ZCTA_NO_RANK)
-            return last;
+            return last == team->guard->self ? peer : last;
         last = next;
     }
     return peer;
@@ -351,7 +354,7 @@ static bool is_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *team, 
         return false;
     }
     awaited =
-        atomic_load_explicit(&zc_cuda_waits_of(team, ticket)[wait].awaited, memory_order_acquire);
+        atomic_load_explicit(&zc_cuda_wait_of(team, ticket, wait)->awaited, memory_order_acquire);
     return is_oldest(team, ticket) && is_wait_late(w, team, ticket, wait, awaited, missing);
 }
 
@@ -476,11 +479,11 @@ static bool is_replay_late(const struct zc_cuda_watcher *w, struct zc_cuda_team 
 static void add_awaited(const struct zc_cuda_team *team, const struct zc_cuda_view *view,
                         uint32_t ticket)
 {
-    const struct zc_cuda_wait *waits = zc_cuda_waits_of(team, ticket);
     const uint32_t count = wait_count(team, ticket);
 
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t slot = slot_awaited(&waits[i]), value = value_awaited(&waits[i]);
+        const struct zc_cuda_wait *wait = zc_cuda_wait_of(team, ticket, i);
+        const uint32_t slot = slot_awaited(wait), value = value_awaited(wait);
         uint32_t *word = &view->words[word_index(team->guard, slot)];
 
         if (!view->pending[slot])

@@ -354,7 +354,7 @@ static uint32_t find_absent(const struct zc_guard *guard, uint32_t peer)
         const uint32_t next = awaited_by(guard, absent);
 
         if (next == ZCTA_NO_RANK)
-            return absent;
+            return absent == guard->self ? peer : absent;
         absent = next;
     }
     return peer;
