@@ -30,15 +30,6 @@ static zcta_status fail_memory(const zcta_team *world)
 
 /* ---- Nodes ---- */
 
-static bool has_several_hosts(const zcta_context *context)
-{
-    uint32_t at = 0;
-
-    while (at < context->job.rank_count && zc_mesh_host(context->mesh, at) == 0)
-        at++;
-    return at < context->job.rank_count;
-}
-
 /* Ranks map each other's memory if they are on one host, or their hosts in one NVLink domain; a
  * host is in one only if all its ranks say so. Hosts are numbers of ranks; the domains' are hashes,
  * set apart by their highest bit. */
@@ -60,7 +51,7 @@ static zcta_status learn_nodes(const zcta_team *world, const struct place *place
 {
     zcta_context *context = world->context;
 
-    if (!has_several_hosts(context))
+    if (!zc_group_has_hosts(&world->group))
         return ZCTA_OK;
     context->nodes = calloc(context->job.rank_count, sizeof *context->nodes);
     if (context->nodes == NULL)
@@ -171,7 +162,7 @@ zcta_status zc_learn_places(zcta_team *world)
     if (places == NULL)
         return fail_memory(world);
     /* Through the host's memory a node is one host. */
-    if (has_several_hosts(context) && mine.alone == 0)
+    if (zc_group_has_hosts(&world->group) && mine.alone == 0)
         mine.domain = context->ops->join_domain(context->device);
     status = exchange(world, &mine, places, sizeof mine);
     if (status == ZCTA_OK)

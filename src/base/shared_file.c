@@ -1,5 +1,5 @@
-/* Makes and checks files of shared memory; see shared_file.h. Nothing ever has a name in /dev/shm,
- * so nothing can be left behind there. Maps nothing. */
+/* Makes, checks and maps files of shared memory; see shared_file.h. Nothing ever has a name in
+ * /dev/shm, so nothing can be left behind there. */
 #include "base/shared_file.h"
 
 #include <errno.h>
@@ -190,5 +190,30 @@ zcta_status zc_shared_file_check(struct zc_diag *diag, int fd, uint64_t bytes)
         return zc_fail(diag, ZCTA_ERR_PEER, "memory_import", 0,
                        "a peer sent a file of %lld bytes for memory of %" PRIu64 " bytes",
                        (long long)file.st_size, bytes);
+    return ZCTA_OK;
+}
+
+/* What the program may look at if it cannot have the address space. */
+static const char *mapping_advice(int error)
+{
+    struct rlimit limit;
+
+    if (error == EAGAIN)
+        return "; the program locks its memory (mlockall): raise `ulimit -l`";
+    if (error == ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        return "; raise `ulimit -v`";
+    return "";
+}
+
+zcta_status zc_shared_file_map(struct zc_diag *diag, int fd, size_t bytes, void **base)
+{
+    /* Populated, so that no collective pays for page faults. */
+    void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+
+    if (mapped == MAP_FAILED)
+        return zc_fail(diag, errno == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM, "mmap", errno,
+                       "cannot map %zu bytes of shared memory: %s%s", bytes, strerror(errno),
+                       mapping_advice(errno));
+    *base = mapped;
     return ZCTA_OK;
 }

@@ -15,4 +15,8 @@ zcta_status zc_shared_file_make(struct zc_diag *diag, size_t bytes, uint32_t sha
  * SIGBUS. Errors: ERR_PEER. */
 zcta_status zc_shared_file_check(struct zc_diag *diag, int fd, uint64_t bytes);
 
+/* Maps that much of a file, which has it, with its pages; munmap() undoes it.
+ * Errors: ERR_NO_MEMORY, ERR_SYSTEM. */
+zcta_status zc_shared_file_map(struct zc_diag *diag, int fd, size_t bytes, void **base);
+
 #endif

@@ -165,6 +165,26 @@ static inline bool zc_guard_has_finished(const struct zc_guard *guard, uint32_t 
             zc_guard_counted(guard, zc_guard_submitted(guard)));
 }
 
+/* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
+ * by. `awaited_by` tells for whom a rank waits; ZCTA_NO_RANK: for nobody. No plan has ranks wait
+ * for each other in a circle; who makes other calls than the rest may. */
+typedef uint32_t zc_awaited_by_fn(const void *data, uint32_t rank);
+
+static inline uint32_t zc_guard_absent(const struct zc_guard *guard, uint32_t peer,
+                                       zc_awaited_by_fn *awaited_by, const void *data)
+{
+    uint32_t absent = peer;
+
+    for (uint32_t i = 0; i < guard->rank_count; i++) {
+        const uint32_t next = awaited_by(data, absent);
+
+        if (next == ZCTA_NO_RANK)
+            return absent == guard->self ? peer : absent;
+        absent = next;
+    }
+    return peer;
+}
+
 /* The ops of a lane stand together, in their order. Lane 0 begins; FORK starts another lane, JOIN
  * waits for its end. A device that cannot be sure to run lanes side by side runs the ops in the
  * order of the plan: then nothing waits for what comes later. Belongs to the engine; must outlive
@@ -173,8 +193,9 @@ struct zc_program {
     struct zc_guard *guard;
     const char *call; /* for messages: "all_gather"; static */
     struct zc_call_numbers numbers;
-    uint64_t digest; /* of them */
-    bool eager_only; /* capturing it into a graph is refused */
+    uint64_t digest;     /* of them */
+    bool eager_only;     /* capturing it into a graph is refused */
+    uint32_t wait_count; /* the device's: of its ops, counted by bind() */
     uint32_t lane_count;
     uint32_t *lane_begin; /* lane_count + 1 indexes into ops */
     struct zc_op *ops;

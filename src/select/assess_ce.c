@@ -21,7 +21,7 @@ struct rule {
 static const struct rule rules[] = {
     {"host", &zc_scratch_pull, 1, MANY, 0, 16384},
     {"host", &zc_recv_pull, 2, MANY, 16385, ANY},
-    {"cuda", &zc_host_pull, 4, MANY, 0, 65536},
+    {"cuda", &zc_host_pull, 1, MANY, 0, 65536}, /* of those that have host memory */
     {"cuda", &zc_chain, 3, 8, 128 * MIB, ANY},
     {"cuda", &zc_chain, 9, 32, 512 * MIB, ANY},
     {"cuda", &zc_scatter_allgather, 3, MANY, 4 * MIB, ANY},
@@ -171,8 +171,7 @@ static bool comes_by_one_copy(const struct zc_facts *facts)
 static void assess_host(const struct zc_facts *facts, const struct zc_algorithm *algorithm,
                         struct zc_assessment *assessment)
 {
-    const struct zc_host_room room =
-        zc_host_room_of(facts->caps, facts->apart, facts->layout->ranks, facts->several_hosts);
+    const struct zc_host_room room = zc_facts_room(facts);
     const struct zc_request request = {.layout = facts->layout,
                                        .algorithm = algorithm,
                                        .host_bytes = room.half,

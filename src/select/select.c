@@ -228,8 +228,7 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path p
 {
     const struct zc_algorithm *algorithm = zc_path_is_nccl(path) ? NULL : zc_algorithms[path];
     const struct zc_layout *layout = facts->layout;
-    const struct zc_host_room room =
-        zc_host_room_of(facts->caps, facts->apart, layout->ranks, facts->several_hosts);
+    const struct zc_host_room room = zc_facts_room(facts);
 
     return (struct zc_request){.layout = layout,
                                .algorithm = algorithm,

@@ -60,6 +60,12 @@ struct zc_request zc_select_request(const struct zc_facts *facts, enum zc_path p
 
 /* ---- Between the files of this folder ---- */
 
+/* How much host memory the team has. */
+static inline struct zc_host_room zc_facts_room(const struct zc_facts *facts)
+{
+    return zc_host_room_of(facts->caps, facts->apart, facts->layout->ranks, facts->several_hosts);
+}
+
 /* Below that a network's chunk costs more than it saves; not measured yet. */
 #define ZC_LEAST_CHUNK ((uint64_t)256 << 10)
 

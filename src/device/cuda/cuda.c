@@ -160,6 +160,23 @@ static bool has_attribute(const struct zc_device *device, int attribute)
            has != 0;
 }
 
+static bool lacks_peers(const struct zc_device *device)
+{
+    const struct zc_cuda_driver *driver = device->driver;
+    bool lacks = false;
+    int count = 0;
+
+    if (driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
+        return false;
+    for (int i = 0; i < count; i++) {
+        zc_cu_device gpu = 0;
+
+        lacks = lacks || (driver->cuDeviceGet(&gpu, i) == ZC_CU_SUCCESS && gpu != device->gpu &&
+                          !reaches(driver, device->gpu, gpu));
+    }
+    return lacks;
+}
+
 static zcta_status start(struct zc_device *device)
 {
     zcta_status status = zc_cuda_enter(device);
@@ -176,6 +193,7 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
+    device->lacks_peers = lacks_peers(device);
     device->wide_writes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS);
     device->flushes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_FLUSH_REMOTE_WRITES);
     zc_cuda_leave(device);
@@ -246,23 +264,6 @@ fail:
     return status;
 }
 
-static bool lacks_peers(const struct zc_device *device)
-{
-    const struct zc_cuda_driver *driver = device->driver;
-    bool lacks = false;
-    int count = 0;
-
-    if (driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
-        return false;
-    for (int i = 0; i < count; i++) {
-        zc_cu_device gpu = 0;
-
-        lacks = lacks || (driver->cuDeviceGet(&gpu, i) == ZC_CU_SUCCESS && gpu != device->gpu &&
-                          !reaches(driver, device->gpu, gpu));
-    }
-    return lacks;
-}
-
 static void cuda_describe(const struct zc_device *device, struct zc_device_caps *caps)
 {
     *caps = (struct zc_device_caps){
@@ -280,7 +281,7 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .host_ranks = ZC_CUDA_HOST_RANKS,
         .ring_bytes = ZC_CUDA_RING_BYTES,
         .local_copy_needs_sm = true,
-        .lacks_peers = lacks_peers(device),
+        .lacks_peers = device->lacks_peers,
         .gpu = device->ordinal,
         .gpu_id = device->gpu_id,
         .driver_version = device->driver->version,

@@ -1,7 +1,5 @@
 /* Memory of the host that GPUs reach: a file without a name, mapped by every rank and pinned. Any
  * GPU of the machine can copy to it and from it, whatever reaches what otherwise. */
-#include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -34,13 +32,11 @@ static zcta_status pin(struct zc_device *device, void *base, size_t bytes)
 
 zcta_status zc_cuda_host_map(struct zc_device *device, int fd, size_t bytes, void **base)
 {
-    void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    zcta_status status;
+    void *mapped = NULL;
+    zcta_status status = zc_shared_file_map(device->diag, fd, bytes, &mapped);
 
-    if (mapped == MAP_FAILED)
-        return zc_fail(device->diag, errno == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM, "mmap",
-                       errno, "cannot map %zu bytes of the host's memory: %s", bytes,
-                       strerror(errno));
+    if (status != ZCTA_OK)
+        return status;
     status = zc_cuda_enter(device);
     if (status == ZCTA_OK) {
         status = pin(device, mapped, bytes);

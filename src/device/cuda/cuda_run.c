@@ -275,31 +275,23 @@ static zcta_status bind_lane(struct zc_device *device, struct zc_program *progra
     return status;
 }
 
-static uint32_t count_waits(const struct zc_program *program)
-{
-    uint32_t waits = 0;
-
-    for (uint32_t i = 0; i < program->lane_begin[program->lane_count]; i++)
-        waits += program->ops[i].kind == ZC_OP_WAIT;
-    return waits;
-}
-
 /* The watchers keep so many of a program. */
-static zcta_status check_waits(const struct zc_cuda_team *team, const struct zc_program *program)
+static zcta_status count_waits(const struct zc_cuda_team *team, struct zc_program *program)
 {
-    const uint32_t waits = count_waits(program);
-
-    if (waits <= team->waits_room)
+    program->wait_count = 0;
+    for (uint32_t i = 0; i < program->lane_begin[program->lane_count]; i++)
+        program->wait_count += program->ops[i].kind == ZC_OP_WAIT;
+    if (program->wait_count <= team->waits_room)
         return ZCTA_OK;
     return zc_fail(team->device->diag, ZCTA_ERR_UNSUPPORTED, program->call, 0,
                    "the plan waits %" PRIu32 " times, and more than %" PRIu32 " cannot be watched",
-                   waits, team->waits_room);
+                   program->wait_count, team->waits_room);
 }
 
 zcta_status zc_cuda_bind(struct zc_device *device, struct zc_program *program)
 {
     struct zc_cuda_team *team = program->guard->device_data;
-    zcta_status status = check_waits(team, program);
+    zcta_status status = count_waits(team, program);
 
     if (status == ZCTA_OK)
         status = zc_cuda_enter(device);
@@ -326,11 +318,11 @@ struct emission {
     zc_cu_stream streams[ZC_CUDA_LANES];
     bool captured; /* into a graph: values are baked in, so words of their own are used and reset */
     bool marked;   /* for the watchers, as begun */
-    uint32_t waits, program_waits; /* of a captured program: so far, and in all */
-    uint32_t signals;              /* so far */
-    bool barred;                   /* nothing was copied behind the latest barrier */
-    bool marks_replay;             /* a captured program that waits before it has signalled all */
-    uint32_t open;                 /* bit i: lane i has been forked and not joined */
+    uint32_t waits;    /* so far, of a captured program */
+    uint32_t signals;  /* so far */
+    bool barred;       /* nothing was copied behind the latest barrier */
+    bool marks_replay; /* a captured program that waits before it has signalled all */
+    uint32_t open;     /* bit i: lane i has been forked and not joined */
     uint32_t ticket;
     uint32_t sent[ZC_CUDA_LANES]; /* the lane's latest signal, see struct zc_cuda_wait */
     uint32_t op_count;
@@ -449,8 +441,8 @@ static zcta_status emit_wait(struct emission *e, uint32_t lane, const struct zc_
         e->ops[e->op_count - 1].value.flags |= ZC_CU_WAIT_VALUE_FLUSH;
     if (e->captured && op->flag.last && status == ZCTA_OK)
         status = put_back(e, lane, word_of(e, op));
-    if (e->captured && status == ZCTA_OK && ++e->waits == e->program_waits && e->marks_replay &&
-        e->program->lane_count == 1)
+    if (e->captured && status == ZCTA_OK && ++e->waits == e->program->wait_count &&
+        e->marks_replay && e->program->lane_count == 1)
         status = mark_replaying(e, lane, 0);
     return status;
 }
@@ -719,7 +711,7 @@ static bool has_room(const struct zc_cuda_team *team, uint32_t waits)
     const uint32_t oldest = atomic_load_explicit(&guard->finished, memory_order_acquire) + 1;
     uint64_t first;
 
-    if (zc_guard_submitted(guard) - (oldest - 1) == 0)
+    if (zc_guard_submitted(guard) == oldest - 1)
         return true;
     first = atomic_load_explicit(&zc_cuda_run_of(team, oldest)->first_wait, memory_order_acquire);
     return waits <= team->waits_room - (team->waits_noted - first);
@@ -734,7 +726,7 @@ static zcta_status begin_run(struct emission *e)
     /* With this one ZC_CUDA_RUNS are under way, and each has an entry of its own in runs[]. */
     zcta_status status = wait_until(team, ZC_CUDA_RUNS - 1);
 
-    while (status == ZCTA_OK && !has_room(team, count_waits(e->program)))
+    while (status == ZCTA_OK && !has_room(team, e->program->wait_count))
         status = wait_until(team, under_way(team->guard) - 1);
     if (status == ZCTA_OK)
         status = driver_status(e, team->device->driver->cuStreamGetId(e->streams[0], &id),
@@ -803,11 +795,9 @@ static void note_replay(struct emission *e)
     const uint32_t count = e->program->lane_begin[e->program->lane_count];
     uint64_t ns = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        e->program_waits += e->program->ops[i].kind == ZC_OP_WAIT;
+    for (uint32_t i = 0; i < count; i++)
         if (e->program->ops[i].kind == ZC_OP_COPY)
             ns += e->program->ops[i].copy.bytes * e->program->ops[i].copy.rows * SLOWEST_BYTE_NS;
-    }
     if (ns > atomic_load_explicit(&e->team->replay_copying_ns, memory_order_relaxed))
         atomic_store_explicit(&e->team->replay_copying_ns, ns, memory_order_relaxed);
 }
@@ -842,8 +832,7 @@ static zcta_status submit(struct zc_cuda_team *team, const struct zc_program *pr
     e.program = program;
     e.op_count = 0;
     e.marked = false;
-    e.waits = e.program_waits = 0;
-    e.signals = 0;
+    e.waits = e.signals = 0;
     e.barred = e.marks_replay = false;
     e.open = 0;
     e.streams[0] = stream;

@@ -193,12 +193,18 @@ static void tell_wait(const struct zc_cuda_watcher *w, struct zc_cuda_team *team
                 sizeof awaited);
 }
 
-/* The rank for which that one waits; ZCTA_NO_RANK if for nobody, as far as can be seen. What it
- * awaited before has come. */
-static uint32_t awaited_by(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
-                           uint32_t rank)
+/* Who looks, and at whose pads. */
+struct look {
+    const struct zc_cuda_watcher *watcher;
+    const struct zc_guard *guard;
+};
+
+/* See zc_guard_absent(); as far as can be seen. What the rank awaited before has come. */
+static uint32_t awaited_by(const void *data, uint32_t rank)
 {
-    const struct zc_guard *guard = team->guard;
+    const struct look *look = data;
+    const struct zc_cuda_watcher *w = look->watcher;
+    const struct zc_guard *guard = look->guard;
     struct zc_cuda_marks marks;
     uint32_t slot, word;
 
@@ -214,24 +220,6 @@ static uint32_t awaited_by(const struct zc_cuda_watcher *w, const struct zc_cuda
         (int32_t)(word - (marks.awaits - slot)) >= 0)
         return ZCTA_NO_RANK;
     return slot % guard->rank_count;
-}
-
-/* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
- * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may.
- */
-static uint32_t find_last(const struct zc_cuda_watcher *w, const struct zc_cuda_team *team,
-                          uint32_t peer)
-{
-    uint32_t last = peer;
-
-    for (uint32_t i = 0; i < team->guard->rank_count; i++) {
-        const uint32_t next = awaited_by(w, team, last);
-
-        if (next == ZCTA_NO_RANK)
-            return last == team->guard->self ? peer : last;
-        last = next;
-    }
-    return peer;
 }
 
 /* Starts the clock unless it runs for this wait already. */
@@ -317,7 +305,8 @@ static bool is_wait_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *t
                          uint32_t ticket, uint32_t wait, uint32_t awaited, uint32_t *missing)
 {
     struct zc_cuda_view *view = &team->views[w->index];
-    const uint64_t timeout = team->guard->timeout_ns;
+    const struct zc_guard *guard = team->guard;
+    const uint64_t timeout = guard->timeout_ns;
 
     if (view->told && (view->ticket != ticket || view->wait != wait))
         tell_wait(w, team, 0);
@@ -326,7 +315,8 @@ static bool is_wait_late(const struct zc_cuda_watcher *w, struct zc_cuda_team *t
         return false;
     if (!view->told)
         tell_wait(w, team, awaited);
-    *missing = find_last(w, team, (awaited & UINT16_MAX) % team->guard->rank_count);
+    *missing = zc_guard_absent(guard, (awaited & UINT16_MAX) % guard->rank_count, awaited_by,
+                               &(struct look){w, guard});
     say_late(team, view, *missing);
     return waited_ns(view) >= timeout;
 }

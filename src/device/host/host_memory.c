@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/shared_file.h"
@@ -36,31 +35,13 @@ static size_t whole_pages(size_t bytes)
     return bytes > SIZE_MAX - (page - 1) ? 0 : (bytes + page - 1) / page * page;
 }
 
-/* What the program may look at if it cannot have the address space. */
-static const char *mapping_advice(int error)
-{
-    struct rlimit limit;
-
-    if (error == EAGAIN)
-        return "; the program locks its memory (mlockall): raise `ulimit -l`";
-    if (error == ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        return "; raise `ulimit -v`";
-    return "";
-}
-
 static zcta_status map(struct zc_device *device, int fd, size_t bytes, struct host_memory *memory)
 {
-    void *base = MAP_FAILED;
+    zcta_status status = zc_shared_file_map(device->diag, fd, bytes, &memory->head.base);
 
+    if (status != ZCTA_OK)
+        return status;
     memory->mapped_bytes = whole_pages(bytes);
-    /* Populated, so that no collective pays for page faults. */
-    base =
-        mmap(NULL, memory->mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    if (base == MAP_FAILED)
-        return zc_fail(device->diag, errno == ENOMEM ? ZCTA_ERR_NO_MEMORY : ZCTA_ERR_SYSTEM, "mmap",
-                       errno, "cannot map %zu bytes of shared memory: %s%s", bytes, strerror(errno),
-                       mapping_advice(errno));
-    memory->head.base = base;
     memory->head.bytes = bytes;
     return ZCTA_OK;
 }

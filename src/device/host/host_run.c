@@ -328,8 +328,9 @@ static void tell_wait(const struct run *run)
 
 /* The rank for which that one waits; ZCTA_NO_RANK if for nobody. What it awaited before has come.
  */
-static uint32_t awaited_by(const struct zc_guard *guard, uint32_t rank)
+static uint32_t awaited_by(const void *data, uint32_t rank)
 {
+    const struct zc_guard *guard = data;
     struct zc_host_pad *pad = guard->pads[rank];
     const uint64_t awaits = atomic_load_explicit(&pad->awaits, memory_order_acquire);
     const uint32_t slot = (uint32_t)awaits - 1, number = (uint32_t)(awaits >> 32);
@@ -341,23 +342,6 @@ static uint32_t awaited_by(const struct zc_guard *guard, uint32_t rank)
     return (int32_t)(atomic_load_explicit(&word->value, memory_order_acquire) - number) >= 0
                ? ZCTA_NO_RANK
                : slot % guard->rank_count;
-}
-
-/* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up
- * by. No plan has ranks wait for each other in a circle; who makes other calls than the rest may.
- */
-static uint32_t find_absent(const struct zc_guard *guard, uint32_t peer)
-{
-    uint32_t absent = peer;
-
-    for (uint32_t i = 0; i < guard->rank_count; i++) {
-        const uint32_t next = awaited_by(guard, absent);
-
-        if (next == ZCTA_NO_RANK)
-            return absent == guard->self ? peer : absent;
-        absent = next;
-    }
-    return peer;
 }
 
 /* Looks what the awaited rank is in, speaks up when it is time for that, and gives up at the
@@ -373,10 +357,11 @@ static uint64_t be_patient(struct run *run, uint64_t start, uint64_t waited)
         zc_call_digest(&numbers) != run->program->digest)
         report_mismatch(run, peer);
     else if (waited >= guard->timeout_ns)
-        guard->on_missing(guard->data, find_absent(guard, peer));
+        guard->on_missing(guard->data, zc_guard_absent(guard, peer, awaited_by, guard));
     else if (waited >= first_word && !run->said) {
         run->said = true;
-        guard->on_late(guard->data, find_absent(guard, peer), run->program->call, waited);
+        guard->on_late(guard->data, zc_guard_absent(guard, peer, awaited_by, guard),
+                       run->program->call, waited);
     }
     return zc_after_ns(start, run->said ? guard->timeout_ns : first_word);
 }

@@ -314,7 +314,7 @@ static zcta_status make_ready(struct zc_engine *engine, struct zc_prepared *prep
 
 /* The group of this rank's rail: the ranks at the same place on their nodes. It talks under a tag
  * of its own. */
-static zcta_status find_position(struct zc_engine *engine, uint32_t node_ranks)
+static zcta_status find_rail(struct zc_engine *engine, uint32_t node_ranks)
 {
     const struct zc_group *group = &engine->group;
     const uint32_t nodes = group->count / node_ranks;
@@ -342,7 +342,7 @@ zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zc
         return ZCTA_OK;
     status = refuse_capture(engine, stream);
     if (status == ZCTA_OK && engine->position_ranks == NULL)
-        status = find_position(engine, node_ranks);
+        status = find_rail(engine, node_ranks);
     if (status == ZCTA_OK)
         status = zc_nccl_comm_open(&engine->position, engine->guard, ZC_NCCL_POLICY_DEFAULT, &comm);
     if (status == ZCTA_OK)
