@@ -247,7 +247,7 @@ static void nobody_sleeps_through_a_signal(void **state)
         for (uint32_t count = 2; count <= MAX_RANKS; count += 3) {
             make_rig(&rig, count);
             for (uint32_t rank = 0; rank < count; rank++)
-                rig.ranks[rank].device->spin_ns = rig.ranks[rank].device->yields = 0;
+                rig.ranks[rank].device->spin_ns = 0;
             rig.delay_us = cases[i].delay_us;
             bind_algorithm(&rig, cases[i].algorithm, cases[i].bytes, false);
             run_rig(&rig, cases[i].calls);
@@ -303,7 +303,7 @@ static void a_blocked_lane_does_not_hold_up_the_other(void **state)
             struct zc_plan *plan = crossed(i, &layout);
 
             if (sleeping)
-                rig.ranks[i].device->spin_ns = rig.ranks[i].device->yields = 0;
+                rig.ranks[i].device->spin_ns = 0;
             bind(&rig.ranks[i], plan);
             zc_plan_destroy(plan);
         }

@@ -15,13 +15,15 @@ struct rule {
 };
 
 #define MANY UINT32_MAX
+#define KIB  ((uint64_t)1 << 10)
 #define MIB  ((uint64_t)1 << 20)
 #define ANY  UINT64_MAX
 
 static const struct rule rules[] = {
-    {"host", &zc_scratch_pull, 1, MANY, 0, 16384},
-    {"host", &zc_recv_pull, 2, MANY, 16385, ANY},
-    {"cuda", &zc_host_pull, 1, MANY, 0, 65536}, /* of those that have host memory */
+    {"host", &zc_scratch_pull, 1, MANY, 0, 16 * KIB},
+    {"host", &zc_recv_pull, 2, 2, 512 * KIB + 1, ANY},
+    {"host", &zc_recv_pull, 3, MANY, 128 * KIB + 1, ANY},
+    {"cuda", &zc_host_pull, 1, MANY, 0, 64 * KIB}, /* of those that have host memory */
     {"cuda", &zc_chain, 3, 8, 128 * MIB, ANY},
     {"cuda", &zc_chain, 9, 32, 512 * MIB, ANY},
     {"cuda", &zc_scatter_allgather, 3, MANY, 4 * MIB, ANY},

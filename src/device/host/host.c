@@ -5,15 +5,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Ranks that each have a core find each other by looking; where ranks share cores, looking keeps
- * the awaited one from running. */
-enum {
-    LOOK_NS_ALONE = 5000,
-    SPIN_NS_ALONE = 50000,
-    LOOK_NS_CROWDED = 500,
-    SPIN_NS_CROWDED = 500,
-    YIELDS_CROWDED = 4
-};
+/* Ranks that each have a core find each other by looking. Where ranks share cores, looking keeps the
+ * awaited one from running: there each look is followed by a yield. */
+enum { LOOK_NS_ALONE = 5000, LOOK_NS_CROWDED = 0, SPIN_NS = 50000 };
 
 /* Of the machine, not of this process: a launcher binds each rank to a core of its own, and what
  * the ranks have together is what counts. */
@@ -43,9 +37,8 @@ static zcta_status host_open(const struct zc_device_params *params, struct zc_de
     made->diag = params->diag;
     made->timeout_ns = params->timeout_ns;
     made->look_ns = crowded ? LOOK_NS_CROWDED : LOOK_NS_ALONE;
-    made->spin_ns = crowded ? SPIN_NS_CROWDED : SPIN_NS_ALONE;
+    made->spin_ns = SPIN_NS;
     made->stream_bytes = stream_bytes(params->local_rank_count);
-    made->yields = crowded ? YIELDS_CROWDED : 0;
     pthread_mutex_init(&made->lock, NULL);
     *device = made;
     return ZCTA_OK;

@@ -10,10 +10,9 @@
 struct zc_device {
     struct zc_diag *diag;
     uint64_t timeout_ns;       /* see zc_device_params */
-    uint64_t look_ns;          /* how long a wait looks without a pause */
-    uint64_t spin_ns;          /* how long a wait looks before it gives the core away */
+    uint64_t spin_ns;          /* how long a wait looks before it sleeps */
+    uint64_t look_ns;          /* how much of that without letting others run in between */
     size_t stream_bytes;       /* see zc_device_caps */
-    uint32_t yields;           /* how often it then lets others run before it sleeps */
     pthread_mutex_t lock;      /* guards streams; held by a worker while it finishes a program */
     zcta_host_stream *streams; /* all that live; closing the device ends them */
 };

@@ -278,27 +278,25 @@ static void arm(const struct run *run, uint32_t value)
     }
 }
 
+/* Looks closely at first; then the awaited rank may be waiting for this very core, and every look is
+ * followed by a yield. */
 static bool spin(const struct run *run)
 {
     const uint64_t begin = zc_now_ns();
-    uint64_t passed;
+    uint64_t passed = 0;
 
     do {
-        for (uint32_t i = 0; i < SPINS_PER_CLOCK; i++) {
+        const bool closely = passed < run->device->look_ns;
+
+        for (uint32_t i = 0; i < (closely ? SPINS_PER_CLOCK : 1); i++) {
             if (released(run))
                 return true;
             relax();
         }
-        passed = zc_now_ns() - begin;
-        /* The awaited rank may be waiting for this very core. */
-        if (passed > run->device->look_ns)
+        if (!closely)
             sched_yield();
+        passed = zc_now_ns() - begin;
     } while (passed < run->device->spin_ns);
-    for (uint32_t i = 0; i < run->device->yields; i++) {
-        sched_yield();
-        if (released(run))
-            return true;
-    }
     return released(run);
 }
 
