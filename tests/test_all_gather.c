@@ -9,7 +9,7 @@
 
 #include "support_ranks.h"
 
-static const size_t sizes[] = {1, 3, 64, 1000, 4096, 16384, 16385, 70001, 600000};
+static const size_t sizes[] = {1, 3, 64, 1024, 1025, 4096, 4097, 70001, 600000};
 enum { SIZES = sizeof sizes / sizeof sizes[0], CALLS = 5 };
 
 struct buffers {

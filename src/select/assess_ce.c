@@ -20,7 +20,8 @@ struct rule {
 #define ANY  UINT64_MAX
 
 static const struct rule rules[] = {
-    {"host", &zc_scratch_pull, 1, MANY, 0, 16 * KIB},
+    {"host", &zc_scratch_pull, 1, 2, 0, 1 * KIB},
+    {"host", &zc_scratch_pull, 3, MANY, 0, 4 * KIB},
     {"host", &zc_recv_pull, 2, 2, 512 * KIB + 1, ANY},
     {"host", &zc_recv_pull, 3, MANY, 128 * KIB + 1, ANY},
     {"cuda", &zc_host_pull, 1, MANY, 0, 64 * KIB}, /* of those that have host memory */
