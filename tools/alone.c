@@ -49,8 +49,8 @@ zcta_context *zc_open_alone(const char *command, zcta_device device, const char 
 
 bool zc_alone_apart(const zcta_context *context, uint32_t rank_count)
 {
-    return rank_count > 1 &&
-           (context->caps.lacks_peers || zc_environment_choice("ZEROCTA_P2P") == 0);
+    return rank_count > context->caps.gpus_joined ||
+           (rank_count > 1 && zc_environment_choice("ZEROCTA_P2P") == 0);
 }
 
 static int open_once(const char *command, zcta_device device, const char *advice)

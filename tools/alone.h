@@ -16,7 +16,7 @@
  * the device is CUDA, `advice` follows. */
 zcta_context *zc_open_alone(const char *command, zcta_device device, const char *advice);
 
-/* Whether ranks on devices like this one would not reach each other's memory. */
+/* Whether so many ranks, on GPUs 0, 1 and so on, would not all reach each other's memory. */
 bool zc_alone_apart(const zcta_context *context, uint32_t rank_count);
 
 /* Opens the device for a moment, in a process of its own: drivers start threads and open files,

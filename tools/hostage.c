@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "alone.h"
-#include "api/objects.h"
 #include "base/clock.h"
 #include "choices.h"
 #include "collective.h"
@@ -386,6 +385,31 @@ static int run_tests(struct ward *w, const struct hostage *settings)
 
 /* ---- One rank ---- */
 
+struct identity {
+    uint64_t uuid[2];
+};
+
+/* Two ranks on one GPU would each hold the other's SMs. False too if it cannot be told, which has
+ * been said where it was found. */
+static bool each_has_a_gpu(const struct ward *w)
+{
+    struct identity *all = calloc(w->rank_count, sizeof *all), mine = {{0}};
+    bool each = all != NULL &&
+                zc_gpu_ok(w->gpu, w->gpu->driver.cuDeviceGetUuid(mine.uuid, w->gpu->device),
+                          "cuDeviceGetUuid") &&
+                zcta_team_exchange(w->world, &mine, all, sizeof mine) == ZCTA_OK;
+
+    for (uint32_t i = 0; i < w->rank_count && each; i++)
+        for (uint32_t j = i + 1; j < w->rank_count && each; j++)
+            if (memcmp(&all[i], &all[j], sizeof *all) == 0)
+                each = zc_failure(line.command,
+                                  "ranks %" PRIu32 " and %" PRIu32
+                                  " are on one GPU; start one a GPU",
+                                  i, j) == ZC_EXIT_OK;
+    free(all);
+    return each;
+}
+
 static int run_rank(const struct hostage *settings)
 {
     zcta_error error = {0};
@@ -399,12 +423,10 @@ static int run_rank(const struct hostage *settings)
     w.world = zcta_world(w.context);
     w.rank = zcta_team_rank(w.world);
     w.rank_count = zcta_team_rank_count(w.world);
-    if (w.world->shared_gpu)
-        status = zc_failure(line.command, "two ranks are on one GPU; start one a GPU");
-    else
-        status = zc_gpu_open(line.command, zcta_context_gpu(w.context), &w.gpu) && load_kernel(&w)
-                     ? run_tests(&w, settings)
-                     : fail_test(&w);
+    if (!zc_gpu_open(line.command, zcta_context_gpu(w.context), &w.gpu))
+        status = fail_test(&w);
+    else if (each_has_a_gpu(&w))
+        status = load_kernel(&w) ? run_tests(&w, settings) : fail_test(&w);
     unload_kernel(&w);
     if (zcta_finalize(&w.context) != ZCTA_OK)
         status = ZC_EXIT_FAILED;

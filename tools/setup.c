@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "alone.h"
-#include "api/objects.h"
 #include "base/clock.h"
 #include "choices.h"
 #include "commands.h"
@@ -17,8 +16,6 @@
 #include "peer_nccl.h"
 #include "rendezvous/rendezvous.h"
 #include "setup.h"
-
-#define TOPIC 101u
 
 enum { WINDOWS = 2, ROUNDS_MOST = 100 };
 
@@ -37,8 +34,8 @@ struct settings {
 struct setup {
     const struct settings *settings;
     zcta_context *base; /* joined once: what the ranks meet on */
-    struct zc_group *group;
-    uint32_t rank;
+    zcta_team *world;
+    uint32_t rank, rank_count;
     uint64_t bytes; /* of each window */
     struct zc_gpu *gpu;
     struct zc_peer_nccl *nccl;
@@ -117,16 +114,12 @@ static int exchange(void *data, const void *mine, void *all, size_t bytes)
 {
     const struct setup *s = data;
 
-    return zc_group_exchange(s->group, line.command, "exchanged nothing", TOPIC, mine, all,
-                             bytes) == ZCTA_OK
-               ? 0
-               : -1;
+    return zcta_team_exchange(s->world, mine, all, bytes) == ZCTA_OK ? 0 : -1;
 }
 
 static bool meet(struct setup *s)
 {
-    return zc_group_exchange(s->group, line.command, "did not come", TOPIC, NULL, NULL, 0) ==
-           ZCTA_OK;
+    return zcta_team_exchange(s->world, &(uint64_t){0}, s->times_ns, sizeof(uint64_t)) == ZCTA_OK;
 }
 
 /* Notes a part's time: the slowest rank's. */
@@ -134,10 +127,9 @@ static bool note(struct setup *s, int whose, int part, uint64_t ns)
 {
     uint64_t slowest = 0;
 
-    if (zc_group_exchange(s->group, line.command, "told no time", TOPIC, &ns, s->times_ns,
-                          sizeof ns) != ZCTA_OK)
+    if (zcta_team_exchange(s->world, &ns, s->times_ns, sizeof ns) != ZCTA_OK)
         return false;
-    for (uint32_t i = 0; i < s->group->count; i++)
+    for (uint32_t i = 0; i < s->rank_count; i++)
         slowest = s->times_ns[i] > slowest ? s->times_ns[i] : slowest;
     s->times_us[whose][part][s->rounds] = (double)slowest / 1e3;
     return true;
@@ -156,7 +148,7 @@ static bool set_up_ours(struct setup *s)
     zcta_error error = {0};
     const zcta_init_params params = {.size = sizeof params,
                                      .rank = s->rank,
-                                     .rank_count = s->group->count,
+                                     .rank_count = s->rank_count,
                                      .device = zcta_context_device(s->base),
                                      .gpu = (uint32_t)(zcta_context_gpu(s->base) + 1),
                                      .exchange = exchange,
@@ -191,9 +183,8 @@ static bool set_up_nccl(struct setup *s)
     moments[0] = zc_now_ns();
     made =
         (s->rank != 0 || zc_peer_nccl_make_id(s->nccl, &id)) &&
-        zc_group_exchange(s->group, line.command, "opened no NCCL", TOPIC, &id, s->ids,
-                          sizeof id) == ZCTA_OK &&
-        zc_peer_nccl_open(s->nccl, ZC_PEER_NCCL_ZERO, &s->ids[0], s->rank, s->group->count, memory);
+        zcta_team_exchange(s->world, &id, s->ids, sizeof id) == ZCTA_OK &&
+        zc_peer_nccl_open(s->nccl, ZC_PEER_NCCL_ZERO, &s->ids[0], s->rank, s->rank_count, memory);
     moments[1] = zc_now_ns();
     for (int i = 0; i < WINDOWS && made; i++) {
         memory[i].bytes = s->bytes;
@@ -231,8 +222,8 @@ static void announce(const struct setup *s)
 
     printf("zerocta setup: %" PRIu32 " ranks, device %s, two windows of %s on each (%s in all), "
            "%" PRIu64 " round%s\n\n",
-           s->group->count, zc_device_choices[zcta_context_device(s->base)],
-           zc_size_text(s->bytes, each), zc_size_text(WINDOWS * s->bytes * s->group->count, whole),
+           s->rank_count, zc_device_choices[zcta_context_device(s->base)],
+           zc_size_text(s->bytes, each), zc_size_text(WINDOWS * s->bytes * s->rank_count, whole),
            s->settings->rounds, s->settings->rounds == 1 ? "" : "s");
     fflush(stdout);
 }
@@ -292,13 +283,14 @@ static int run_rank(const struct settings *settings)
         zc_failure(line.command, "%s", error.message);
         goto out;
     }
-    s->group = &zcta_world(s->base)->group;
-    s->rank = zcta_team_rank(zcta_world(s->base));
+    s->world = zcta_world(s->base);
+    s->rank = zcta_team_rank(s->world);
+    s->rank_count = zcta_team_rank_count(s->world);
     s->bytes = s->settings->bytes != 0          ? s->settings->bytes
                : zcta_context_gpu(s->base) >= 0 ? BYTES_DEFAULT_GPU
                                                 : BYTES_DEFAULT_HOST;
-    s->times_ns = calloc(s->group->count, sizeof *s->times_ns);
-    s->ids = calloc(s->group->count, sizeof *s->ids);
+    s->times_ns = calloc(s->rank_count, sizeof *s->times_ns);
+    s->ids = calloc(s->rank_count, sizeof *s->ids);
     status = s->times_ns != NULL && s->ids != NULL
                  ? run_rounds(s, (double)(zc_now_ns() - start) / 1e6)
                  : zc_failure(line.command, "out of memory");

@@ -11,15 +11,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "api/objects.h"
 #include "base/clock.h"
 #include "base/memory_limits.h"
 #include "commands.h"
 #include "launch.h"
 #include "options.h"
 #include "setup.h"
-
-#define TOPIC 102u
 
 /* What one rank needs at least, for the warnings before the first job: files besides one for each
  * other rank, threads, and bytes of memory with those for each other rank. */
@@ -181,8 +178,7 @@ static int fail(const struct rank *r, const char *what)
 
 static bool meet(struct rank *r)
 {
-    return zc_group_exchange(&r->world->group, r->grow->command, "did not come", TOPIC, &r->own,
-                             r->all, sizeof r->own) == ZCTA_OK;
+    return zcta_team_exchange(r->world, &r->own, r->all, sizeof r->own) == ZCTA_OK;
 }
 
 static bool make_team(struct rank *r)

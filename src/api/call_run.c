@@ -94,7 +94,7 @@ zcta_status zc_run_begin(zcta_team *team, const struct zc_resolved *resolved, co
 zcta_status zc_run_end(zcta_team *team, struct zc_resolved *resolved, const char *call,
                        zcta_stream stream, zcta_status status)
 {
-    const bool ran = stream == NULL && team->group.ops->kind == ZCTA_DEVICE_HOST;
+    const bool ran = stream == NULL && team->context->caps.runs_at_once;
     zcta_status failure;
 
     resolved->ticket = zc_guard_submitted(&team->guard);

@@ -387,15 +387,21 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
             fail(team, &failure, loss->unable, cause_of_loss(loss));
 }
 
-/* Whether this rank could not hear that one any more, before it closed the connection itself. */
-static bool is_unheard(const zcta_context *context, uint32_t rank)
+/* Whether a loss of that rank is on record; `unheard`: because this rank could not hear it any more.
+ */
+static bool has_loss(const zcta_context *context, uint32_t rank, bool unheard)
 {
     uint32_t at = 0;
 
-    while (at < context->loss_count &&
-           !(context->losses[at].rank == rank && context->losses[at].unable))
+    while (at < context->loss_count && (context->losses[at].rank != rank ||
+                                        (unheard && !context->losses[at].unable)))
         at++;
     return at < context->loss_count;
+}
+
+bool zc_team_is_lost(const zcta_context *context, uint32_t rank)
+{
+    return has_loss(context, rank, false);
 }
 
 static void on_gone(zcta_context *context, uint32_t rank, bool left)
@@ -404,20 +410,11 @@ static void on_gone(zcta_context *context, uint32_t rank, bool left)
 
     pthread_mutex_lock(&context->lock);
     context->gone[rank] = true;
-    if ((!context->finalizing || !left) && !is_unheard(context, rank)) {
+    if ((!context->finalizing || !left) && !has_loss(context, rank, true)) {
         zc_mesh_tell_gone(context->mesh, rank, context->job.rank, left);
         lose(context, &loss);
     }
     pthread_mutex_unlock(&context->lock);
-}
-
-bool zc_team_is_lost(const zcta_context *context, uint32_t rank)
-{
-    uint32_t at = 0;
-
-    while (at < context->loss_count && context->losses[at].rank != rank)
-        at++;
-    return at < context->loss_count;
 }
 
 /* Another rank has lost one: what they have together cannot go on. The first word of that is passed

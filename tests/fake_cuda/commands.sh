@@ -95,6 +95,14 @@ apart() { # "the rule" VARIABLE=VALUE
 apart "no peer access" FAKE_CUDA_LACKS=peer
 apart "peer access forbidden" ZEROCTA_P2P=0
 
+# GPUs 0 and 1 reach each other, 2 and 3 do: of two ranks nobody is apart, of three somebody is.
+apart_of() {
+    FAKE_CUDA_GPUS=4 FAKE_CUDA_LACKS=islands "$zerocta" explain broadcast -n "$1" --device cuda |
+        grep -c "some ranks do not reach each other's memory"
+}
+check "two ranks within an island" is "$(apart_of 2)" 0
+check "three ranks, two of them within one" is "$(($(apart_of 3) > 0))" 1
+
 # The model of the driver knows which copies wait for an SM that a kernel holds.
 run env FAKE_CUDA_GPUS=3 "$zerocta" hostage all_gather -n 3 --max 64K
 check "hostage: status 0" is "$status" 0
