@@ -370,7 +370,9 @@ static void every_collective_that_says_ready_can_be_released(void **state)
 /* ---- Mutations ---- */
 
 struct mutants {
-    struct call *calls; /* [3]; the second one is broken */
+    struct call *calls; /* [4] */
+    uint32_t count;     /* of them */
+    bool replayed;
     uint32_t tried, survived;
 };
 
@@ -380,13 +382,15 @@ static void expect_caught(struct mutants *mutants, const struct kind *kind, cons
     char text[256] = "";
 
     mutants->tried++;
-    if (verify(mutants->calls, 3, false, text) != ZCTA_ERR_INVALID) {
+    if (verify(mutants->calls, mutants->count, mutants->replayed, text) != ZCTA_ERR_INVALID) {
         mutants->survived++;
-        print_message("%s by %s (shape %d, %s%s), %u ranks: step %u of rank %u %s, and nobody "
+        print_message("%s by %s (shape %d, %s%s%s%s), %u ranks: step %u of rank %u %s, and nobody "
                       "minds\n",
                       kind->collective->name, kind->algorithm->name, (int)kind->shape,
                       kind->in_place ? "in place" : "out of place",
-                      kind->bounced ? ", bounced" : "", mutants->calls[1].ranks, step, rank, how);
+                      kind->bounced ? ", bounced" : "", mutants->replayed ? ", replayed" : "",
+                      mutants->count > 3 ? ", released" : "", mutants->calls[1].ranks, step, rank,
+                      how);
     }
 }
 
@@ -482,6 +486,16 @@ static bool must_stay_in_host_memory(const struct zc_plan *plan, const struct zc
     return false;
 }
 
+/* Whoever has said done has begun the call, so that its output is open. */
+static bool has_begun(const struct zc_plan *plan, const struct zc_step *before)
+{
+    for (const struct zc_step *step = plan->steps; step < before; step++)
+        if (step->kind == ZC_STEP_WAIT && step->peer == before->peer &&
+            step->channel == ZC_CHANNEL_DONE)
+            return true;
+    return false;
+}
+
 /* Whether a step must stay before the next one: a wait for leave to write, or for what is read,
  * before the copy; a copy before the last word that it is there, and before what reads or sends its
  * bytes; what is received before what reads it.
@@ -499,7 +513,7 @@ static bool must_stay(const struct zc_plan *plan, const struct zc_step *first, b
     if (first->kind == ZC_STEP_WAIT && second->kind == ZC_STEP_COPY)
         return first->channel == ZC_CHANNEL_DONE
                    ? second->from.rank == first->peer && !(in_place && is_told_again(plan, first))
-                   : writes(second, first->peer);
+                   : writes(second, first->peer) && !has_begun(plan, first);
     if (first->kind == ZC_STEP_COPY && second->kind == ZC_STEP_SIGNAL)
         return is_last_word(plan, second) &&
                (first->to.rank == second->peer ||
@@ -515,9 +529,11 @@ static bool must_stay(const struct zc_plan *plan, const struct zc_step *first, b
     return false;
 }
 
-static void break_plan(struct mutants *mutants, const struct kind *kind, uint32_t rank)
+/* Breaks that rank's plan of that call in every way. */
+static void break_plan(struct mutants *mutants, const struct kind *kind, uint32_t broken,
+                       uint32_t rank)
 {
-    struct zc_plan *plan = mutants->calls[1].plans[rank];
+    struct zc_plan *plan = mutants->calls[broken].plans[rank];
     const struct zc_plan whole = *plan;
     struct zc_step *steps = calloc(whole.step_count + 1, sizeof *steps);
 
@@ -543,10 +559,14 @@ static void break_plan(struct mutants *mutants, const struct kind *kind, uint32_
     *plan = whole;
 }
 
+/* Three calls, of which the second is broken. */
 static void check_mutants(const struct kind *kind, void *data)
 {
     struct mutants *mutants = data;
 
+    if (mutants->replayed && zc_has(kind->algorithm, ZC_EAGER_ONLY))
+        return;
+    mutants->count = 3;
     for (uint32_t ranks = 2; ranks <= 4; ranks++) {
         uint32_t made = 0;
 
@@ -555,11 +575,42 @@ static void check_mutants(const struct kind *kind, void *data)
         /* The last call waits for as little as it can. */
         while (made < 3 &&
                make_call(&mutants->calls[made], kind, ranks, 1,
-                         (struct zc_request){.half = made % 2, .lanes = made == 0 ? 1 : 2}))
+                         (struct zc_request){.half = made % 2,
+                                             .lanes = made == 0 ? 1 : 2,
+                                             .closed = mutants->replayed &&
+                                                       zc_has(kind->algorithm, ZC_CLOSES)}))
             made++;
         for (uint32_t rank = 0; made == 3 && rank < ranks; rank++)
-            break_plan(mutants, kind, rank);
+            break_plan(mutants, kind, 1, rank);
         for (uint32_t i = 0; i <= made && i < 3; i++)
+            free_call(&mutants->calls[i]);
+    }
+}
+
+/* What says ready early, and the run that relies on it: each is broken. */
+static void check_released_mutants(const struct kind *kind, void *data)
+{
+    struct mutants *mutants = data;
+    struct kind early = *kind;
+
+    if (!zc_has(kind->algorithm, ZC_SAYS_READY))
+        return;
+    early.algorithm = &zc_early_ready;
+    early.bounced = early.grouped = false;
+    mutants->count = 4;
+    for (uint32_t ranks = 2; ranks <= 4; ranks++) {
+        struct zc_request released = plain(0);
+
+        released.released = true;
+        if (make_call(&mutants->calls[0], kind, ranks, 1, plain(0)) &&
+            make_call(&mutants->calls[1], &early, ranks, 1, plain(0)) &&
+            make_call(&mutants->calls[2], kind, ranks, 1, released) &&
+            make_call(&mutants->calls[3], kind, ranks, 1, plain(0)))
+            for (uint32_t rank = 0; rank < ranks; rank++) {
+                break_plan(mutants, kind, 1, rank);
+                break_plan(mutants, kind, 2, rank);
+            }
+        for (uint32_t i = 0; i < 4; i++)
             free_call(&mutants->calls[i]);
     }
 }
@@ -571,11 +622,14 @@ static void check_mutants_over_nodes(const struct kind *kind, void *data)
 
 static void every_broken_plan_is_caught(void **state)
 {
-    struct mutants mutants = {.calls = calloc(3, sizeof *mutants.calls)};
+    struct mutants mutants = {.calls = calloc(4, sizeof *mutants.calls)};
 
     (void)state;
     for_each_kind(check_mutants, &mutants);
     for_each_kind(check_mutants_over_nodes, &mutants);
+    for_each_kind(check_released_mutants, &mutants);
+    mutants.replayed = true;
+    for_each_kind(check_mutants, &mutants);
     print_message("%u broken plans, %u of them not noticed\n", mutants.tried, mutants.survived);
     assert_true(mutants.tried > 1000);
     assert_int_equal(mutants.survived, 0);

@@ -99,21 +99,7 @@ void zc_peer_nccl_free(struct zc_peer_nccl *peer, struct zc_peer_nccl_memory *me
     memory->base = NULL;
 }
 
-/* All of NCCL's own calls that move data have one of two forms. */
-typedef int unrooted_call(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
-                          void *stream);
-typedef int rooted_call(const void *send, void *recv, size_t count, int type, int root,
-                        zc_nccl_handle comm, void *stream);
-
-static int run_own_call(zc_nccl_function *function, zc_nccl_handle comm, const zcta_call *call,
-                        bool rooted, void *stream)
-{
-    if (rooted)
-        return ((rooted_call *)function)(call->send, call->recv, call->bytes, ZC_NCCL_INT8,
-                                         (int)call->root, comm, stream);
-    return ((unrooted_call *)function)(call->send, call->recv, call->bytes, ZC_NCCL_INT8, comm,
-                                       stream);
-}
+/* What follows is a program's own use of NCCL, and not the engine's, which is measured against it. */
 
 /* To one peer and from one, which may be this rank: what is in place there stays where it is. */
 static int run_flows(const struct zc_nccl *nccl, zc_nccl_handle comm, const zcta_call *call,
@@ -153,14 +139,13 @@ bool zc_peer_nccl_run(struct zc_peer_nccl *peer, enum zc_peer_nccl_way way, cons
                       const struct zc_sized *sized, void *stream)
 {
     const struct zc_collective *collective = zc_collective_of(call->collective);
-    const char *name = collective->nccl;
-    zc_nccl_function *own = name == NULL ? NULL : zc_nccl_find(&peer->nccl, name);
     zc_nccl_handle comm = peer->comms[way];
 
-    if (own != NULL)
+    if (zc_nccl_has_own_call(&peer->nccl, collective))
         return ok(peer,
-                  run_own_call(own, comm, call, (collective->traits & ZC_ROOTED) != 0, stream),
-                  name);
+                  zc_nccl_own_call(&peer->nccl, collective, comm, call->send, call->recv,
+                                   call->bytes, call->root, stream),
+                  collective->nccl);
     return ok(peer, run_group(&peer->nccl, comm, call, sized, stream), "ncclGroupEnd");
 }
 

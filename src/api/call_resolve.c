@@ -157,7 +157,7 @@ static zcta_status check_buffers(zcta_team *team, const struct zc_asked *asked,
 
 zcta_engine zc_engine_asked(const zcta_team *team, const struct zc_asked *asked)
 {
-    /* A barrier moves no data, so it is nobody's choice: signals do it on every device. */
+    /* What moves no data is nobody's choice: signals do it on every device. */
     if (asked->layout.collective != NULL && has(&asked->layout, ZC_NO_DATA))
         return ZCTA_ENGINE_AUTO;
     return asked->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : asked->engine;

@@ -30,7 +30,7 @@ struct zc_limit {
 bool zc_limit_is_over(struct zc_limit *limit);
 
 /* Logs, at level warn, that this rank has waited for `whom` ("rank 3 (pid 123)") in `where`
- * ("all_gather of team world"). Once a wait, zc_first_word_ns() after its begin. */
+ * ("COLLECTIVE of team world"). Once a wait, zc_first_word_ns() after its begin. */
 void zc_say_waiting(struct zc_diag *diag, const char *whom, const char *where, uint64_t waited_ns,
                     uint64_t timeout_ns);
 

@@ -13,5 +13,6 @@ const struct zc_collective zc_all_to_all = {
     .title = "AllToAll",
     .traits = 0,
     .nccl = "ncclAlltoAll",
+    .nccl_since = 22800,
     .flow = flow,
 };

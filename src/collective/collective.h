@@ -41,9 +41,10 @@ struct zc_collective {
     const char *name;  /* "all_gather" */
     const char *title; /* "AllGather" */
     unsigned traits;
-    /* The call that NCCL has for it, if there is one; a root goes behind the type. And whether its
-     * copy engines do that with no more than the output in a window. */
+    /* The call that NCCL has for it, if there is one, and from which version on; a root goes behind
+     * the type. And whether its copy engines do that with no more than the output in a window. */
     const char *nccl;
+    int nccl_since;
     bool nccl_copies;
     struct zc_flow (*flow)(const struct zc_layout *layout, uint32_t from, uint32_t to);
 };

@@ -14,5 +14,6 @@ const struct zc_collective zc_gather = {
     .title = "Gather",
     .traits = ZC_ROOTED,
     .nccl = "ncclGather",
+    .nccl_since = 22800,
     .flow = flow,
 };

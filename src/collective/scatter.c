@@ -14,5 +14,6 @@ const struct zc_collective zc_scatter = {
     .title = "Scatter",
     .traits = ZC_ROOTED,
     .nccl = "ncclScatter",
+    .nccl_since = 22800,
     .flow = flow,
 };

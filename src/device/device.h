@@ -191,7 +191,7 @@ static inline uint32_t zc_guard_absent(const struct zc_guard *guard, uint32_t pe
  * its runs. */
 struct zc_program {
     struct zc_guard *guard;
-    const char *call; /* for messages: "all_gather"; static */
+    const char *call; /* its name, for messages; static */
     struct zc_call_numbers numbers;
     uint64_t digest;     /* of them */
     bool eager_only;     /* capturing it into a graph is refused */

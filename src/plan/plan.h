@@ -147,7 +147,7 @@ struct zc_request {
     bool bounced;  /* it goes through the next rank's bounce slot, or host memory, so that nothing
                       is copied within one rank's memory */
     bool released; /* the release that came before said ready: of the algorithms that do */
-    bool closed;   /* ends with a round of done, as replayed barriers must */
+    bool closed;   /* ends with a round of done, as what moves no data must in graphs */
     bool grouped;  /* pushes stand together, behind all waits for ready and before all done */
     uint32_t half; /* of the scratch window or the host memory: 0 or 1, by turns */
     uint64_t scratch_bytes; /* size of one half */

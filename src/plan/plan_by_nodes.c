@@ -1,4 +1,5 @@
-/* By nodes, for the allgather: over a network between the nodes, by pushes within each. */
+/* By nodes, for what every rank gets of every rank alike: over a network between the nodes, by
+ * pushes within each. */
 #include "plan/plan.h"
 
 /* This rank's rows of one chunk, its own and those that came over the network, go to every other

@@ -1,4 +1,4 @@
-/* Flags, for the barrier: everybody tells everybody, and waits for everybody. */
+/* Flags, for what moves no data: everybody tells everybody, and waits for everybody. */
 #include "plan/plan.h"
 
 enum { CARRIED_BYTES = 8 }; /* by a group that only has to take place */

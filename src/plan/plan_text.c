@@ -1,12 +1,12 @@
 /* The text form of a plan: printed for people, parsed back for tests and tools.
  *
- *     plan all_gather direct-push ranks 2 rank 0 bytes 64 out-of-place half 0 scratch 0 lanes 2/1
+ *     plan COLLECTIVE direct-push ranks 2 rank 0 bytes 64 out-of-place half 0 scratch 0 lanes 2/1
  * block 0 ready now
  *     0 signal 1 ready
  *     1 copy 0:send+0 0:recv+0 64
  *
  * The header is the request, lanes being those of the device and those of the plan. What not every
- * request has follows in this order: "nodes of 8 chunks 4", "closed" (a barrier for graphs),
+ * request has follows in this order: "nodes of 8 chunks 4", "closed" (no data, for graphs),
  * "grouped", "bounced 65536" (the size of the slot), "host 65536 ring 16777216" (where there is
  * host memory: one half, and the ring), "root 3", the counts of uneven ones as "shares
  * BYTES:FROM:TO ..." in the order of the layout's arrays, and the partners as "partners TO:BYTES

@@ -21,7 +21,7 @@ static const char *option_defect(const struct zc_request *request)
     if (request->grouped && !zc_has(algorithm, ZC_GROUPS))
         return "the algorithm has no pushes to group";
     if (request->closed && !zc_has(algorithm, ZC_CLOSES))
-        return "only a barrier is closed by a round of done";
+        return "only what moves no data is closed by a round of done";
     if (request->bounced && !zc_has(algorithm, ZC_BOUNCES_OWN))
         return "the algorithm does not take the own share out and back";
     if (request->bounced && !zc_has(algorithm, ZC_USES_HOST) &&

@@ -110,7 +110,7 @@ static zcta_status send_all(struct round *round)
     return ZCTA_OK;
 }
 
-/* A barrier has no bytes, and no memory for them. */
+/* Who only meets has no bytes, and no memory for them. */
 static void place(const struct zc_exchange *exchange, uint32_t index, const void *data)
 {
     if (exchange->bytes > 0)

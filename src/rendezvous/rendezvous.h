@@ -117,7 +117,7 @@ struct zc_exchange {
     uint32_t topic; /* what the round is for: ranks that meet for different things are told so */
     const void *mine;
     void *all;    /* bytes * count */
-    size_t bytes; /* the same on all ranks, at most ZC_MAX_MESSAGE; 0 makes a barrier */
+    size_t bytes; /* the same on all ranks, at most ZC_MAX_MESSAGE; 0: they only meet */
     int fd;       /* sent to everybody on this host and still the caller's afterwards; -1: none */
     bool fd_afar; /* not to ranks of this very process, which need none */
     int *fds;     /* NULL: none wanted. else count entries, -1 where none came (from other hosts,

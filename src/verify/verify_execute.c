@@ -145,17 +145,17 @@ static void enter(struct zc_execution *e, uint32_t rank)
         zc_bytes_enter(e->v, rank, state->call);
 }
 
-/* A barrier holds everybody until everybody came. */
-static void check_barrier(struct zc_execution *e, uint32_t rank, uint32_t call)
+/* What moves no data holds everybody until everybody came. */
+static void check_meeting(struct zc_execution *e, uint32_t rank, uint32_t call)
 {
     const struct zc_view now = zc_view_now(e, rank * e->v->lanes);
-    const struct zc_subject subject = {.kind = ZC_ASK_BARRIER, .call = {call, call}};
+    const struct zc_subject subject = {.kind = ZC_ASK_MEETING, .call = {call, call}};
 
     for (uint32_t other = 0; other < e->v->ranks; other++) {
         const struct zc_rank_state *state = &e->ranks[other];
 
         if (state->call < call || (state->call == call && !state->inside))
-            zc_verify_defect(e->v, "call %u: rank %u may leave the barrier before rank %u has come",
+            zc_verify_defect(e->v, "call %u: rank %u may leave before rank %u has come",
                              call, rank, other);
         else if (other != rank)
             zc_order_ask(e->v,
@@ -173,7 +173,7 @@ static void leave(struct zc_execution *e, uint32_t rank)
     zc_order_tick(e, rank * e->v->lanes);
     if (e->answers == NULL) {
         if ((layout->collective->traits & ZC_NO_DATA) != 0)
-            check_barrier(e, rank, state->call);
+            check_meeting(e, rank, state->call);
         zc_bytes_leave(e->v, rank, state->call);
     }
     state->inside = false;

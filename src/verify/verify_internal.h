@@ -37,7 +37,7 @@ enum zc_question_kind {
     ZC_ASK_RACE,
     ZC_ASK_SIGNALS, /* two on one channel */
     ZC_ASK_WAITS,
-    ZC_ASK_BARRIER, /* a rank had come when another left */
+    ZC_ASK_MEETING, /* a rank had come when another left */
     ZC_ASK_REPLAY,  /* a word had been put back when it was written again */
 };
 

@@ -413,8 +413,8 @@ static void tell_no(struct zc_verifier *v, const struct zc_question *question)
     case ZC_ASK_WAITS:
         zc_verify_defect(v, "rank %u waits twice on one channel in no order", second);
         break;
-    case ZC_ASK_BARRIER:
-        zc_verify_defect(v, "call %u: rank %u may leave the barrier before rank %u has come",
+    case ZC_ASK_MEETING:
+        zc_verify_defect(v, "call %u: rank %u may leave before rank %u has come",
                          s->call[1], second, first);
         break;
     case ZC_ASK_REPLAY:

@@ -243,6 +243,8 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
     EXPORT result name parameters; /* NOLINT(bugprone-macro-parentheses) */
 ZC_NCCL_FUNCTIONS(DECLARE)
 #undef DECLARE
+EXPORT zc_nccl_unrooted ncclAllGather, ncclAlltoAll;
+EXPORT zc_nccl_rooted ncclBroadcast, ncclGather, ncclScatter;
 
 int ncclGetVersion(int *told)
 {

@@ -8,8 +8,8 @@
  * lies in a window, which our callers may do as they like, each rank for itself. So what its copy
  * engines can do NCCL only sees in place: where the caller's call is not, the own share is copied
  * into the output first. What remains is the output's window, which all ranks have in common. All
- * other collectives run on a communicator without windows: NCCL has been seen to hang in a
- * broadcast and a scatter whose `send` lay in a window on the root only.
+ * other collectives run on a communicator without windows: NCCL has been seen to hang in
+ * rooted ones whose `send` lay in a window on the root only.
  *
  * In symmetric windows NCCL waits in ways that its own abort does not end: its copy engines in
  * stream memory operations, its symmetric kernels in loops that do not look at the abort flag. A

@@ -49,7 +49,14 @@ struct zc_nccl_config {
     int channels_per_net_peer, nvlink_centric;
 };
 
-/* result, name, parameters, version from which it must be there */
+/* All of NCCL's calls that are a whole collective have one of two forms; which collective has one is
+ * told by its row. */
+typedef int zc_nccl_unrooted(const void *send, void *recv, size_t count, int type,
+                             zc_nccl_handle comm, void *stream);
+typedef int zc_nccl_rooted(const void *send, void *recv, size_t count, int type, int root,
+                           zc_nccl_handle comm, void *stream);
+
+/* The others: result, name, parameters, version from which it must be there. */
 #define ZC_NCCL_FUNCTIONS(X)                                                                       \
     X(int, ncclGetVersion, (int *version), 0)                                                      \
     X(const char *, ncclGetErrorString, (int result), 0)                                           \
@@ -63,24 +70,6 @@ struct zc_nccl_config {
     X(int, ncclCommAbort, (zc_nccl_handle comm), 0)                                                \
     X(int, ncclCommGetAsyncError, (zc_nccl_handle comm, int *result), 0)                           \
     X(int, ncclCommCount, (zc_nccl_handle comm, int *count), 0)                                    \
-    X(int, ncclAllGather,                                                                          \
-      (const void *send, void *recv, size_t count, int type, zc_nccl_handle comm, void *stream),   \
-      0)                                                                                           \
-    X(int, ncclBroadcast,                                                                          \
-      (const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,        \
-       void *stream),                                                                              \
-      0)                                                                                           \
-    X(int, ncclAlltoAll,                                                                           \
-      (const void *send, void *recv, size_t count, int type, zc_nccl_handle comm, void *stream),   \
-      22800)                                                                                       \
-    X(int, ncclGather,                                                                             \
-      (const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,        \
-       void *stream),                                                                              \
-      22800)                                                                                       \
-    X(int, ncclScatter,                                                                            \
-      (const void *send, void *recv, size_t count, int type, int root, zc_nccl_handle comm,        \
-       void *stream),                                                                              \
-      22800)                                                                                       \
     X(int, ncclGroupStart, (void), 0)                                                              \
     X(int, ncclGroupEnd, (void), 0)                                                                \
     X(int, ncclSend,                                                                               \

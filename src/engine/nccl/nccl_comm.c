@@ -548,22 +548,6 @@ static zcta_status fail_aborted(const struct zc_nccl_comm *comm)
                    "the communicator has been aborted because its team has failed");
 }
 
-/* All of NCCL's own calls that move data have one of two forms. */
-typedef int unrooted_call(const void *send, void *recv, size_t count, int type, zc_nccl_handle comm,
-                          void *stream);
-typedef int rooted_call(const void *send, void *recv, size_t count, int type, int root,
-                        zc_nccl_handle comm, void *stream);
-
-static int run_own_call(zc_nccl_function *function, zc_nccl_handle handle,
-                        const struct zc_layout *layout, const void *send, void *recv,
-                        zcta_stream stream)
-{
-    if ((layout->collective->traits & ZC_ROOTED) != 0)
-        return ((rooted_call *)function)(send, recv, layout->bytes, ZC_NCCL_INT8, (int)layout->root,
-                                         handle, stream);
-    return ((unrooted_call *)function)(send, recv, layout->bytes, ZC_NCCL_INT8, handle, stream);
-}
-
 /* To and from one peer, which may be this rank: what is in place there stays where it is. */
 static int run_flows(const struct zc_nccl_comm *comm, zc_nccl_handle handle,
                      const struct zc_layout *layout, uint32_t to, uint32_t from, const char *send,
@@ -606,17 +590,18 @@ static int run_group(const struct zc_nccl_comm *comm, zc_nccl_handle handle,
 zcta_status zc_nccl_comm_run(struct zc_nccl_comm *comm, const struct zc_layout *layout,
                              const void *send, void *recv, zcta_stream stream)
 {
-    const char *name = layout->collective->nccl;
-    zc_nccl_function *own = name == NULL ? NULL : zc_nccl_find(&comm->nccl, name);
+    const struct zc_collective *collective = layout->collective;
+    const bool own = zc_nccl_has_own_call(&comm->nccl, collective);
     zc_nccl_handle handle = enter_nccl(comm);
     int result;
 
     if (handle == NULL)
         return fail_aborted(comm);
-    result = own != NULL ? run_own_call(own, handle, layout, send, recv, stream)
-                         : run_group(comm, handle, layout, send, recv, stream);
+    result = own ? zc_nccl_own_call(&comm->nccl, collective, handle, send, recv, layout->bytes,
+                                    layout->root, stream)
+                 : run_group(comm, handle, layout, send, recv, stream);
     leave_nccl(comm);
-    return check(comm, result, own != NULL ? name : "ncclGroupEnd", "enqueueing a collective");
+    return check(comm, result, own ? collective->nccl : "ncclGroupEnd", "enqueueing a collective");
 }
 
 static int run_transfers(const struct zc_nccl *nccl, zc_nccl_handle handle,

@@ -93,14 +93,39 @@ static const char *library_name(void)
     return name == NULL || name[0] == '\0' ? "libnccl.so.2" : name;
 }
 
-zc_nccl_function *zc_nccl_find(const struct zc_nccl *nccl, const char *name)
+/* ISO C has no cast from an object pointer to a function pointer; POSIX wants this copy to work. */
+static void find_function(const struct zc_nccl *nccl, const char *name, void *to)
 {
-    zc_nccl_function *found = NULL;
+    void *function = dlsym(nccl->library, name);
 
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
-        if (strcmp(functions[i].name, name) == 0 && functions[i].since <= nccl->version)
-            memcpy(&found, (const char *)nccl + functions[i].offset, sizeof found);
-    return found;
+    memcpy(to, &function, sizeof function);
+}
+
+static void find_own_calls(struct zc_nccl *nccl)
+{
+    for (uint32_t i = 0; i < ZC_COLLECTIVE_IDS; i++) {
+        const struct zc_collective *collective = zc_collective_of((zcta_collective)i);
+
+        if (collective != NULL && collective->nccl != NULL &&
+            collective->nccl_since <= nccl->version)
+            find_function(nccl, collective->nccl, &nccl->own_calls[i]);
+    }
+}
+
+bool zc_nccl_has_own_call(const struct zc_nccl *nccl, const struct zc_collective *collective)
+{
+    return nccl->own_calls[collective->id] != NULL;
+}
+
+int zc_nccl_own_call(const struct zc_nccl *nccl, const struct zc_collective *collective,
+                     zc_nccl_handle comm, const void *send, void *recv, size_t bytes, uint32_t root,
+                     void *stream)
+{
+    void (*call)(void) = nccl->own_calls[collective->id];
+
+    if ((collective->traits & ZC_ROOTED) != 0)
+        return ((zc_nccl_rooted *)call)(send, recv, bytes, ZC_NCCL_INT8, (int)root, comm, stream);
+    return ((zc_nccl_unrooted *)call)(send, recv, bytes, ZC_NCCL_INT8, comm, stream);
 }
 
 static zcta_status find_functions(struct zc_diag *diag, struct zc_nccl *nccl)
@@ -108,25 +133,24 @@ static zcta_status find_functions(struct zc_diag *diag, struct zc_nccl *nccl)
     char text[16];
 
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        void *function = dlsym(nccl->library, functions[i].name);
+        void (*function)(void);
 
+        find_function(nccl, functions[i].name, &function);
         if (function == NULL && functions[i].since <= nccl->version)
             return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "dlsym", 0,
                            "%.100s says it is NCCL %s, but has no %s", library_name(),
                            zc_nccl_version_text(nccl->version, text), functions[i].name);
-        /* ISO C has no cast from an object pointer to a function pointer; POSIX wants this copy to
-         * work. */
         memcpy((char *)nccl + functions[i].offset, &function, sizeof function);
     }
+    find_own_calls(nccl);
     return ZCTA_OK;
 }
 
 static zcta_status check_version(struct zc_diag *diag, struct zc_nccl *nccl)
 {
-    void *function = dlsym(nccl->library, "ncclGetVersion");
     char text[16];
 
-    memcpy(&nccl->ncclGetVersion, &function, sizeof function);
+    find_function(nccl, "ncclGetVersion", &nccl->ncclGetVersion);
     if (nccl->ncclGetVersion == NULL || nccl->ncclGetVersion(&nccl->version) != ZC_NCCL_SUCCESS)
         return zc_fail(diag, ZCTA_ERR_UNSUPPORTED, "ncclGetVersion", 0,
                        "%.100s does not tell a version; it is not NCCL", library_name());

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/diag.h"
+#include "collective/collective.h"
 #include "engine/nccl/nccl_api.h"
 
 /* ---- What a version has ---- */
@@ -15,7 +16,7 @@ enum {
     ZC_NCCL_OLDEST = 21900,
     ZC_NCCL_HAS_POLICIES = 22700,     /* CTAPolicy in a communicator's configuration */
     ZC_NCCL_HAS_WINDOWS = 22700,      /* symmetric windows */
-    ZC_NCCL_HAS_COPY_ENGINES = 22800, /* policy ZERO, allgather by copy engines */
+    ZC_NCCL_HAS_COPY_ENGINES = 22800, /* policy ZERO, first by copy engines */
     ZC_NCCL_HAS_NULL_STREAM = 22907,  /* its copy engines work on the NULL stream */
     ZC_NCCL_HAS_ZERO_NETWORK = 23006, /* its copy engines reach over several nodes */
     ZC_NCCL_DRIVER_OLDEST = 12050,    /* of CUDA, for its copy engines */
@@ -60,12 +61,17 @@ struct zc_nccl {
     result(*name) parameters; /* NOLINT(bugprone-macro-parentheses) */
     ZC_NCCL_FUNCTIONS(ZC_NCCL_MEMBER)
 #undef ZC_NCCL_MEMBER
+    /* What this version has of the calls that are a whole collective, by the collective's number:
+     * a zc_nccl_rooted or a zc_nccl_unrooted. */
+    void (*own_calls[ZC_COLLECTIVE_IDS])(void);
 };
 
-/* The function of that name, of the version that is loaded; NULL: it has none. To be called by its
- * own type. */
-typedef void zc_nccl_function(void);
-zc_nccl_function *zc_nccl_find(const struct zc_nccl *nccl, const char *name);
+/* Calls what NCCL has for the collective itself; `bytes` are one share's. */
+int zc_nccl_own_call(const struct zc_nccl *nccl, const struct zc_collective *collective,
+                     zc_nccl_handle comm, const void *send, void *recv, size_t bytes, uint32_t root,
+                     void *stream);
+/* Whether it has something; otherwise a group of sends and receives does the same. */
+bool zc_nccl_has_own_call(const struct zc_nccl *nccl, const struct zc_collective *collective);
 
 /* Loads libnccl.so.2, or what ZEROCTA_NCCL_LIBRARY names ("none": nothing). The first time in a
  * process it also does what only works before NCCL has begun: NVLink multicast is switched off

@@ -27,7 +27,7 @@ size_t zc_nccl_log_mark(void);
 /* How often `text` stands in what was logged since the mark. */
 unsigned zc_nccl_log_count(size_t mark, const char *text);
 
-/* A look at what NCCL says while a communicator gathers by copy engines for the first time, on the
+/* A look at what NCCL says while a communicator runs by copy engines for the first time, on the
  * thread that enqueues it. The line names the communicator's rank and nothing else, so looks of
  * equal rank that are open at once cannot tell whose a line is. */
 struct zc_nccl_look {
