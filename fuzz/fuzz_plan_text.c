@@ -1,5 +1,5 @@
 /* The text form of plans: whatever is read is well formed, prints back, and reads as the same
- * again; and the verifier judges it without harm. */
+ * again; and the verifier checks it without harm. */
 #include <string.h>
 
 #include "fuzz.h"
@@ -34,9 +34,9 @@ static void check_round_trip(const struct zc_plan *plan)
     free(text);
 }
 
-/* Together with the plans that the other ranks would have made. Whether they fit is open; that the
- * verifier decides is not. */
-static void check_verdict(const struct zc_plan *plan)
+/* Together with the plans that the other ranks would have made. They need not fit; the verifier
+ * must bear that. */
+static void check_result(const struct zc_plan *plan)
 {
     const struct zc_plan *plans[3] = {NULL};
     struct zc_plan *others[3] = {NULL};
@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (plan != NULL) {
         FUZZ_REQUIRE(zc_plan_defect(plan, reason, sizeof reason) == NULL);
         check_round_trip(plan);
-        check_verdict(plan);
+        check_result(plan);
     }
     zc_plan_destroy(plan);
     free(source);

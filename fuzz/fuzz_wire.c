@@ -1,5 +1,5 @@
 /* Everything that a rank reads from a socket: greetings, hellos, verdicts, addresses, failures,
- * frames. The first byte chooses; a hello and a verdict come raw, and again with a right hash, so
+ * frames. The first byte chooses; a hello and a reply come raw, and again with a right hash, so
  * that what stands behind the proof is reached too. */
 #include <string.h>
 
@@ -51,20 +51,20 @@ static void check_hello(const uint8_t *data, size_t bytes)
     FUZZ_REQUIRE(memcmp(raw, again, sizeof raw) == 0);
 }
 
-static void check_verdict(const uint8_t *data, size_t bytes)
+static void check_reply(const uint8_t *data, size_t bytes)
 {
-    uint8_t session[ZC_WIRE_SESSION] = {0}, raw[ZC_WIRE_VERDICT];
-    struct zc_verdict verdict = {0};
+    uint8_t session[ZC_WIRE_SESSION] = {0}, raw[ZC_WIRE_REPLY];
+    struct zc_reply reply = {0};
     uint32_t code;
 
     take(raw, sizeof raw, data, bytes);
-    if (zc_wire_verdict_open(raw, session, key, &verdict) == ZC_WIRE_OK)
-        FUZZ_REQUIRE(verdict.code == ZC_VERDICT_TOKEN); /* the one that needs no proof */
+    if (zc_wire_reply_open(raw, session, key, &reply) == ZC_WIRE_OK)
+        FUZZ_REQUIRE(reply.code == ZC_REPLY_TOKEN); /* the one that needs no proof */
     memcpy(&code, raw, 4);
-    verdict = (struct zc_verdict){.code = (enum zc_verdict_code)code, .rank = 3, .count = 4};
-    zc_wire_verdict_seal(raw, &verdict, session, key);
-    if (zc_wire_verdict_open(raw, session, key, &verdict) == ZC_WIRE_OK)
-        FUZZ_REQUIRE(verdict.code >= ZC_VERDICT_WELCOME && verdict.code < ZC_VERDICT_CODES);
+    reply = (struct zc_reply){.code = (enum zc_reply_code)code, .rank = 3, .count = 4};
+    zc_wire_reply_seal(raw, &reply, session, key);
+    if (zc_wire_reply_open(raw, session, key, &reply) == ZC_WIRE_OK)
+        FUZZ_REQUIRE(reply.code >= ZC_REPLY_WELCOME && reply.code < ZC_REPLY_CODES);
 }
 
 static void check_address(const uint8_t *data, size_t bytes)
@@ -120,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         check_hello(data + 1, bytes - 1);
         break;
     case 2:
-        check_verdict(data + 1, bytes - 1);
+        check_reply(data + 1, bytes - 1);
         break;
     case 3:
         check_address(data + 1, bytes - 1);

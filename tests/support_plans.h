@@ -32,7 +32,7 @@ void make_plans(struct team_plans *team, struct zc_request request);
 void free_plans(struct team_plans *team);
 
 /* Runs the verifier on calls that follow each other; of small teams in both of its ways, which must
- * come to the same verdict. */
+ * come to the same result. */
 zcta_status verify_calls(const struct team_plans *calls, uint32_t call_count, char *text,
                          size_t bytes);
 /* The same for calls that are replayed from graphs. */

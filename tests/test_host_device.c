@@ -489,7 +489,7 @@ static void a_handle_that_lies_maps_nothing(void **state)
 static void a_plan_over_a_network_is_refused(void **state)
 {
     const struct zc_layout layout = even_layout(&zc_all_gather, 2, 64, 0);
-    struct zc_request request = usual_request(&zc_by_nodes, &layout, true);
+    struct zc_request request = usual_request(&zc_hierarchical, &layout, true);
     struct zc_plan *plan = NULL;
     zcta_error error;
     struct rig rig;

@@ -115,7 +115,7 @@ static void plans_over_nodes_are_right(void **state)
                 const struct zc_layout gathered =
                     even_layout(&zc_all_gather, ranks, sizes[variant % 6], 0);
                 const struct zc_layout nothing = even_layout(&zc_barrier, ranks, 0, 0);
-                struct zc_request request = usual_request(&zc_by_nodes, &gathered, variant & 1);
+                struct zc_request request = usual_request(&zc_hierarchical, &gathered, variant & 1);
                 struct zc_request barrier = usual_request(&zc_flags, &nothing, false);
 
                 request.node_ranks = size;
@@ -279,9 +279,9 @@ static void what_is_captured_over_nodes_can_be_replayed(void **state)
     (void)state;
     for (uint32_t size = 1; size <= 4; size++)
         for (uint32_t variant = 0; variant < 8; variant++) {
-            const struct zc_layout gathered = layout_of_96(&zc_by_nodes, 3 * size);
+            const struct zc_layout gathered = layout_of_96(&zc_hierarchical, 3 * size);
             const struct zc_layout nothing = layout_of_96(&zc_flags, 3 * size);
-            struct zc_request gather = captured_request(&zc_by_nodes, &gathered, variant);
+            struct zc_request gather = captured_request(&zc_hierarchical, &gathered, variant);
             struct zc_request barrier = captured_request(&zc_flags, &nothing, 0);
 
             gather.node_ranks = barrier.node_ranks = size;
@@ -358,8 +358,8 @@ static void a_request_that_names_no_plan_is_refused(void **state)
     EXPECT_REFUSED((bad.bounced = true, bad.bounce_bytes = 64, bad.layout = &alone));
     EXPECT_REFUSED((bad.algorithm = &zc_push_back, bad.bounced = true, bad.bounce_bytes = 64));
     EXPECT_REFUSED(bad.node_ranks = 2);
-    EXPECT_REFUSED((bad.algorithm = &zc_by_nodes, bad.node_ranks = 3));
-    EXPECT_REFUSED((bad.algorithm = &zc_by_nodes, bad.node_ranks = 8));
+    EXPECT_REFUSED((bad.algorithm = &zc_hierarchical, bad.node_ranks = 3));
+    EXPECT_REFUSED((bad.algorithm = &zc_hierarchical, bad.node_ranks = 8));
 #undef EXPECT_REFUSED
 }
 

@@ -80,7 +80,7 @@ static void the_form_is_what_the_documents_show(void **state)
 static void plans_over_nodes_have_a_form_too(void **state)
 {
     const struct zc_layout layout = even_layout(&zc_all_gather, 4, 64, 0);
-    struct zc_request request = usual_request(&zc_by_nodes, &layout, true);
+    struct zc_request request = usual_request(&zc_hierarchical, &layout, true);
     struct zc_plan *plan = NULL, *parsed = NULL;
     size_t length = 0;
     char *text, *again, why[256] = "";
@@ -92,21 +92,21 @@ static void plans_over_nodes_have_a_form_too(void **state)
     request.chunks = 2;
     assert_int_equal(zc_plan_make(&request, &plan), ZCTA_OK);
     text = print(plan, &length);
-    assert_string_equal(text,
-                        "plan all_gather by-nodes ranks 4 rank 3 bytes 64 in-place half 0 scratch "
-                        "0 lanes 2/2 block 0 ready now nodes of 2 chunks 2\n"
-                        "0 signal 2 ready\n"
-                        "0 net_send 1 recv+192 32\n"
-                        "0 net_recv 1 recv+64 32\n"
-                        "0 wait 2 ready\n"
-                        "0 fork 1\n"
-                        "1 copy 3:recv+64 2:recv+64 32 rows 2 stride 128\n"
-                        "0 net_send 1 recv+224 32\n"
-                        "0 net_recv 1 recv+96 32\n"
-                        "0 copy 3:recv+96 2:recv+96 32 rows 2 stride 128\n"
-                        "0 join 1\n"
-                        "0 signal 2 done\n"
-                        "0 wait 2 done\n");
+    assert_string_equal(
+        text, "plan all_gather hierarchical ranks 4 rank 3 bytes 64 in-place half 0 scratch "
+              "0 lanes 2/2 block 0 ready now nodes of 2 chunks 2\n"
+              "0 signal 2 ready\n"
+              "0 net_send 1 recv+192 32\n"
+              "0 net_recv 1 recv+64 32\n"
+              "0 wait 2 ready\n"
+              "0 fork 1\n"
+              "1 copy 3:recv+64 2:recv+64 32 rows 2 stride 128\n"
+              "0 net_send 1 recv+224 32\n"
+              "0 net_recv 1 recv+96 32\n"
+              "0 copy 3:recv+96 2:recv+96 32 rows 2 stride 128\n"
+              "0 join 1\n"
+              "0 signal 2 done\n"
+              "0 wait 2 done\n");
     assert_int_equal(zc_plan_parse(text, length, &parsed, why, sizeof why), ZCTA_OK);
     again = print(parsed, &length);
     assert_string_equal(again, text);
@@ -153,7 +153,8 @@ static void what_only_some_requests_have_is_parsed_back(void **state)
 }
 
 #define NODES                                                                                      \
-    "plan all_gather by-nodes ranks 4 rank 3 bytes 64 in-place half 0 scratch 0 lanes 1/1 block "  \
+    "plan all_gather hierarchical ranks 4 rank 3 bytes 64 in-place half 0 scratch 0 lanes 1/1 "    \
+    "block "                                                                                       \
     "0 ready now nodes of 2 chunks 1\n"
 
 /* Up to what not every request has. */

@@ -412,10 +412,10 @@ static void *other_version_thread(void *data)
     while ((fd = mesh_stranger(rank->root)) < 0)
         usleep(1000);
     zc_caller_start(&caller, fd, &hello, job.key);
-    while (zc_caller_advance(&caller) == ZC_CALLER_GREETING || caller.state == ZC_CALLER_VERDICT)
+    while (zc_caller_advance(&caller) == ZC_CALLER_GREETING || caller.state == ZC_CALLER_REPLY)
         usleep(1000);
-    if (caller.state == ZC_CALLER_REFUSED && caller.verdict.code == ZC_VERDICT_VERSION &&
-        caller.verdict.count == zcta_version())
+    if (caller.state == ZC_CALLER_REFUSED && caller.reply.code == ZC_REPLY_VERSION &&
+        caller.reply.count == zcta_version())
         rank->status = ZCTA_ERR_MISMATCH;
     close(fd);
     return NULL;

@@ -305,9 +305,9 @@ static void a_replayed_hello_proves_nothing(void **state)
     const zcta_init_params params = {
         .size = sizeof params, .rank = 5, .rank_count = RANKS, .token = "secret"};
     struct zc_hello hello = {.purpose = ZC_WIRE_BOOTSTRAP, .rank = 5, .rank_count = RANKS};
-    uint8_t greeting[ZC_WIRE_GREETING], bytes[ZC_WIRE_HELLO], answer[ZC_WIRE_VERDICT];
+    uint8_t greeting[ZC_WIRE_GREETING], bytes[ZC_WIRE_HELLO], answer[ZC_WIRE_REPLY];
     zcta_init_params with_root = params;
-    struct zc_verdict verdict;
+    struct zc_reply reply;
     struct zc_job job;
     char root[32];
     int fd;
@@ -327,8 +327,8 @@ static void a_replayed_hello_proves_nothing(void **state)
     assert_int_equal(zc_net_read(fd, greeting, sizeof greeting, zc_deadline_in(5 * S)), 0);
     assert_int_equal(zc_net_write(fd, bytes, sizeof bytes, zc_deadline_in(5 * S)), 0);
     assert_int_equal(zc_net_read(fd, answer, sizeof answer, zc_deadline_in(5 * S)), 0);
-    assert_int_equal(zc_wire_verdict_open(answer, answer, job.key, &verdict), ZC_WIRE_OK);
-    assert_int_equal(verdict.code, ZC_VERDICT_TOKEN);
+    assert_int_equal(zc_wire_reply_open(answer, answer, job.key, &reply), ZC_WIRE_OK);
+    assert_int_equal(reply.code, ZC_REPLY_TOKEN);
     close(fd);
     finish_job(&early, ranks);
 }

@@ -111,34 +111,34 @@ static void a_proved_hello_that_makes_no_sense_is_malformed(void **state)
     }
 }
 
-static void a_verdict_is_proved_unless_it_refuses_the_token(void **state)
+static void a_reply_is_proved_unless_it_refuses_the_token(void **state)
 {
-    const struct zc_verdict welcome = {.code = ZC_VERDICT_MISSING, .rank = 5, .count = 2};
-    const struct zc_verdict refusal = {.code = ZC_VERDICT_TOKEN};
-    uint8_t session[ZC_WIRE_SESSION] = {1}, bytes[ZC_WIRE_VERDICT];
-    struct zc_verdict opened;
+    const struct zc_reply welcome = {.code = ZC_REPLY_MISSING, .rank = 5, .count = 2};
+    const struct zc_reply refusal = {.code = ZC_REPLY_TOKEN};
+    uint8_t session[ZC_WIRE_SESSION] = {1}, bytes[ZC_WIRE_REPLY];
+    struct zc_reply opened;
 
     (void)state;
-    zc_wire_verdict_seal(bytes, &welcome, session, key);
-    assert_int_equal(zc_wire_verdict_open(bytes, session, key, &opened), ZC_WIRE_OK);
+    zc_wire_reply_seal(bytes, &welcome, session, key);
+    assert_int_equal(zc_wire_reply_open(bytes, session, key, &opened), ZC_WIRE_OK);
     assert_int_equal(opened.code, welcome.code);
     assert_int_equal(opened.rank, 5);
     assert_int_equal(opened.count, 2);
     for (size_t i = 8; i < sizeof bytes; i++) {
         bytes[i] ^= 0x40;
-        assert_int_equal(zc_wire_verdict_open(bytes, session, key, &opened), ZC_WIRE_FORGED);
+        assert_int_equal(zc_wire_reply_open(bytes, session, key, &opened), ZC_WIRE_FORGED);
         bytes[i] ^= 0x40;
     }
     session[0]++;
-    assert_int_equal(zc_wire_verdict_open(bytes, session, key, &opened), ZC_WIRE_FORGED);
+    assert_int_equal(zc_wire_reply_open(bytes, session, key, &opened), ZC_WIRE_FORGED);
     bytes[0]++;
-    assert_int_equal(zc_wire_verdict_open(bytes, session, key, &opened), ZC_WIRE_FOREIGN);
+    assert_int_equal(zc_wire_reply_open(bytes, session, key, &opened), ZC_WIRE_FOREIGN);
 
-    zc_wire_verdict_seal(bytes, &refusal, session, key);
-    for (size_t i = ZC_WIRE_VERDICT - ZC_WIRE_MAC; i < ZC_WIRE_VERDICT; i++)
+    zc_wire_reply_seal(bytes, &refusal, session, key);
+    for (size_t i = ZC_WIRE_REPLY - ZC_WIRE_MAC; i < ZC_WIRE_REPLY; i++)
         assert_int_equal(bytes[i], 0);
-    assert_int_equal(zc_wire_verdict_open(bytes, session, other_key, &opened), ZC_WIRE_OK);
-    assert_int_equal(opened.code, ZC_VERDICT_TOKEN);
+    assert_int_equal(zc_wire_reply_open(bytes, session, other_key, &opened), ZC_WIRE_OK);
+    assert_int_equal(opened.code, ZC_REPLY_TOKEN);
 }
 
 static void a_session_differs_with_every_nonce(void **state)
@@ -255,7 +255,7 @@ int main(void)
         cmocka_unit_test(a_sealed_hello_opens_to_what_it_was),
         cmocka_unit_test(a_hello_with_any_changed_byte_or_another_nonce_or_key_is_forged),
         cmocka_unit_test(a_proved_hello_that_makes_no_sense_is_malformed),
-        cmocka_unit_test(a_verdict_is_proved_unless_it_refuses_the_token),
+        cmocka_unit_test(a_reply_is_proved_unless_it_refuses_the_token),
         cmocka_unit_test(a_session_differs_with_every_nonce),
         cmocka_unit_test(frames_read_back_and_every_lie_in_a_header_is_seen),
         cmocka_unit_test(a_table_hash_covers_every_byte_and_the_session),

@@ -216,7 +216,7 @@ static void measurements_stay_on_their_node(void **state)
     (void)state;
     facts.tuned = &tuned;
     resize(&facts, 4, SHARE);
-    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    assert_string_equal(chosen_over_nodes(&facts), "ce/hierarchical");
 }
 
 static struct zc_facts two_nodes(void)
@@ -234,12 +234,12 @@ static void nodes_and_who_crosses_between_them(void **state)
     struct zc_facts facts = two_nodes();
 
     (void)state;
-    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    assert_string_equal(chosen_over_nodes(&facts), "ce/hierarchical");
     resize(&facts, 8, 1000);
     assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
     /* NCCL refuses ranks on one GPU, but those of a node are in different communicators. */
     facts.shared_gpu = true;
-    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    assert_string_equal(chosen_over_nodes(&facts), "ce/hierarchical");
     facts.rail_shared = true;
     assert_string_equal(chosen_over_nodes(&facts), "");
     /* One rank a node has nothing to push; nodes of unequal size have no positions. */
@@ -268,12 +268,12 @@ static void nodes_without_sms(void **state)
     assert_string_equal(chosen_over_nodes(&facts), "nccl/copy-engine");
     /* What cannot be let go is asked for, or the only way. */
     facts.policy = ZCTA_POLICY_EFFICIENCY;
-    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    assert_string_equal(chosen_over_nodes(&facts), "ce/hierarchical");
     facts.engine = ZCTA_ENGINE_NCCL;
     assert_string_equal(chosen_over_nodes(&facts), "nccl/copy-engine");
     facts.engine = ZCTA_ENGINE_AUTO;
     facts.in_place = false;
-    assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    assert_string_equal(chosen_over_nodes(&facts), "ce/hierarchical");
 }
 
 /* The figures that come with the library. */

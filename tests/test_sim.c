@@ -209,7 +209,7 @@ static void bytes_are_right_under_any_interleaving(void **state)
         request.lanes = 1 + seed / 7 % 2;
         request.block_bytes = seed / 11 % 2 == 0 ? 0 : 10;
         request.grouped = pushes(request.algorithm) && seed / 19 % 2 == 0;
-        if (request.algorithm == &zc_by_nodes) {
+        if (request.algorithm == &zc_hierarchical) {
             request.node_ranks = some_divisor(layout.ranks, seed / 13);
             request.chunks = 1 + (uint32_t)(seed / 17 % 3);
             request.lanes = request.chunks;

@@ -228,7 +228,7 @@ static void waiting_before_signalling_is_a_deadlock(void **state)
 static void setup_nodes(struct fixture *f, bool in_place)
 {
     const struct zc_layout layout = even_layout(&zc_all_gather, 6, BYTES, 0);
-    struct zc_request request = usual_request(&zc_by_nodes, &layout, in_place);
+    struct zc_request request = usual_request(&zc_hierarchical, &layout, in_place);
 
     memset(f, 0, sizeof *f);
     request.node_ranks = 2;
@@ -337,7 +337,7 @@ static void put_first(struct zc_plan *plan, const struct zc_step *steps, uint32_
 static void setup_rows(struct fixture *f)
 {
     const struct zc_layout layout = even_layout(&zc_all_gather, NODES * NODE_RANKS, ROW, 0);
-    struct zc_request request = usual_request(&zc_by_nodes, &layout, false);
+    struct zc_request request = usual_request(&zc_hierarchical, &layout, false);
 
     memset(f, 0, sizeof *f);
     request.node_ranks = NODE_RANKS;

@@ -54,13 +54,13 @@ static void print_report(const zcta_report *report)
     printf("  %-20s %-10s %-3s  %s\n", "path", "", "SMs", "reason");
     for (uint32_t i = 0; i < report->path_count; i++) {
         const struct zcta_report_path *path = &report->paths[i];
-        const char *verdict = "not chosen";
+        const char *word = "not chosen";
 
         if (i == report->chosen)
-            verdict = "chosen";
+            word = "chosen";
         else if (!path->possible)
-            verdict = "cannot run";
-        printf("  %-20s %-10s %-3s  ", path->path, verdict, path->sms ? "yes" : "0");
+            word = "cannot run";
+        printf("  %-20s %-10s %-3s  ", path->path, word, path->sms ? "yes" : "0");
         zc_print_wrapped(path->reason, zc_print_width(), REASON_COLUMN, REASON_COLUMN);
     }
 }

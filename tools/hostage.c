@@ -64,7 +64,7 @@ struct hostage {
 };
 
 /* One rank's means. */
-struct ward {
+struct rank {
     zcta_context *context;
     zcta_team *world;
     uint32_t rank, rank_count;
@@ -104,7 +104,7 @@ static const struct zc_command_line line = {
 
 /* ---- The kernel ---- */
 
-static bool load_kernel(struct ward *w)
+static bool load_kernel(struct rank *w)
 {
     const struct zc_cuda_driver *d = &w->gpu->driver;
     void *flags = NULL;
@@ -124,7 +124,7 @@ static bool load_kernel(struct ward *w)
     return true;
 }
 
-static void unload_kernel(struct ward *w)
+static void unload_kernel(struct rank *w)
 {
     const struct zc_cuda_driver *d;
 
@@ -150,7 +150,7 @@ static void pause_ns(uint64_t ns)
 }
 
 /* Returns when every SM is held. */
-static bool hold(struct ward *w)
+static bool hold(struct rank *w)
 {
     const struct zc_cuda_driver *d = &w->gpu->driver;
     uint64_t flag = (uintptr_t)&w->flags[0], begun = (uintptr_t)&w->flags[1], limit = HOLD_LIMIT_NS;
@@ -170,7 +170,7 @@ static bool hold(struct ward *w)
     return atomic_load(&w->flags[1]) != 0;
 }
 
-static bool let_go(struct ward *w)
+static bool let_go(struct rank *w)
 {
     atomic_store(&w->flags[0], 1);
     return zc_gpu_ok(w->gpu, w->gpu->driver.cuStreamSynchronize(w->kernel_stream),
@@ -197,18 +197,18 @@ struct outcome {
     uint64_t time_ns;
 };
 
-static zcta_status run(const struct ward *w, const struct test *test)
+static zcta_status run(const struct rank *w, const struct test *test)
 {
     return zcta_run(w->world, &test->call, (zcta_stream)w->gpu->stream);
 }
 
-static bool fill(struct ward *w, struct test *test)
+static bool fill(struct rank *w, struct test *test)
 {
     return zc_contents_prepare(&test->contents, ++test->serial) && zc_gpu_synchronize(w->gpu);
 }
 
 /* Runs the collective with every SM held, and waits for it no longer than PATIENCE_NS. */
-static bool run_held(struct ward *w, const struct test *test, struct outcome *outcome)
+static bool run_held(struct rank *w, const struct test *test, struct outcome *outcome)
 {
     const struct zc_cuda_driver *d = &w->gpu->driver;
     uint64_t begin, deadline;
@@ -228,7 +228,7 @@ static bool run_held(struct ward *w, const struct test *test, struct outcome *ou
 }
 
 /* Everybody's outcome is everybody's: one that waited or is wrong decides. */
-static bool share_outcome(const struct ward *w, struct outcome *outcome)
+static bool share_outcome(const struct rank *w, struct outcome *outcome)
 {
     struct outcome *all = calloc(w->rank_count, sizeof *all);
     const struct outcome mine = *outcome;
@@ -244,7 +244,7 @@ static bool share_outcome(const struct ward *w, struct outcome *outcome)
     return shared;
 }
 
-static bool meet(const struct ward *w)
+static bool meet(const struct rank *w)
 {
     struct outcome none = {0};
 
@@ -252,7 +252,7 @@ static bool meet(const struct ward *w)
 }
 
 /* NULL: the call would be refused, on all ranks alike. */
-static const struct zcta_report_path *path_of(const struct ward *w, const struct test *test,
+static const struct zcta_report_path *path_of(const struct rank *w, const struct test *test,
                                               zcta_report *report)
 {
     *report = (zcta_report){.size = sizeof *report};
@@ -262,7 +262,7 @@ static const struct zcta_report_path *path_of(const struct ward *w, const struct
     return &report->paths[report->chosen];
 }
 
-static void print_row(const struct ward *w, const struct test *test,
+static void print_row(const struct rank *w, const struct test *test,
                       const struct zcta_report_path *path, const struct outcome *outcome)
 {
     if (w->rank != 0)
@@ -286,7 +286,7 @@ struct tally {
 };
 
 /* One case on all ranks. False if it could not be run. */
-static bool run_test(struct ward *w, struct test *test, struct tally *tally)
+static bool run_test(struct rank *w, struct test *test, struct tally *tally)
 {
     struct outcome outcome = {0};
     zcta_report report;
@@ -305,7 +305,7 @@ static bool run_test(struct ward *w, struct test *test, struct tally *tally)
     return true;
 }
 
-static int fail_test(const struct ward *w)
+static int fail_test(const struct rank *w)
 {
     zcta_error error = {0};
 
@@ -317,7 +317,7 @@ static int fail_test(const struct ward *w)
 }
 
 /* One size of a collective in one place, under each policy. */
-static bool run_policies(struct ward *w, const struct hostage *settings,
+static bool run_policies(struct rank *w, const struct hostage *settings,
                          const struct zc_arena *arena, struct test *test, uint64_t bytes,
                          struct tally *tally)
 {
@@ -338,7 +338,7 @@ static bool run_policies(struct ward *w, const struct hostage *settings,
 }
 
 /* All sizes of a collective in one place, in memory of their own. */
-static bool run_sizes(struct ward *w, const struct hostage *settings, const struct zc_shape *shape,
+static bool run_sizes(struct rank *w, const struct hostage *settings, const struct zc_shape *shape,
                       bool in_place, struct tally *tally)
 {
     const bool moves = !zc_shape_has(shape, ZCTA_COLLECTIVE_NO_DATA);
@@ -362,7 +362,7 @@ static bool run_sizes(struct ward *w, const struct hostage *settings, const stru
     return ran;
 }
 
-static int run_tests(struct ward *w, const struct hostage *settings)
+static int run_tests(struct rank *w, const struct hostage *settings)
 {
     struct tally tally = {0};
 
@@ -377,9 +377,9 @@ static int run_tests(struct ward *w, const struct hostage *settings)
                 !run_sizes(w, settings, &settings->shapes[i], place == 0, &tally))
                 return fail_test(w);
     if (w->rank == 0)
-        printf("\nverdict: %s\n", tally.ran == 0 ? "nothing could run"
-                                  : tally.failed ? "FAILED"
-                                                 : "OK, what is to need no SM needs none");
+        printf("\nresult: %s\n", tally.ran == 0 ? "nothing could run"
+                                 : tally.failed ? "FAILED"
+                                                : "OK, what is to need no SM needs none");
     return tally.failed || tally.ran == 0 ? ZC_EXIT_FAILED : ZC_EXIT_OK;
 }
 
@@ -391,7 +391,7 @@ struct identity {
 
 /* Two ranks on one GPU would each hold the other's SMs. False too if it cannot be told, which has
  * been said where it was found. */
-static bool each_has_a_gpu(const struct ward *w)
+static bool each_has_a_gpu(const struct rank *w)
 {
     struct identity *all = calloc(w->rank_count, sizeof *all), mine = {{0}};
     bool each = all != NULL &&
@@ -402,10 +402,10 @@ static bool each_has_a_gpu(const struct ward *w)
     for (uint32_t i = 0; i < w->rank_count && each; i++)
         for (uint32_t j = i + 1; j < w->rank_count && each; j++)
             if (memcmp(&all[i], &all[j], sizeof *all) == 0)
-                each = zc_failure(line.command,
-                                  "ranks %" PRIu32 " and %" PRIu32
-                                  " are on one GPU; start one a GPU",
-                                  i, j) == ZC_EXIT_OK;
+                each =
+                    zc_failure(line.command,
+                               "ranks %" PRIu32 " and %" PRIu32 " are on one GPU; start one a GPU",
+                               i, j) == ZC_EXIT_OK;
     free(all);
     return each;
 }
@@ -415,7 +415,7 @@ static int run_rank(const struct hostage *settings)
     zcta_error error = {0};
     const zcta_init_params params = {
         .size = sizeof params, .device = ZCTA_DEVICE_CUDA, .error = &error};
-    struct ward w = {0};
+    struct rank w = {0};
     int status = ZC_EXIT_FAILED;
 
     if (zcta_init(&params, &w.context) != ZCTA_OK)

@@ -105,7 +105,7 @@ static void check_output(struct zc_job *job)
         return;
     zc_output_say(job->output, "zerocta %s: cannot pass output on: %s; ending the job",
                   job->launch->command, strerror(error));
-    zc_job_settle(job, ZC_EXIT_FAILED);
+    zc_job_set_status(job, ZC_EXIT_FAILED);
     if (job->live > 0)
         zc_job_enter(job, ZC_PHASE_TERM);
 }
@@ -113,7 +113,7 @@ static void check_output(struct zc_job *job)
 /* A reader that pauses may take its time, but not past a limit that was asked for. */
 static void give_up_output(struct zc_job *job)
 {
-    zc_job_settle(job, ZC_EXIT_TIMEOUT);
+    zc_job_set_status(job, ZC_EXIT_TIMEOUT);
     zc_job_enter(job, ZC_PHASE_OVER);
 }
 

@@ -61,7 +61,7 @@ static void expect_ends(struct zc_job *job, uint64_t word_ns)
     job->next_word = zc_deadline_in(word_ns);
 }
 
-void zc_job_settle(struct zc_job *job, int status)
+void zc_job_set_status(struct zc_job *job, int status)
 {
     if (job->failed)
         return;
@@ -123,7 +123,7 @@ static void end_late_job(struct zc_job *job)
     zc_output_say(
         job->output, "zerocta %s: the job has not ended after %.9g s (--timeout); ending %s",
         job->launch->command, (double)job->launch->timeout_ns / SECOND_NS, live_ranks(job, ranks));
-    zc_job_settle(job, ZC_EXIT_TIMEOUT);
+    zc_job_set_status(job, ZC_EXIT_TIMEOUT);
     zc_job_enter(job, ZC_PHASE_TERM);
 }
 
@@ -155,7 +155,7 @@ void zc_job_advance(struct zc_job *job)
     say_next_phase(job);
     if (job->phase == ZC_PHASE_KILL) {
         say_unkillable(job);
-        zc_job_settle(job, ZC_EXIT_FAILED);
+        zc_job_set_status(job, ZC_EXIT_FAILED);
     }
     zc_job_enter(job, job->phase + 1);
 }
@@ -207,8 +207,8 @@ static void note_failure(struct zc_job *job, uint32_t local_rank, const siginfo_
         zc_output_say(job->output, "zerocta %s: %s%s", job->launch->command, text,
                       outlook(job, rest));
     }
-    zc_job_settle(job,
-                  end->si_code == CLD_EXITED ? end->si_status : ZC_EXIT_SIGNAL + end->si_status);
+    zc_job_set_status(job, end->si_code == CLD_EXITED ? end->si_status
+                                                      : ZC_EXIT_SIGNAL + end->si_status);
     if (job->first_failure[0] == '\0')
         snprintf(job->first_failure, sizeof job->first_failure, "%s", text);
     if (job->phase == ZC_PHASE_RUN && !job->launch->keep_going)
@@ -265,7 +265,7 @@ static void interrupt(struct zc_job *job, int signal_number)
         expect_ends(job, LATE_NS);
         return;
     }
-    zc_job_settle(job, ZC_EXIT_SIGNAL + signal_number);
+    zc_job_set_status(job, ZC_EXIT_SIGNAL + signal_number);
     if (job->live == 0) {
         zc_job_enter(job, ZC_PHASE_OVER);
     } else if (job->phase < ZC_PHASE_KILL) {

@@ -68,6 +68,6 @@ void zc_job_advance(struct zc_job *job);
 void zc_job_enter(struct zc_job *job, enum zc_phase phase);
 
 /* The first failure settles the status. */
-void zc_job_settle(struct zc_job *job, int status);
+void zc_job_set_status(struct zc_job *job, int status);
 
 #endif

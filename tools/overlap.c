@@ -1,7 +1,7 @@
 /* zerocta overlap: GEMMs beside a collective. What each does alone, and what it keeps while the
  * other runs the whole time, for ours and for each of NCCL's ways, in one run.
  *
- * Two measurements a contestant and size: a fixed number of GEMMs while the collective's calls go
+ * Two measurements a variant and size: a fixed number of GEMMs while the collective's calls go
  * on from before the first to after the last, and a fixed number of calls while GEMMs do. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -39,7 +39,7 @@ struct settings {
     bool out_of_place;
 };
 
-/* Of one size and contestant; times are of one GEMM or call, the slowest rank's. */
+/* Of one size and variant; times are of one GEMM or call, the slowest rank's. */
 struct row {
     const char *name;
     uint64_t bytes, moved, wrong;
@@ -54,7 +54,7 @@ struct overlap {
     zc_cu_event begin[2], end[2]; /* of GEMMs, of calls */
     struct zc_blas *blas;
     struct zc_target target;
-    enum zc_contestant contestant;
+    enum zc_variant variant;
     struct row rows[ROWS_MOST];
     uint32_t row_count;
 };
@@ -123,8 +123,8 @@ static bool enqueue(struct overlap *o, int what, uint32_t count)
     bool enqueued = true;
 
     for (uint32_t i = 0; i < count && enqueued; i++)
-        enqueued = what == GEMM ? zc_blas_multiply(o->blas)
-                                : zc_contestant_call(&o->target, o->contestant);
+        enqueued =
+            what == GEMM ? zc_blas_multiply(o->blas) : zc_variant_call(&o->target, o->variant);
     return enqueued;
 }
 
@@ -389,20 +389,20 @@ static void release(struct overlap *o)
         gpu->driver.cuStreamDestroy(o->compute);
 }
 
-static bool measure_contestants(struct overlap *o)
+static bool measure_variants(struct overlap *o)
 {
     struct zc_bench *bench = &o->bench;
     bool measured = true;
 
-    for (uint32_t i = 0; i < bench->contestant_count && measured; i++) {
+    for (uint32_t i = 0; i < bench->variant_count && measured; i++) {
         struct row *row = &o->rows[o->row_count];
 
-        o->contestant = bench->contestants[i];
+        o->variant = bench->variants[i];
         /* A release belongs to one run before the next, and bare pushes are no collective. */
-        if (o->contestant == ZC_CONTESTANT_RELEASED || o->contestant == ZC_CONTESTANT_PUSH ||
+        if (o->variant == ZC_VARIANT_RELEASED || o->variant == ZC_VARIANT_PUSH ||
             o->row_count == ROWS_MOST)
             continue;
-        *row = (struct row){.name = zc_contestant_names[o->contestant],
+        *row = (struct row){.name = zc_variant_names[o->variant],
                             .bytes = o->target.sized.bytes,
                             .moved = o->target.sized.moved};
         measured = measure(o, row);
@@ -415,7 +415,7 @@ static bool measure_contestants(struct overlap *o)
 
 static bool measure_size(struct overlap *o, uint64_t bytes)
 {
-    const bool measured = zc_target_open(&o->bench, bytes, &o->target) && measure_contestants(o);
+    const bool measured = zc_target_open(&o->bench, bytes, &o->target) && measure_variants(o);
 
     zc_target_close(&o->target);
     return measured;
@@ -433,7 +433,7 @@ static int run_sizes(struct overlap *o)
     for (uint32_t i = 0; i < o->row_count; i++)
         wrong += o->rows[i].wrong;
     if (o->bench.rank == 0)
-        printf("\nverdict: %s, %" PRIu64 " wrong bytes\n", wrong == 0 ? "OK" : "FAILED", wrong);
+        printf("\nresult: %s, %" PRIu64 " wrong bytes\n", wrong == 0 ? "OK" : "FAILED", wrong);
     if (o->bench.rank == 0 && o->settings->perf.json.name != NULL && !write_json(o))
         return ZC_EXIT_FAILED;
     return wrong == 0 ? ZC_EXIT_OK : ZC_EXIT_FAILED;

@@ -2,7 +2,7 @@
  *
  * perf.c reads the command line and decides who the ranks are; perf_threads.c makes them threads.
  * perf_rank.c is one rank's way through all sizes, perf_measure.c one size of it, whose bytes
- * contents.c makes and checks; perf_contestants.c are those that are measured. perf_table.c and
+ * contents.c makes and checks; perf_variants.c are those that are measured. perf_table.c and
  * perf_json.c are rank 0's report. */
 #ifndef ZC_PERF_H
 #define ZC_PERF_H
@@ -19,14 +19,14 @@
 #include "results.h"
 #include "zerocta/zerocta.h"
 
-enum zc_contestant {
-    ZC_CONTESTANT_OURS,
-    ZC_CONTESTANT_RELEASED, /* ours, prepared, with early ready */
-    ZC_CONTESTANT_PUSH,     /* pushes without a signal */
-    ZC_CONTESTANT_NCCL,     /* and its other ways, as in enum zc_peer_nccl_way */
-    ZC_CONTESTANT_NCCL_WINDOWS,
-    ZC_CONTESTANT_NCCL_ZERO,
-    ZC_CONTESTANTS
+enum zc_variant {
+    ZC_VARIANT_OURS,
+    ZC_VARIANT_RELEASED, /* ours, prepared, with early ready */
+    ZC_VARIANT_PUSH,     /* pushes without a signal */
+    ZC_VARIANT_NCCL,     /* and its other ways, as in enum zc_peer_nccl_way */
+    ZC_VARIANT_NCCL_WINDOWS,
+    ZC_VARIANT_NCCL_ZERO,
+    ZC_VARIANTS
 };
 
 /* ---- What was asked for: perf.c ---- */
@@ -69,7 +69,7 @@ struct zc_perf_row {
     struct {
         const char *name;
         double time_us, submit_us;
-    } peers[ZC_CONTESTANTS + ZC_PEER_MPIS];
+    } peers[ZC_VARIANTS + ZC_PEER_MPIS];
 };
 
 /* How many sizes there can be: from 1 byte to ZC_OUTPUT_BYTES_MAX, doubled each time. */
@@ -104,12 +104,12 @@ struct zc_bench {
     struct zc_arena arena; /* for all sizes */
     struct zc_mover mover; /* the GPU's */
     uint32_t samples_max;
-    struct zc_gpu *gpu;                             /* NULL on the host */
-    struct zc_peer_nccl *nccl;                      /* NULL: no peer */
-    struct zc_peer_mpi *mpi[ZC_PEER_MPIS];          /* rank 0's; NULL: not this one */
-    enum zc_contestant contestants[ZC_CONTESTANTS]; /* in turns; the first is ours */
-    uint32_t contestant_count;
-    uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each contestant */
+    struct zc_gpu *gpu;                    /* NULL on the host */
+    struct zc_peer_nccl *nccl;             /* NULL: no peer */
+    struct zc_peer_mpi *mpi[ZC_PEER_MPIS]; /* rank 0's; NULL: not this one */
+    enum zc_variant variants[ZC_VARIANTS]; /* in turns; the first is ours */
+    uint32_t variant_count;
+    uint64_t *times_ns, *submits_ns; /* this rank's, samples_max of each variant */
     uint64_t *told;                  /* what all ranks told last: room for a round */
     uint64_t serial;                 /* of the next call: its contents are its own */
 };
@@ -140,19 +140,19 @@ bool zc_perf_agree(struct zc_bench *bench, enum zc_perf_combine combine, uint64_
  * wrong bytes are no failure here. All but the path of *row is the same on all ranks. */
 int zc_perf_measure(struct zc_bench *bench, uint64_t bytes, struct zc_perf_row *row);
 
-/* ---- Contestants: perf_contestants.c ---- */
+/* ---- Variants: perf_variants.c ---- */
 
 /* What they do. */
 struct zc_target {
     struct zc_bench *bench;
     struct zc_sized sized;
     struct zc_contents contents;
-    zcta_call call;                          /* ours */
-    zcta_plan *plan;                         /* of the released one */
-    zc_cu_graph_exec graphs[ZC_CONTESTANTS]; /* of one call each, under --graph */
+    zcta_call call;                       /* ours */
+    zcta_plan *plan;                      /* of the released one */
+    zc_cu_graph_exec graphs[ZC_VARIANTS]; /* of one call each, under --graph */
 };
 
-extern const char *const zc_contestant_names[ZC_CONTESTANTS];
+extern const char *const zc_variant_names[ZC_VARIANTS];
 
 /* The call of perf->shape with that size, in the bench's memory. Collective. False after it was
  * said why not; closing is fine then. */
@@ -162,12 +162,12 @@ void zc_target_close(struct zc_target *target);
 zcta_stream zc_perf_stream(const struct zc_bench *bench);
 
 /* Who takes part, by what was asked for. */
-void zc_contestants_choose(struct zc_bench *bench);
+void zc_variants_choose(struct zc_bench *bench);
 /* Prepares plans and graphs, which close with the target. Collective. */
-bool zc_contestants_open(struct zc_target *target);
-bool zc_contestant_call(const struct zc_target *target, enum zc_contestant contestant);
+bool zc_variants_open(struct zc_target *target);
+bool zc_variant_call(const struct zc_target *target, enum zc_variant variant);
 /* After its calls: until what the others sent has arrived. Collective. */
-bool zc_contestant_settle(const struct zc_target *target, enum zc_contestant contestant);
+bool zc_variant_resolve(const struct zc_target *target, enum zc_variant variant);
 
 /* What a rank of a command does from joining to leaving. Returns its exit status. */
 typedef int zc_perf_rank_fn(const struct zc_perf *perf, const zcta_init_params *params);

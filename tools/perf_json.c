@@ -89,7 +89,7 @@ static json_t *make_report(const struct zc_perf *perf, const struct zc_perf_resu
         "ranks_are", result->ranks_are, "device", result->device, "policy",
         zc_policy_choices[perf->policy], "engine", zc_engine_choices[perf->engine], "graph",
         (int)perf->graph, "rows", make_rows(perf, result), "wrong_bytes",
-        (json_int_t)result->wrong_bytes, "verdict", result->wrong_bytes == 0 ? "OK" : "FAILED");
+        (json_int_t)result->wrong_bytes, "result", result->wrong_bytes == 0 ? "OK" : "FAILED");
 }
 
 bool zc_perf_json_write(const struct zc_perf *perf, const struct zc_perf_result *result)

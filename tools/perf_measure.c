@@ -42,7 +42,7 @@ static bool check_fully(const struct zc_target *target, uint64_t *wrong)
     const uint64_t serial = target->bench->serial++;
 
     return zc_contents_prepare(&target->contents, serial) &&
-           zc_contestant_call(target, ZC_CONTESTANT_OURS) &&
+           zc_variant_call(target, ZC_VARIANT_OURS) &&
            zc_contents_check(&target->contents, serial, wrong);
 }
 
@@ -52,8 +52,8 @@ static uint64_t mean_of(uint64_t ns, uint32_t batch)
 }
 
 /* Between two moments in the GPU's stream; the CPU's time is only that of enqueueing. */
-static bool take_gpu_time(const struct zc_target *target, enum zc_contestant contestant,
-                          uint32_t batch, uint64_t *time_ns, uint64_t *submit_ns)
+static bool take_gpu_time(const struct zc_target *target, enum zc_variant variant, uint32_t batch,
+                          uint64_t *time_ns, uint64_t *submit_ns)
 {
     struct zc_gpu *gpu = target->bench->gpu;
     uint64_t begin;
@@ -61,7 +61,7 @@ static bool take_gpu_time(const struct zc_target *target, enum zc_contestant con
 
     begin = zc_now_ns();
     for (uint32_t i = 0; i < batch && called; i++)
-        called = zc_contestant_call(target, contestant);
+        called = zc_variant_call(target, variant);
     *submit_ns = mean_of(zc_now_ns() - begin, batch);
     called = called && zc_gpu_mark(gpu, gpu->end) && zc_gpu_elapsed_ns(gpu, time_ns);
     *time_ns = mean_of(*time_ns, batch);
@@ -70,7 +70,7 @@ static bool take_gpu_time(const struct zc_target *target, enum zc_contestant con
 
 /* Time of one call out of `batch` that directly follow each other. With the NULL stream of the host
  * a call has done its work when it returns, so the time in the call is the whole. */
-static bool take_time(const struct zc_target *target, enum zc_contestant contestant, uint32_t batch,
+static bool take_time(const struct zc_target *target, enum zc_variant variant, uint32_t batch,
                       uint64_t *time_ns, uint64_t *submit_ns)
 {
     uint64_t begin, end;
@@ -79,10 +79,10 @@ static bool take_time(const struct zc_target *target, enum zc_contestant contest
     if (!barrier(target->bench))
         return false;
     if (target->bench->gpu != NULL)
-        return take_gpu_time(target, contestant, batch, time_ns, submit_ns);
+        return take_gpu_time(target, variant, batch, time_ns, submit_ns);
     begin = zc_now_ns();
     for (uint32_t i = 0; i < batch && called; i++)
-        called = zc_contestant_call(target, contestant);
+        called = zc_variant_call(target, variant);
     end = zc_now_ns();
     *time_ns = *submit_ns = mean_of(end - begin, batch);
     return called;
@@ -113,7 +113,7 @@ static bool calibrate(const struct zc_target *target, struct zc_perf_row *row)
     uint64_t fastest = UINT64_MAX, submit_ns;
 
     for (uint32_t i = 0; i < ZC_PERF_CALIBRATIONS; i++)
-        if (!take_time(target, ZC_CONTESTANT_OURS, 1, &bench->times_ns[i], &submit_ns))
+        if (!take_time(target, ZC_VARIANT_OURS, 1, &bench->times_ns[i], &submit_ns))
             return false;
     if (!zc_perf_agree(bench, ZC_PERF_LARGEST, bench->times_ns, ZC_PERF_CALIBRATIONS))
         return false;
@@ -123,34 +123,33 @@ static bool calibrate(const struct zc_target *target, struct zc_perf_row *row)
     return true;
 }
 
-/* One timing of one contestant; its stamps must arrive. */
+/* One timing of one variant; its stamps must arrive. */
 static bool time_one(const struct zc_target *target, const struct zc_perf_row *row, uint32_t turn,
                      uint32_t sample, uint64_t serial, uint64_t *wrong)
 {
     const struct zc_bench *bench = target->bench;
     const size_t at = (size_t)turn * bench->samples_max + sample;
-    const enum zc_contestant contestant = bench->contestants[turn];
+    const enum zc_variant variant = bench->variants[turn];
 
     return zc_contents_stamp(&target->contents, serial) &&
-           take_time(target, contestant, row->batch, &bench->times_ns[at],
-                     &bench->submits_ns[at]) &&
-           zc_contestant_settle(target, contestant) &&
+           take_time(target, variant, row->batch, &bench->times_ns[at], &bench->submits_ns[at]) &&
+           zc_variant_resolve(target, variant) &&
            zc_contents_check_stamps(&target->contents, serial, wrong);
 }
 
-/* The contestants take turns. */
+/* The variants take turns. */
 static bool time_all(const struct zc_target *target, const struct zc_perf_row *row, uint64_t *wrong)
 {
     struct zc_bench *bench = target->bench;
-    const uint64_t last = bench->serial, timings = (uint64_t)row->samples * bench->contestant_count;
+    const uint64_t last = bench->serial, timings = (uint64_t)row->samples * bench->variant_count;
 
     /* The last stamp restores the pattern that the share had before the first. */
     if (!zc_contents_prepare(&target->contents, last))
         return false;
     for (uint64_t i = 0; i < timings; i++)
-        if (!time_one(target, row, (uint32_t)(i % bench->contestant_count),
-                      (uint32_t)(i / bench->contestant_count),
-                      i + 1 == timings ? last : last + 1 + i, wrong))
+        if (!time_one(target, row, (uint32_t)(i % bench->variant_count),
+                      (uint32_t)(i / bench->variant_count), i + 1 == timings ? last : last + 1 + i,
+                      wrong))
             return false;
     bench->serial += timings + 1;
     return zc_contents_check(&target->contents, last, wrong);
@@ -191,10 +190,10 @@ static void summarize(const struct zc_bench *bench, uint64_t moved, struct zc_pe
     }
 }
 
-/* One contestant's numbers become the slowest rank's of each timing. */
-static bool agree_on_times(struct zc_bench *bench, uint32_t contestant, uint32_t samples)
+/* One variant's numbers become the slowest rank's of each timing. */
+static bool agree_on_times(struct zc_bench *bench, uint32_t variant, uint32_t samples)
 {
-    const size_t at = (size_t)contestant * bench->samples_max;
+    const size_t at = (size_t)variant * bench->samples_max;
 
     return zc_perf_agree(bench, ZC_PERF_LARGEST, bench->times_ns + at, samples) &&
            zc_perf_agree(bench, ZC_PERF_LARGEST, bench->submits_ns + at, samples);
@@ -211,16 +210,16 @@ static int conclude(struct zc_bench *bench, uint64_t moved, struct zc_perf_row *
 {
     bool agreed = zc_perf_agree(bench, ZC_PERF_SUM, &row->wrong_bytes, 1);
 
-    for (uint32_t i = 0; i < bench->contestant_count && agreed; i++)
+    for (uint32_t i = 0; i < bench->variant_count && agreed; i++)
         agreed = agree_on_times(bench, i, row->samples);
     if (!agreed)
         return zc_perf_complain(bench, "no times of the other ranks");
     summarize(bench, moved, row);
-    row->peer_count = bench->contestant_count - 1;
+    row->peer_count = bench->variant_count - 1;
     for (uint32_t i = 0; i < row->peer_count; i++) {
         const size_t at = (size_t)(i + 1) * bench->samples_max;
 
-        row->peers[i].name = zc_contestant_names[bench->contestants[i + 1]];
+        row->peers[i].name = zc_variant_names[bench->variants[i + 1]];
         row->peers[i].time_us = median_of(bench->times_ns + at, row->samples);
         row->peers[i].submit_us = median_of(bench->submits_ns + at, row->samples);
     }
@@ -318,7 +317,7 @@ static void find_path(const zcta_path_counter *before, const zcta_path_counter *
 static bool check_and_time(struct zc_target *target, struct zc_perf_row *row)
 {
     const uint32_t checks = row->bytes < LARGE_BYTES ? CHECKS : 1;
-    bool ran = zc_contestants_open(target);
+    bool ran = zc_variants_open(target);
 
     for (uint32_t i = 0; i < checks && ran; i++)
         ran = check_fully(target, &row->wrong_bytes);

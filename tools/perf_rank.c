@@ -93,12 +93,10 @@ static int make_room(struct zc_bench *bench)
 
     bench->samples_max =
         perf->iterations != 0 ? (uint32_t)perf->iterations : (uint32_t)SAMPLES_MOST;
-    zc_contestants_choose(bench);
-    bench->times_ns =
-        calloc((size_t)bench->samples_max * bench->contestant_count + ZC_PERF_CALIBRATIONS,
-               sizeof(uint64_t));
-    bench->submits_ns =
-        calloc((size_t)bench->samples_max * bench->contestant_count, sizeof(uint64_t));
+    zc_variants_choose(bench);
+    bench->times_ns = calloc(
+        (size_t)bench->samples_max * bench->variant_count + ZC_PERF_CALIBRATIONS, sizeof(uint64_t));
+    bench->submits_ns = calloc((size_t)bench->samples_max * bench->variant_count, sizeof(uint64_t));
     bench->told = calloc((size_t)bench->rank_count * ROUND_NUMBERS, sizeof(uint64_t));
     if (bench->times_ns == NULL || bench->submits_ns == NULL || bench->told == NULL)
         return zc_failure(bench->perf->command, "rank %" PRIu32 ": out of memory", bench->rank);

@@ -1,4 +1,4 @@
-/* The report that people read: a table, and one line of verdict. Prints what it is given. */
+/* The report that people read: a table, and one line with the result. Prints what it is given. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,9 +48,9 @@ void zc_perf_table_row(const struct zc_perf *perf, const struct zc_perf_row *row
 void zc_perf_table_end(const struct zc_perf_result *result)
 {
     if (result->wrong_bytes != 0)
-        printf("\nverdict: FAILED, %" PRIu64 " wrong bytes", result->wrong_bytes);
+        printf("\nresult: FAILED, %" PRIu64 " wrong bytes", result->wrong_bytes);
     else
-        printf("\nverdict: OK, 0 wrong bytes");
+        printf("\nresult: OK, 0 wrong bytes");
     printf(" in %" PRIu32 " %s, %" PRIu32 " %s, %s\n", result->row_count,
            result->row_count == 1 ? "size" : "sizes", result->rank_count,
            result->rank_count == 1 ? "rank" : "ranks", result->device);

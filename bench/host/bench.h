@@ -1,6 +1,6 @@
 /* Inside the host benchmark: what its files share.
  *
- * host_bench.c reads the command line, checks bytes and takes times; contestants.c is what is
+ * host_bench.c reads the command line, checks bytes and takes times; variants.c is what is
  * measured, mpi_call.c the same call by MPI, in mpi_memory.c's memory; mpi_facts.c asks the MPI how
  * it is set; report.c is rank 0's table and JSON. What a call is, and which bytes must arrive, is
  * what the command has for that: tools/collective.h and contents.h. */
@@ -39,11 +39,11 @@ _Noreturn void bench_die(const struct bench *bench, const char *what, const char
 /* The same for a call of zerocta's that failed; nothing if it did not. */
 void bench_check(const struct bench *bench, zcta_status status, const char *what);
 
-/* ---- What is measured: contestants.c ---- */
+/* ---- What is measured: variants.c ---- */
 
-enum contestant_index { AT_ZEROCTA, AT_MPI, AT_FLOOR, AT_STEP_FLOOR, CONTESTANTS };
+enum variant_index { AT_ZEROCTA, AT_MPI, AT_FLOOR, AT_STEP_FLOOR, VARIANTS };
 
-struct contestant {
+struct variant {
     const char *key; /* in JSON */
     void (*call)(const struct bench *bench);
     bool by_mpi;  /* on MPI's memory */
@@ -51,7 +51,7 @@ struct contestant {
     bool in_step; /* a barrier, which is not timed, before each call instead of each batch */
 };
 
-extern const struct contestant contestants[CONTESTANTS];
+extern const struct variant variants[VARIANTS];
 
 /* Memory for bench->shape in its place, for sizes up to that. Collective. */
 void bench_open_memory(struct bench *bench, uint64_t bytes_max);
@@ -85,7 +85,7 @@ struct row {
         double batches_us[BATCHES_MAX]; /* one call's time in each */
         double median_us;
         uint64_t wrong_bytes; /* all ranks' together */
-    } results[CONTESTANTS];
+    } results[VARIANTS];
 };
 
 struct report; /* NULL where a rank reports nothing: every call takes it */

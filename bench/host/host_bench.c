@@ -1,6 +1,6 @@
 /* The host benchmark: zerocta's collectives, MPI's and the copy floor, in turns in one program.
  * Started by mpirun; every MPI rank is a rank of zerocta too. Reads the command line, checks bytes
- * and takes times; knows no contestant by name. */
+ * and takes times; knows no variant by name. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -40,7 +40,7 @@ _Noreturn void bench_die(const struct bench *bench, const char *what, const char
 
 /* What the ranks tell each other, and where they meet, goes over zerocta, whose waiting ranks let
  * others run: where those of an MPI spin, a rank that has still to do what is measured may find no
- * core for a while, and every contestant would pay for that. */
+ * core for a while, and every variant would pay for that. */
 static void barrier(const struct bench *bench)
 {
     bench_check(bench, zcta_barrier(bench->world, NULL), "zcta_barrier");
@@ -62,18 +62,17 @@ static uint64_t sum(const struct bench *bench, uint64_t number)
 
 /* Some calls with contents of their own, each into a poisoned output, one close behind the other.
  */
-static uint64_t check_calls(struct bench *bench, const struct contestant *contestant)
+static uint64_t check_calls(struct bench *bench, const struct variant *variant)
 {
-    const struct zc_contents *contents =
-        contestant->by_mpi ? &bench->in_memory : &bench->in_windows;
+    const struct zc_contents *contents = variant->by_mpi ? &bench->in_memory : &bench->in_windows;
     uint64_t wrong = 0;
 
     for (uint32_t call = 0; call < CHECKED_CALLS; call++) {
         zc_contents_prepare(contents, bench->serial);
-        if (!contestant->waits)
+        if (!variant->waits)
             barrier(bench);
-        contestant->call(bench);
-        if (!contestant->waits)
+        variant->call(bench);
+        if (!variant->waits)
             barrier(bench);
         zc_contents_check(contents, bench->serial, &wrong);
         bench->serial++;
@@ -116,43 +115,41 @@ static double longest(const struct bench *bench, struct span mine)
 /* The time of `calls` calls: from the first rank's start to the last rank's end. Where ranks share
  * cores and do not wait for each other, a rank's own time would leave out the time in which the
  * others had the core. */
-static double time_calls(const struct bench *bench, const struct contestant *contestant,
-                         uint32_t calls)
+static double time_calls(const struct bench *bench, const struct variant *variant, uint32_t calls)
 {
     struct span mine;
 
     barrier(bench);
     mine.begin = now_us();
     for (uint32_t call = 0; call < calls; call++)
-        contestant->call(bench);
+        variant->call(bench);
     mine.end = now_us();
     return longest(bench, mine);
 }
 
 /* One call's time in a batch of so many. */
-static double time_batch(const struct bench *bench, const struct contestant *contestant,
-                         uint32_t calls)
+static double time_batch(const struct bench *bench, const struct variant *variant, uint32_t calls)
 {
     double sum = 0;
 
-    if (!contestant->in_step)
-        return time_calls(bench, contestant, calls) / calls;
+    if (!variant->in_step)
+        return time_calls(bench, variant, calls) / calls;
     for (uint32_t call = 0; call < calls; call++)
-        sum += time_calls(bench, contestant, 1);
+        sum += time_calls(bench, variant, 1);
     return sum / calls;
 }
 
 /* How many calls make a batch. It is the warm-up as well. The same on all ranks, as the times are.
  */
-static uint32_t calls_per_batch(const struct bench *bench, const struct contestant *contestant)
+static uint32_t calls_per_batch(const struct bench *bench, const struct variant *variant)
 {
     uint32_t calls = CALLS_MIN;
 
     for (;;) {
-        const double call_us = time_batch(bench, contestant, calls);
+        const double call_us = time_batch(bench, variant, calls);
         const double fitting = batch_us / (call_us > 0.01 ? call_us : 0.01);
         const double wanted =
-            contestant->in_step && fitting > IN_STEP_CALLS_MAX ? IN_STEP_CALLS_MAX : fitting;
+            variant->in_step && fitting > IN_STEP_CALLS_MAX ? IN_STEP_CALLS_MAX : fitting;
 
         if (calls >= wanted)
             return wanted > CALLS_MIN ? (uint32_t)wanted + 1 : CALLS_MIN;
@@ -180,13 +177,13 @@ static double median(const double *values, uint32_t count)
 static void time_in_turns(const struct bench *bench, uint32_t batches, struct row *row)
 {
     for (uint32_t batch = 0; batch < batches; batch++)
-        for (uint32_t turn = 0; turn < CONTESTANTS; turn++) {
-            const uint32_t i = batch % 2 == 0 ? turn : CONTESTANTS - 1 - turn;
+        for (uint32_t turn = 0; turn < VARIANTS; turn++) {
+            const uint32_t i = batch % 2 == 0 ? turn : VARIANTS - 1 - turn;
             struct result *result = &row->results[i];
 
-            result->batches_us[batch] = time_batch(bench, &contestants[i], result->calls);
+            result->batches_us[batch] = time_batch(bench, &variants[i], result->calls);
         }
-    for (uint32_t i = 0; i < CONTESTANTS; i++)
+    for (uint32_t i = 0; i < VARIANTS; i++)
         row->results[i].median_us = median(row->results[i].batches_us, batches);
 }
 
@@ -206,13 +203,13 @@ static uint64_t measure(struct bench *bench, uint32_t batches, struct row *row)
 
     row->bytes = bench->sized.bytes;
     name_path(bench, row);
-    for (uint32_t i = 0; i < CONTESTANTS; i++) {
-        row->results[i].wrong_bytes = check_calls(bench, &contestants[i]);
-        row->results[i].calls = calls_per_batch(bench, &contestants[i]);
+    for (uint32_t i = 0; i < VARIANTS; i++) {
+        row->results[i].wrong_bytes = check_calls(bench, &variants[i]);
+        row->results[i].calls = calls_per_batch(bench, &variants[i]);
     }
     time_in_turns(bench, batches, row);
-    for (uint32_t i = 0; i < CONTESTANTS; i++) {
-        row->results[i].wrong_bytes += check_calls(bench, &contestants[i]);
+    for (uint32_t i = 0; i < VARIANTS; i++) {
+        row->results[i].wrong_bytes += check_calls(bench, &variants[i]);
         wrong += row->results[i].wrong_bytes;
     }
     return wrong;
@@ -226,7 +223,7 @@ static const char help[] =
     "\n"
     "  --collectives LIST  such as all_gather,broadcast; all that move data if not given\n"
     "  --sizes LIST        bytes of the largest output or input of a rank, such as 1K,64K,4M\n"
-    "  --batches N         batches of each contestant (9)\n"
+    "  --batches N         batches of each variant (9)\n"
     "  --json FILE         write all times there\n"
     "  --command TEXT      what to record as the command that was run\n"
     "  --help\n";

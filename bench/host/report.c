@@ -80,14 +80,14 @@ static void write_row(const struct report *report, const struct row *row)
     write_string(file, "mpi", report->mpi.key, ", ");
     fprintf(file, "\"bytes\": %" PRIu64 ", \"ranks\": %" PRIu32 ", \"in_place\": %s", row->bytes,
             bench->rank_count, bench->in_place ? "true" : "false");
-    for (uint32_t i = 0; i < CONTESTANTS; i++)
-        fprintf(file, ", \"%s_us\": %.4f, \"%s_wrong_bytes\": %" PRIu64, contestants[i].key,
-                row->results[i].median_us, contestants[i].key, row->results[i].wrong_bytes);
+    for (uint32_t i = 0; i < VARIANTS; i++)
+        fprintf(file, ", \"%s_us\": %.4f, \"%s_wrong_bytes\": %" PRIu64, variants[i].key,
+                row->results[i].median_us, variants[i].key, row->results[i].wrong_bytes);
     fprintf(file, ", ");
     write_string(file, "path", row->path, "");
-    for (uint32_t i = 0; i < CONTESTANTS; i++) {
-        fprintf(file, ", \"%s_calls\": %" PRIu32 ", \"%s_batches_us\": [", contestants[i].key,
-                row->results[i].calls, contestants[i].key);
+    for (uint32_t i = 0; i < VARIANTS; i++) {
+        fprintf(file, ", \"%s_calls\": %" PRIu32 ", \"%s_batches_us\": [", variants[i].key,
+                row->results[i].calls, variants[i].key);
         for (uint32_t batch = 0; batch < report->batches; batch++)
             fprintf(file, "%s%.4f", batch == 0 ? "" : ", ", row->results[i].batches_us[batch]);
         fprintf(file, "]");
@@ -121,10 +121,10 @@ static void print_row(const struct report *report, const struct row *row)
            results[AT_ZEROCTA].median_us, results[AT_MPI].median_us,
            results[AT_MPI].median_us / results[AT_ZEROCTA].median_us, results[AT_FLOOR].median_us,
            results[AT_STEP_FLOOR].median_us, row->path);
-    for (uint32_t i = 0; i < CONTESTANTS; i++)
+    for (uint32_t i = 0; i < VARIANTS; i++)
         if (results[i].wrong_bytes != 0)
             printf("WRONG: %" PRIu64 " bytes that %s delivered in this configuration\n",
-                   results[i].wrong_bytes, contestants[i].key);
+                   results[i].wrong_bytes, variants[i].key);
     fflush(stdout);
 }
 

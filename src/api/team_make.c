@@ -1,6 +1,6 @@
 /* Making teams. The ranks of a team may come to it at different times, give up and come again, and
  * a rank may hear of another's end at any moment of it. So a team is listed from the beginning, and
- * its making begins with a word that stands (zc_mesh_join()): «I make this team, for the so-many-th
+ * its making begins with a word that stands (zc_mesh_join()): «I make this team, for the n-th
  * time». The attempts of all ranks together name the team on the mesh. A rank that gives an attempt
  * up says so, which takes its word back and ends the attempts that were built on it; who still
  * waits to join goes on waiting, and meets the next attempt. */

@@ -43,10 +43,10 @@ struct zc_op {
             void *pad;  /* the pad that holds it */
             _Atomic uint32_t *count; /* how many were sent or awaited so far; this is the next */
             _Atomic uint32_t *note;  /* SIGNAL: gets the count before this one; NULL: nobody's */
-            uint32_t turn; /* the so-many-th signal or wait of its slot in this program: 1, 2, .. */
-            bool last;     /* WAIT: the program awaits nothing more on its slot */
-            bool by_write; /* the device's own: how it sends this signal */
-            bool of_host;  /* SIGNAL: what it tells of lies in the host's memory */
+            uint32_t turn;           /* ordinal of this signal or wait on its slot: 1, 2, .. */
+            bool last;               /* WAIT: the program awaits nothing more on its slot */
+            bool by_write;           /* the device's own: how it sends this signal */
+            bool of_host;            /* SIGNAL: what it tells of lies in the host's memory */
         } flag;
         /* Over the network: what this rank sends and receives at once. */
         struct zc_op_network {
@@ -252,15 +252,15 @@ struct zc_device_caps {
     size_t host_bytes;     /* one half of a team's host memory, where it has some */
     uint32_t host_ranks;   /* from so many ranks on a team has some in any case; 0: never */
     size_t ring_bytes;     /* the ring behind the halves, where the ranks do not reach each other */
-    uint64_t gpu_id;  /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
-    int32_t gpu;      /* the GPU's ordinal, where there is one */
-    uint32_t gpus_joined; /* so many, from ordinal 0 on, reach each other; UINT32_MAX: all */
-    bool graph_slots; /* programs can be captured; pads have a second set of slots */
+    uint64_t gpu_id; /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
+    int32_t gpu;     /* the GPU's ordinal, where there is one */
+    uint32_t gpus_joined;     /* so many, from ordinal 0 on, reach each other; UINT32_MAX: all */
+    bool graph_slots;         /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
     bool pull_small;          /* reading from a peer is as good as writing to it */
     bool runs_at_once; /* what submit() was given on the default stream has run when it returns */
-    char model[64];           /* of the GPU; "" on the host */
-    int32_t driver_version;   /* CUDA's, 13000 for 13.0; 0: there is none */
+    char model[64];    /* of the GPU; "" on the host */
+    int32_t driver_version; /* CUDA's, 13000 for 13.0; 0: there is none */
 };
 
 struct zc_device;

@@ -174,10 +174,10 @@ void zc_plan_join(struct zc_plan *plan, uint32_t lane)
 void zc_plan_with_node(struct zc_plan *plan, enum zc_channel channel, zc_plan_flag_fn *flag)
 {
     const struct zc_request *request = &plan->request;
-    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
+    const uint32_t size = zc_request_node_ranks(request), local = request->rank % size;
 
     for (uint32_t i = 1; i < size; i++)
-        flag(plan, 0, request->rank - position + (position + i) % size, channel);
+        flag(plan, 0, request->rank - local + (local + i) % size, channel);
 }
 
 /* ---- What algorithms share ---- */

@@ -15,8 +15,8 @@ enum { ENTRIES = 16384 };
 #define PROGRESS_NS UINT64_C(10000000000)
 
 struct entry {
-    _Atomic uint64_t subject; /* 0: free; set once */
-    _Atomic uint64_t verdict; /* 0: not decided yet; set once */
+    _Atomic uint64_t subject;  /* 0: free; set once */
+    _Atomic uint64_t decision; /* 0: not decided yet; set once */
 };
 
 struct zc_board {
@@ -83,7 +83,7 @@ uint64_t zc_board_decide(struct zc_board *board, uint64_t subject, uint64_t prop
 
     /* Pairs with itself on the other ranks: one exchange succeeds, all others find its value. */
     if (entry == NULL ||
-        atomic_compare_exchange_strong_explicit(&entry->verdict, &decided, proposal,
+        atomic_compare_exchange_strong_explicit(&entry->decision, &decided, proposal,
                                                 memory_order_acq_rel, memory_order_acquire))
         return proposal;
     return decided;

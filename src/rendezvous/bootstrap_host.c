@@ -35,12 +35,12 @@ struct seat {
 
 struct reception {
     struct zc_bootstrap *bootstrap;
-    struct zc_lobby lobby;
+    struct zc_acceptor acceptor;
     struct seat *seats;
     struct pollfd *set;
     uint32_t taken;
     uint64_t starved_until; /* 0: there are descriptors for who comes */
-    zcta_status failure;    /* of what a guest or a seated rank brought, already said */
+    zcta_status failure;    /* of what a connection or a seated rank brought, already said */
     bool said;              /* for whom it waits */
 };
 
@@ -98,8 +98,8 @@ static bool is_free(struct reception *reception, const struct zc_hello *hello)
     return false;
 }
 
-static enum zc_verdict_code seat_guest(void *data, int fd, const struct zc_hello *hello,
-                                       const uint8_t session[ZC_WIRE_SESSION])
+static enum zc_reply_code seat_connection(void *data, int fd, const struct zc_hello *hello,
+                                          const uint8_t session[ZC_WIRE_SESSION])
 {
     struct reception *reception = data;
     struct zc_bootstrap *bootstrap = reception->bootstrap;
@@ -109,17 +109,17 @@ static enum zc_verdict_code seat_guest(void *data, int fd, const struct zc_hello
         if (reception->failure == ZCTA_OK)
             reception->failure = zc_bootstrap_fail_version(
                 bootstrap, hello->rank, hello->address.version, bootstrap->mine.version);
-        return ZC_VERDICT_VERSION;
+        return ZC_REPLY_VERSION;
     }
     if (!is_free(reception, hello))
-        return ZC_VERDICT_DUPLICATE;
+        return ZC_REPLY_DUPLICATE;
     reception->seats[hello->rank].state = SEAT_TAKEN;
     *line = (struct zc_line){.fd = fd, .rank = hello->rank};
     memcpy(line->session, session, sizeof line->session);
     bootstrap->table[hello->rank] = hello->address;
     reception->taken++;
     reception->starved_until = 0;
-    return ZC_VERDICT_WELCOME;
+    return ZC_REPLY_WELCOME;
 }
 
 static void watch_seats(struct reception *reception, const struct pollfd *set)
@@ -132,18 +132,18 @@ static void watch_seats(struct reception *reception, const struct pollfd *set)
 }
 
 /* Tells the seated ranks why there will be no table, so that all ranks name the same one. */
-static void tell_seated(struct reception *reception, enum zc_verdict_code code, uint32_t rank,
+static void tell_seated(struct reception *reception, enum zc_reply_code code, uint32_t rank,
                         uint32_t count)
 {
-    const struct zc_verdict verdict = {.code = code, .rank = rank, .count = count};
-    uint8_t bytes[ZC_WIRE_VERDICT];
+    const struct zc_reply reply = {.code = code, .rank = rank, .count = count};
+    uint8_t bytes[ZC_WIRE_REPLY];
 
     for (uint32_t i = 1; i < reception->bootstrap->job->rank_count; i++) {
         struct zc_line *line = &reception->bootstrap->lines[i];
 
         if (reception->seats[i].state != SEAT_TAKEN)
             continue;
-        zc_wire_verdict_seal(bytes, &verdict, line->session, reception->bootstrap->key);
+        zc_wire_reply_seal(bytes, &reply, line->session, reception->bootstrap->key);
         (void)zc_net_send_small(line->fd, bytes, sizeof bytes);
         close(line->fd);
         line->fd = -1;
@@ -175,7 +175,7 @@ static uint32_t find_missing(const struct reception *reception, char who[120], u
 static zcta_status fail_missing(struct reception *reception)
 {
     struct zc_bootstrap *bootstrap = reception->bootstrap;
-    const struct zc_lobby *lobby = &reception->lobby;
+    const struct zc_acceptor *acceptor = &reception->acceptor;
     char who[120], within[24], strangers[96] = "";
     uint32_t count;
     const uint32_t first = find_missing(reception, who, &count);
@@ -185,16 +185,17 @@ static zcta_status fail_missing(struct reception *reception)
                        "no memory to list the ranks that did not come");
     zc_text_seconds(within, (reception->starved_until == 0 ? bootstrap->deadline : zc_now_ns()) -
                                 bootstrap->start);
-    if (lobby->strangers > 0)
+    if (acceptor->strangers > 0)
         snprintf(strangers, sizeof strangers,
-                 "; %" PRIu64 " connections there did not prove the job's token", lobby->strangers);
-    tell_seated(reception, ZC_VERDICT_MISSING, first, count);
-    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, first, "zcta_init", 0,
-                        "%s did not come to rank 0 at %s within %s: were all %" PRIu32
-                        " ranks started with the same root and token?%s%s",
-                        who, bootstrap->job->root, within, bootstrap->job->rank_count, strangers,
-                        lobby->starved ? "; rank 0 ran out of file descriptors, raise `ulimit -n`"
-                                       : "");
+                 "; %" PRIu64 " connections there did not prove the job's token",
+                 acceptor->strangers);
+    tell_seated(reception, ZC_REPLY_MISSING, first, count);
+    return zc_fail_rank(
+        bootstrap->diag, ZCTA_ERR_TIMEOUT, first, "zcta_init", 0,
+        "%s did not come to rank 0 at %s within %s: were all %" PRIu32
+        " ranks started with the same root and token?%s%s",
+        who, bootstrap->job->root, within, bootstrap->job->rank_count, strangers,
+        acceptor->starved ? "; rank 0 ran out of file descriptors, raise `ulimit -n`" : "");
 }
 
 static zcta_status check_departed(struct reception *reception)
@@ -206,7 +207,7 @@ static zcta_status check_departed(struct reception *reception)
 
         if (seat->state != SEAT_LEFT || zc_time_left_ns(seat->rejoin_by) > 0)
             continue;
-        tell_seated(reception, ZC_VERDICT_DIED, rank, 1);
+        tell_seated(reception, ZC_REPLY_DIED, rank, 1);
         return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", 0,
                             "rank %" PRIu32 " (pid %" PRId64
                             ") came and ended before all ranks had come: see its own output",
@@ -257,11 +258,13 @@ static zcta_status receive_some(struct reception *reception, uint64_t until)
 {
     struct zc_bootstrap *bootstrap = reception->bootstrap;
     int timeout_ms = zc_net_poll_ms(until, 500);
-    const size_t guests = zc_lobby_poll_set(&reception->lobby, reception->set, &timeout_ms);
-    size_t count = guests;
+    const size_t connections =
+        zc_acceptor_poll_set(&reception->acceptor, reception->set, &timeout_ms);
+    size_t count = connections;
     struct pollfd *claim;
 
-    /* Seats behind the lobby: if one rank's end and its successor are seen at once, the end is. */
+    /* Seats behind the acceptor: if one rank's end and its successor are seen at once, the end is.
+     */
     for (uint32_t rank = 1; rank < bootstrap->job->rank_count; rank++)
         if (reception->seats[rank].state == SEAT_TAKEN)
             reception->set[count++] =
@@ -271,9 +274,9 @@ static zcta_status receive_some(struct reception *reception, uint64_t until)
     zc_net_poll(reception->set, count, timeout_ms);
     if (claim->revents != 0)
         reception->failure = zc_claim_look(bootstrap->job, bootstrap->diag, bootstrap->claim_fd);
-    /* Seats before the lobby: serving that one changes who is seated. */
-    watch_seats(reception, reception->set + guests);
-    zc_lobby_serve(&reception->lobby, reception->set);
+    /* Seats before the acceptor: serving that one changes who is seated. */
+    watch_seats(reception, reception->set + connections);
+    zc_acceptor_serve(&reception->acceptor, reception->set);
     return reception->failure != ZCTA_OK ? reception->failure : check_departed(reception);
 }
 
@@ -282,11 +285,11 @@ static bool is_starved(struct reception *reception)
 {
     int fd;
 
-    if (reception->lobby.starved && reception->starved_until == 0)
+    if (reception->acceptor.starved && reception->starved_until == 0)
         reception->starved_until = zc_deadline_in(STARVED_NS);
     if (reception->starved_until == 0 || zc_time_left_ns(reception->starved_until) > 0)
         return false;
-    fd = zc_fd_lift(dup(reception->lobby.listener));
+    fd = zc_fd_lift(dup(reception->acceptor.listener));
     if (fd >= 0) {
         close(fd);
         reception->starved_until = 0;
@@ -366,8 +369,8 @@ static zcta_status send_table(struct reception *reception)
     struct zc_bootstrap *bootstrap = reception->bootstrap;
     const uint32_t rank_count = bootstrap->job->rank_count;
     const size_t table_bytes = (size_t)rank_count * ZC_WIRE_ADDRESS;
-    const size_t bytes = ZC_WIRE_VERDICT + zc_bootstrap_table_bytes(bootstrap);
-    const struct zc_verdict verdict = {.code = ZC_VERDICT_TABLE, .count = rank_count};
+    const size_t bytes = ZC_WIRE_REPLY + zc_bootstrap_table_bytes(bootstrap);
+    const struct zc_reply reply = {.code = ZC_REPLY_TABLE, .count = rank_count};
     uint8_t *message = malloc(bytes);
     zcta_status status = ZCTA_OK;
 
@@ -375,14 +378,14 @@ static zcta_status send_table(struct reception *reception)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory for the addresses of %" PRIu32 " ranks", rank_count);
     for (uint32_t rank = 0; rank < rank_count; rank++)
-        zc_wire_address_encode(message + ZC_WIRE_VERDICT + (size_t)rank * ZC_WIRE_ADDRESS,
+        zc_wire_address_encode(message + ZC_WIRE_REPLY + (size_t)rank * ZC_WIRE_ADDRESS,
                                &bootstrap->table[rank]);
     for (uint32_t rank = 1; rank < rank_count && status == ZCTA_OK; rank++) {
         const struct zc_line *line = &bootstrap->lines[rank];
         int error;
 
-        zc_wire_verdict_seal(message, &verdict, line->session, bootstrap->key);
-        zc_wire_table_mac(message + ZC_WIRE_VERDICT + table_bytes, message + ZC_WIRE_VERDICT,
+        zc_wire_reply_seal(message, &reply, line->session, bootstrap->key);
+        zc_wire_table_mac(message + ZC_WIRE_REPLY + table_bytes, message + ZC_WIRE_REPLY,
                           table_bytes, line->session, bootstrap->key);
         error = zc_net_write(line->fd, message, bytes, bootstrap->deadline);
         if (error != 0)
@@ -436,20 +439,20 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
     status = zc_bootstrap_open_port(bootstrap, zc_net_here(listener, &here) ? &here : NULL);
     if (status != ZCTA_OK)
         goto out;
-    reception.lobby = (struct zc_lobby){.listener = listener,
-                                        .purpose = ZC_WIRE_BOOTSTRAP,
-                                        .rank = 0,
-                                        .rank_count = job->rank_count,
-                                        .key = bootstrap->key,
-                                        .judge = seat_guest,
-                                        .judge_data = &reception};
+    reception.acceptor = (struct zc_acceptor){.listener = listener,
+                                              .purpose = ZC_WIRE_BOOTSTRAP,
+                                              .rank = 0,
+                                              .rank_count = job->rank_count,
+                                              .key = bootstrap->key,
+                                              .decide = seat_connection,
+                                              .decide_data = &reception};
     status = zc_bootstrap_open_lines(bootstrap, job->rank_count);
     if (status != ZCTA_OK)
         goto out;
     reception.seats = calloc(job->rank_count, sizeof *reception.seats);
-    if (reception.seats != NULL && zc_lobby_open(&reception.lobby))
-        reception.set =
-            calloc(zc_lobby_poll_limit(&reception.lobby) + job->rank_count, sizeof *reception.set);
+    if (reception.seats != NULL && zc_acceptor_open(&reception.acceptor))
+        reception.set = calloc(zc_acceptor_poll_limit(&reception.acceptor) + job->rank_count,
+                               sizeof *reception.set);
     if (reception.set == NULL) {
         status = zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                          "no memory to receive %" PRIu32 " ranks", job->rank_count);
@@ -470,7 +473,7 @@ zcta_status zc_bootstrap_host(struct zc_bootstrap *bootstrap)
         bootstrap->awaited = job->rank_count - 1;
 
 out:
-    zc_lobby_close(&reception.lobby);
+    zc_acceptor_close(&reception.acceptor);
     free(reception.set);
     free(reception.seats);
     if (listener != job->listen_fd)

@@ -16,7 +16,7 @@
 #include "rendezvous/net.h"
 #include "rendezvous/text.h"
 
-#define ATTEMPT_NS     UINT64_C(5000000000) /* one connection's greeting and verdict */
+#define ATTEMPT_NS     UINT64_C(5000000000) /* one connection's greeting and reply */
 #define FIRST_PAUSE_NS UINT64_C(500000)
 #define LAST_PAUSE_NS  UINT64_C(50000000)
 
@@ -28,13 +28,13 @@ struct search {
     bool said;       /* that rank 0 does not answer */
 };
 
-static zcta_status fail_refused(const struct search *search, const struct zc_verdict *verdict)
+static zcta_status fail_refused(const struct search *search, const struct zc_reply *reply)
 {
     const struct zc_bootstrap *bootstrap = search->bootstrap;
     const struct zc_job *job = bootstrap->job;
 
-    switch (verdict->code) {
-    case ZC_VERDICT_TOKEN:
+    switch (reply->code) {
+    case ZC_REPLY_TOKEN:
         return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
                        "rank 0 at %s refused this rank's token: %s, or another job has this port; "
                        "give all ranks of the job the same token, or set ZEROCTA_PORT to another "
@@ -43,30 +43,30 @@ static zcta_status fail_refused(const struct search *search, const struct zc_ver
                        job->has_token ? "rank 0 was started with another one"
                                       : "rank 0 has one and this rank has none, or they were "
                                         "started as different jobs");
-    case ZC_VERDICT_RANK_COUNT:
+    case ZC_REPLY_RANK_COUNT:
         return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", 0,
                        "rank 0 at %s was started with %" PRIu32 " ranks, rank %" PRIu32
                        " with %" PRIu32 ": start all ranks with the same number",
-                       job->root, verdict->count, job->rank, job->rank_count);
-    case ZC_VERDICT_DUPLICATE:
+                       job->root, reply->count, job->rank, job->rank_count);
+    case ZC_REPLY_DUPLICATE:
         return zc_claim_fail(bootstrap->diag, job->rank, job->root, 0, 0);
-    case ZC_VERDICT_VERSION:
+    case ZC_REPLY_VERSION:
         return zc_bootstrap_fail_version(bootstrap, job->rank, bootstrap->mine.version,
-                                         verdict->count);
-    case ZC_VERDICT_WELCOME:
-    case ZC_VERDICT_TARGET:
-    case ZC_VERDICT_TABLE:
-    case ZC_VERDICT_MISSING:
-    case ZC_VERDICT_DIED:
-    case ZC_VERDICT_READY:
-    case ZC_VERDICT_FAILED:
-    case ZC_VERDICT_CODES:
+                                         reply->count);
+    case ZC_REPLY_WELCOME:
+    case ZC_REPLY_TARGET:
+    case ZC_REPLY_TABLE:
+    case ZC_REPLY_MISSING:
+    case ZC_REPLY_DIED:
+    case ZC_REPLY_READY:
+    case ZC_REPLY_FAILED:
+    case ZC_REPLY_CODES:
         break;
     }
-    return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", verdict->code,
+    return zc_fail(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, "zcta_init", reply->code,
                    "rank 0 at %s gave an answer that makes no sense here (%d): run the same "
                    "zerocta on all ranks",
-                   job->root, (int)verdict->code);
+                   job->root, (int)reply->code);
 }
 
 /* That this rank gives up is no news for the others: it leaves, and rank 0 says who is missing. */
@@ -92,21 +92,21 @@ static zcta_status fail_lost(struct zc_bootstrap *bootstrap, int error)
                         bootstrap->job->root);
 }
 
-static zcta_status fail_told(const struct zc_bootstrap *bootstrap, const struct zc_verdict *verdict)
+static zcta_status fail_told(const struct zc_bootstrap *bootstrap, const struct zc_reply *reply)
 {
     char within[24], more[48] = "";
 
-    if (verdict->code == ZC_VERDICT_DIED)
-        return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, verdict->rank, "zcta_init", 0,
+    if (reply->code == ZC_REPLY_DIED)
+        return zc_fail_rank(bootstrap->diag, ZCTA_ERR_RENDEZVOUS, reply->rank, "zcta_init", 0,
                             "rank %" PRIu32 " came to rank 0 and ended before all ranks had come: "
                             "see its own output",
-                            verdict->rank);
+                            reply->rank);
     zc_text_seconds(within, bootstrap->deadline - bootstrap->start);
-    if (verdict->count > 1)
-        snprintf(more, sizeof more, " and %" PRIu32 " more", verdict->count - 1);
-    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, verdict->rank, "zcta_init", 0,
+    if (reply->count > 1)
+        snprintf(more, sizeof more, " and %" PRIu32 " more", reply->count - 1);
+    return zc_fail_rank(bootstrap->diag, ZCTA_ERR_TIMEOUT, reply->rank, "zcta_init", 0,
                         "rank %" PRIu32 "%s did not come to rank 0 at %s within %s, says rank 0",
-                        verdict->rank, more, bootstrap->job->root, within);
+                        reply->rank, more, bootstrap->job->root, within);
 }
 
 /* Rank 0 has said that an error follows, which may be any rank's. */
@@ -121,14 +121,14 @@ static zcta_status take_failure(struct zc_bootstrap *bootstrap, const struct zc_
     return zc_bootstrap_fail_as(bootstrap, &told);
 }
 
-/* After the welcome: one more verdict, and if that says so the table. */
+/* After the welcome: one more reply, and if that says so the table. */
 static zcta_status take_table(struct zc_bootstrap *bootstrap, const struct zc_caller *caller)
 {
     const uint32_t rank_count = bootstrap->job->rank_count;
     const size_t bytes = zc_bootstrap_table_bytes(bootstrap), body = bytes - ZC_WIRE_MAC;
-    uint8_t head[ZC_WIRE_VERDICT], mac[ZC_WIRE_MAC];
+    uint8_t head[ZC_WIRE_REPLY], mac[ZC_WIRE_MAC];
     uint8_t *table = NULL;
-    struct zc_verdict verdict;
+    struct zc_reply reply;
     zcta_status status = zc_bootstrap_wait(bootstrap, caller->fd, bootstrap->deadline);
     bool good;
     int error;
@@ -138,17 +138,17 @@ static zcta_status take_table(struct zc_bootstrap *bootstrap, const struct zc_ca
     error = zc_net_read(caller->fd, head, sizeof head, bootstrap->deadline);
     if (error != 0)
         return fail_lost(bootstrap, error);
-    if (zc_wire_verdict_open(head, caller->session, caller->key, &verdict) != ZC_WIRE_OK)
-        verdict.code = ZC_VERDICT_CODES;
-    if (verdict.code == ZC_VERDICT_MISSING || verdict.code == ZC_VERDICT_DIED)
-        return fail_told(bootstrap, &verdict);
-    if (verdict.code == ZC_VERDICT_FAILED)
+    if (zc_wire_reply_open(head, caller->session, caller->key, &reply) != ZC_WIRE_OK)
+        reply.code = ZC_REPLY_CODES;
+    if (reply.code == ZC_REPLY_MISSING || reply.code == ZC_REPLY_DIED)
+        return fail_told(bootstrap, &reply);
+    if (reply.code == ZC_REPLY_FAILED)
         return take_failure(bootstrap, caller);
     table = malloc(bytes);
     if (table == NULL)
         return zc_fail(bootstrap->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
                        "no memory for the addresses of %" PRIu32 " ranks", rank_count);
-    good = verdict.code == ZC_VERDICT_TABLE && verdict.count == rank_count;
+    good = reply.code == ZC_REPLY_TABLE && reply.count == rank_count;
     error = good ? zc_net_read(caller->fd, table, bytes, bootstrap->deadline) : 0;
     if (error != 0) {
         status = fail_lost(bootstrap, error);
@@ -191,7 +191,7 @@ static zcta_status settle(struct search *search, const struct zc_caller *caller,
         return bootstrap->declines ? ZCTA_OK : take_table(bootstrap, caller);
     case ZC_CALLER_REFUSED:
         *settled = true;
-        return fail_refused(search, &caller->verdict);
+        return fail_refused(search, &caller->reply);
     case ZC_CALLER_VERSION:
         *settled = true;
         zc_text_version(theirs, zc_wire_greeting_version(caller->greeting));
@@ -202,7 +202,7 @@ static zcta_status settle(struct search *search, const struct zc_caller *caller,
                        "of them",
                        bootstrap->job->root, theirs, bootstrap->job->rank, ours);
     case ZC_CALLER_GREETING:
-    case ZC_CALLER_VERDICT:
+    case ZC_CALLER_REPLY:
         note_unless_known(search, "something took the connection and said nothing");
         break;
     case ZC_CALLER_CLOSED:
@@ -258,7 +258,7 @@ static zcta_status attempt(struct search *search, bool *settled)
         status = zc_bootstrap_wait(bootstrap, fd, until);
         state = zc_caller_advance(&caller);
     } while (status == ZCTA_OK && zc_time_left_ns(until) > 0 &&
-             (state == ZC_CALLER_GREETING || state == ZC_CALLER_VERDICT));
+             (state == ZC_CALLER_GREETING || state == ZC_CALLER_REPLY));
     /* Seated: the connection stays open, for what comes after the table. */
     if (state == ZC_CALLER_WELCOME) {
         bootstrap->lines[0] = (struct zc_line){.fd = fd, .rank = 0};

@@ -24,15 +24,15 @@ enum zc_news zc_line_hear(const struct zc_line *line, const uint8_t key[ZC_WIRE_
                           zcta_error *error)
 {
     const uint64_t until = zc_deadline_in(MESSAGE_NS);
-    uint8_t head[ZC_WIRE_VERDICT], body[ZC_WIRE_FAILURE];
-    struct zc_verdict verdict;
+    uint8_t head[ZC_WIRE_REPLY], body[ZC_WIRE_FAILURE];
+    struct zc_reply reply;
 
     if (zc_net_read(line->fd, head, sizeof head, until) != 0 ||
-        zc_wire_verdict_open(head, line->session, key, &verdict) != ZC_WIRE_OK)
+        zc_wire_reply_open(head, line->session, key, &reply) != ZC_WIRE_OK)
         return ZC_NEWS_END;
-    if (verdict.code == ZC_VERDICT_READY)
+    if (reply.code == ZC_REPLY_READY)
         return ZC_NEWS_READY;
-    if (verdict.code != ZC_VERDICT_FAILED || zc_net_read(line->fd, body, sizeof body, until) != 0 ||
+    if (reply.code != ZC_REPLY_FAILED || zc_net_read(line->fd, body, sizeof body, until) != 0 ||
         zc_wire_failure_open(body, line->session, key, error) != ZC_WIRE_OK)
         return ZC_NEWS_END;
     return ZC_NEWS_FAILED;
@@ -41,15 +41,14 @@ enum zc_news zc_line_hear(const struct zc_line *line, const uint8_t key[ZC_WIRE_
 void zc_line_tell(const struct zc_line *line, const uint8_t key[ZC_WIRE_KEY],
                   const zcta_error *error)
 {
-    const struct zc_verdict verdict = {.code =
-                                           error == NULL ? ZC_VERDICT_READY : ZC_VERDICT_FAILED};
-    uint8_t bytes[ZC_WIRE_VERDICT + ZC_WIRE_FAILURE];
+    const struct zc_reply reply = {.code = error == NULL ? ZC_REPLY_READY : ZC_REPLY_FAILED};
+    uint8_t bytes[ZC_WIRE_REPLY + ZC_WIRE_FAILURE];
 
-    zc_wire_verdict_seal(bytes, &verdict, line->session, key);
+    zc_wire_reply_seal(bytes, &reply, line->session, key);
     if (error != NULL)
-        zc_wire_failure_seal(bytes + ZC_WIRE_VERDICT, error, line->session, key);
+        zc_wire_failure_seal(bytes + ZC_WIRE_REPLY, error, line->session, key);
     /* If it does not get through, the end of the connection tells the rest. */
-    (void)zc_net_send_small(line->fd, bytes, error != NULL ? sizeof bytes : ZC_WIRE_VERDICT);
+    (void)zc_net_send_small(line->fd, bytes, error != NULL ? sizeof bytes : ZC_WIRE_REPLY);
 }
 
 zcta_status zc_bootstrap_fail_as(const struct zc_bootstrap *bootstrap, const zcta_error *error)

@@ -5,106 +5,106 @@
 #include <string.h>
 #include <unistd.h>
 
-struct zc_letter *zc_letter_create(const struct zc_frame *frame, const void *data)
+struct zc_message *zc_message_create(const struct zc_frame *frame, const void *data)
 {
-    struct zc_letter *letter = malloc(sizeof *letter + frame->bytes);
+    struct zc_message *message = malloc(sizeof *message + frame->bytes);
 
-    if (letter == NULL)
+    if (message == NULL)
         return NULL;
-    *letter = (struct zc_letter){.tag = frame->tag,
-                                 .number = frame->number,
-                                 .topic = frame->topic,
-                                 .stands = frame->stands,
-                                 .bytes = frame->bytes,
-                                 .fd = -1};
-    memcpy(letter->data, data, frame->bytes);
-    return letter;
+    *message = (struct zc_message){.tag = frame->tag,
+                                   .number = frame->number,
+                                   .topic = frame->topic,
+                                   .stands = frame->stands,
+                                   .bytes = frame->bytes,
+                                   .fd = -1};
+    memcpy(message->data, data, frame->bytes);
+    return message;
 }
 
-void zc_letter_destroy(struct zc_letter *letter)
+void zc_message_destroy(struct zc_message *message)
 {
-    if (letter == NULL)
+    if (message == NULL)
         return;
-    if (letter->fd >= 0)
-        close(letter->fd);
-    free(letter);
+    if (message->fd >= 0)
+        close(message->fd);
+    free(message);
 }
 
-bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter)
+bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_message *message)
 {
-    if (letter->stands)
-        zc_mailbox_drop(mailbox, letter->tag, UINT32_MAX);
-    if (mailbox->count >= ZC_MAILBOX_LETTERS || mailbox->bytes + letter->bytes > ZC_MAILBOX_BYTES)
+    if (message->stands)
+        zc_mailbox_drop(mailbox, message->tag, UINT32_MAX);
+    if (mailbox->count >= ZC_MAILBOX_LETTERS || mailbox->bytes + message->bytes > ZC_MAILBOX_BYTES)
         return false;
     if (mailbox->last == NULL)
-        mailbox->first = letter;
+        mailbox->first = message;
     else
-        mailbox->last->next = letter;
-    mailbox->last = letter;
+        mailbox->last->next = message;
+    mailbox->last = message;
     mailbox->count++;
-    mailbox->bytes += letter->bytes;
+    mailbox->bytes += message->bytes;
     return true;
 }
 
-/* Takes out the letter that stands behind `before`, which is NULL for the first. */
-static struct zc_letter *take_behind(struct zc_mailbox *mailbox, struct zc_letter *before)
+/* Takes out the message that stands behind `before`, which is NULL for the first. */
+static struct zc_message *take_behind(struct zc_mailbox *mailbox, struct zc_message *before)
 {
-    struct zc_letter *letter = before == NULL ? mailbox->first : before->next;
+    struct zc_message *message = before == NULL ? mailbox->first : before->next;
 
     if (before == NULL)
-        mailbox->first = letter->next;
+        mailbox->first = message->next;
     else
-        before->next = letter->next;
-    if (mailbox->last == letter)
+        before->next = message->next;
+    if (mailbox->last == message)
         mailbox->last = before;
     mailbox->count--;
-    mailbox->bytes -= letter->bytes;
-    letter->next = NULL;
-    return letter;
+    mailbox->bytes -= message->bytes;
+    message->next = NULL;
+    return message;
 }
 
-struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag)
+struct zc_message *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag)
 {
-    struct zc_letter *before = NULL, *letter = mailbox->first;
+    struct zc_message *before = NULL, *message = mailbox->first;
 
-    while (letter != NULL && letter->tag != tag) {
-        before = letter;
-        letter = letter->next;
+    while (message != NULL && message->tag != tag) {
+        before = message;
+        message = message->next;
     }
-    return letter != NULL ? take_behind(mailbox, before) : NULL;
+    return message != NULL ? take_behind(mailbox, before) : NULL;
 }
 
-const struct zc_letter *zc_mailbox_find(const struct zc_mailbox *mailbox, uint64_t tag)
+const struct zc_message *zc_mailbox_find(const struct zc_mailbox *mailbox, uint64_t tag)
 {
-    const struct zc_letter *letter = mailbox->first;
+    const struct zc_message *message = mailbox->first;
 
-    while (letter != NULL && letter->tag != tag)
-        letter = letter->next;
-    return letter;
+    while (message != NULL && message->tag != tag)
+        message = message->next;
+    return message;
 }
 
 void zc_mailbox_drop(struct zc_mailbox *mailbox, uint64_t tag, uint32_t last)
 {
-    struct zc_letter *before = NULL, *letter = mailbox->first;
+    struct zc_message *before = NULL, *message = mailbox->first;
 
-    while (letter != NULL) {
-        struct zc_letter *const next = letter->next;
+    while (message != NULL) {
+        struct zc_message *const next = message->next;
 
-        if (letter->tag == tag && letter->number <= last)
-            zc_letter_destroy(take_behind(mailbox, before));
+        if (message->tag == tag && message->number <= last)
+            zc_message_destroy(take_behind(mailbox, before));
         else
-            before = letter;
-        letter = next;
+            before = message;
+        message = next;
     }
 }
 
 void zc_mailbox_clear(struct zc_mailbox *mailbox)
 {
     while (mailbox->first != NULL) {
-        struct zc_letter *letter = mailbox->first;
+        struct zc_message *message = mailbox->first;
 
-        mailbox->first = letter->next;
-        zc_letter_destroy(letter);
+        mailbox->first = message->next;
+        zc_message_destroy(message);
     }
     *mailbox = (struct zc_mailbox){0};
 }

@@ -1,4 +1,4 @@
-/* What one peer has sent and nobody has asked for yet: letters in order of arrival, found by tag,
+/* What one peer has sent and nobody has asked for yet: messages in order of arrival, found by tag,
  * bounded. Not locked: the owner locks. */
 #ifndef ZC_MAILBOX_H
 #define ZC_MAILBOX_H
@@ -12,8 +12,8 @@
 #define ZC_MAILBOX_LETTERS 4096u
 #define ZC_MAILBOX_BYTES   (64u << 20)
 
-struct zc_letter {
-    struct zc_letter *next;
+struct zc_message {
+    struct zc_message *next;
     uint64_t tag;
     uint32_t number, topic;
     bool stands; /* in place of older ones of its tag, until it is dropped */
@@ -24,23 +24,23 @@ struct zc_letter {
 };
 
 struct zc_mailbox {
-    struct zc_letter *first, *last;
+    struct zc_message *first, *last;
     uint32_t count;
     size_t bytes;
 };
 
 /* NULL: out of memory. */
-struct zc_letter *zc_letter_create(const struct zc_frame *frame, const void *data);
+struct zc_message *zc_message_create(const struct zc_frame *frame, const void *data);
 /* Closes the descriptor that nobody took. NULL is fine. */
-void zc_letter_destroy(struct zc_letter *letter);
+void zc_message_destroy(struct zc_message *message);
 
-/* False: the mailbox is full, the letter is still the caller's. */
-bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_letter *letter);
-/* The oldest letter with this tag, now the caller's, or NULL. */
-struct zc_letter *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag);
+/* False: the mailbox is full, the message is still the caller's. */
+bool zc_mailbox_put(struct zc_mailbox *mailbox, struct zc_message *message);
+/* The oldest message with this tag, now the caller's, or NULL. */
+struct zc_message *zc_mailbox_take(struct zc_mailbox *mailbox, uint64_t tag);
 /* The same, still the mailbox's. */
-const struct zc_letter *zc_mailbox_find(const struct zc_mailbox *mailbox, uint64_t tag);
-/* Destroys the letters with this tag whose number is at most `last`. */
+const struct zc_message *zc_mailbox_find(const struct zc_mailbox *mailbox, uint64_t tag);
+/* Destroys the messages with this tag whose number is at most `last`. */
 void zc_mailbox_drop(struct zc_mailbox *mailbox, uint64_t tag, uint32_t last);
 void zc_mailbox_clear(struct zc_mailbox *mailbox);
 

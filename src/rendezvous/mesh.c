@@ -200,7 +200,7 @@ void zc_mesh_decline(const struct zc_job *job, struct zc_diag *diag)
         close(job->listen_fd);
 }
 
-/* Everybody's descriptor of a board, from the lowest rank of this host. A star of letters: each
+/* Everybody's descriptor of a board, from the lowest rank of this host. A star of messages: each
  * rank meets that one, and that one all.
  * NOLINTNEXTLINE(readability-non-const-parameter): the exchange fills it */
 static zcta_status share_board(struct zc_mesh *mesh, uint32_t *ranks, int *fds, uint64_t *statuses,

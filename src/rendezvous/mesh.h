@@ -45,7 +45,7 @@ struct zc_mesh {
     zc_mesh_event_fn *on_event;
     void *event_data;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a letter came or a peer's state changed; on CLOCK_MONOTONIC */
+    pthread_cond_t changed; /* a message came or a peer's state changed; on CLOCK_MONOTONIC */
     pthread_t monitor;
     bool monitor_runs;
     _Atomic bool stopping;

@@ -36,7 +36,7 @@ struct connecting;
 struct door {
     struct connecting *connecting;
     bool tcp;
-    struct zc_lobby lobby;
+    struct zc_acceptor acceptor;
 };
 
 struct connecting {
@@ -67,8 +67,8 @@ static void take_peer(struct connecting *connecting, uint32_t rank, int fd, int6
     connecting->starved_until = 0;
 }
 
-static enum zc_verdict_code receive_peer(void *data, int fd, const struct zc_hello *hello,
-                                         const uint8_t session[ZC_WIRE_SESSION])
+static enum zc_reply_code receive_peer(void *data, int fd, const struct zc_hello *hello,
+                                       const uint8_t session[ZC_WIRE_SESSION])
 {
     const struct door *door = data;
     const struct zc_peer *peer = &door->connecting->mesh->peers[hello->rank];
@@ -77,13 +77,13 @@ static enum zc_verdict_code receive_peer(void *data, int fd, const struct zc_hel
 
     (void)session; /* nothing more is hashed on this socket */
     if (hello->rank < door->connecting->mesh->rank || door->tcp != (peer->stream != NULL))
-        return ZC_VERDICT_TARGET;
+        return ZC_REPLY_TARGET;
     if (peer->fd >= 0)
-        return ZC_VERDICT_DUPLICATE;
+        return ZC_REPLY_DUPLICATE;
     if (!door->tcp)
         (void)zc_net_peer(fd, &pid, &uid);
     take_peer(door->connecting, hello->rank, fd, pid);
-    return ZC_VERDICT_WELCOME;
+    return ZC_REPLY_WELCOME;
 }
 
 /* Strangers at this rank's doors may hold what it needs itself: the oldest have to go. If that does
@@ -96,7 +96,7 @@ static zcta_status fail_descriptors(struct connecting *connecting, int error)
         connecting->starved_until = zc_deadline_in(STARVED_NS);
     for (uint32_t i = 0; i < connecting->door_count; i++)
         if (zc_time_left_ns(connecting->starved_until) > 0 &&
-            zc_lobby_relieve(&connecting->doors[i].lobby))
+            zc_acceptor_relieve(&connecting->doors[i].acceptor))
             return ZCTA_OK;
     return zc_fail(mesh->diag, ZCTA_ERR_SYSTEM, "zcta_init", error,
                    "rank %" PRIu32 " cannot open a socket to each of %" PRIu32
@@ -111,12 +111,12 @@ static zcta_status look_for_descriptors(struct connecting *connecting)
     int fd;
 
     for (uint32_t i = 0; i < connecting->door_count; i++)
-        starved = starved || connecting->doors[i].lobby.starved;
+        starved = starved || connecting->doors[i].acceptor.starved;
     if (starved && connecting->starved_until == 0)
         connecting->starved_until = zc_deadline_in(STARVED_NS);
     if (connecting->starved_until == 0 || zc_time_left_ns(connecting->starved_until) > 0)
         return ZCTA_OK;
-    fd = zc_fd_lift(dup(connecting->doors[0].lobby.listener));
+    fd = zc_fd_lift(dup(connecting->doors[0].acceptor.listener));
     if (fd < 0)
         return fail_descriptors(connecting, errno);
     close(fd);
@@ -184,7 +184,8 @@ static zcta_status fail_unreachable(const struct connecting *connecting, uint32_
                         rank, address->pid, text, strerror(error));
 }
 
-/* A lobby that makes room resets connections; ports for outgoing ones may run out for a while. */
+/* An acceptor that makes room resets connections; ports for outgoing ones may run out for a while.
+ */
 static bool is_final(int error)
 {
     return error != 0 && error != EAGAIN && error != EINTR && error != ECONNRESET &&
@@ -232,7 +233,7 @@ static zcta_status go_on(struct connecting *connecting, uint32_t rank)
     }
     switch (zc_caller_advance(&call->caller)) {
     case ZC_CALLER_GREETING:
-    case ZC_CALLER_VERDICT:
+    case ZC_CALLER_REPLY:
         return ZCTA_OK;
     case ZC_CALLER_WELCOME:
         call->open = false;
@@ -250,11 +251,10 @@ static zcta_status go_on(struct connecting *connecting, uint32_t rank)
     }
     call->open = false;
     close(call->caller.fd);
-    return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init",
-                        call->caller.verdict.code,
+    return zc_fail_rank(mesh->diag, ZCTA_ERR_RENDEZVOUS, rank, "zcta_init", call->caller.reply.code,
                         "rank %" PRIu32 " (pid %" PRId64
-                        ") refused the connection: the ranks are not of one job (verdict %d)",
-                        rank, mesh->peers[rank].pid, (int)call->caller.verdict.code);
+                        ") refused the connection: the ranks are not of one job (reply %d)",
+                        rank, mesh->peers[rank].pid, (int)call->caller.reply.code);
 }
 
 static bool is_starved(const struct connecting *connecting)
@@ -262,7 +262,7 @@ static bool is_starved(const struct connecting *connecting)
     bool starved = false;
 
     for (uint32_t i = 0; i < connecting->door_count; i++)
-        starved = starved || connecting->doors[i].lobby.starved;
+        starved = starved || connecting->doors[i].acceptor.starved;
     return starved;
 }
 
@@ -372,21 +372,21 @@ static size_t open_doors(const struct connecting *connecting, int *timeout_ms)
     size_t count = 0;
 
     for (uint32_t i = 0; i < connecting->door_count; i++)
-        count +=
-            zc_lobby_poll_set(&connecting->doors[i].lobby, connecting->set + count, timeout_ms);
+        count += zc_acceptor_poll_set(&connecting->doors[i].acceptor, connecting->set + count,
+                                      timeout_ms);
     return count;
 }
 
-/* The lobbies still have as many guests as when the set was made. */
+/* The acceptors still have as many connections as when the set was made. */
 static void serve_doors(struct connecting *connecting)
 {
     size_t at = 0;
 
     for (uint32_t i = 0; i < connecting->door_count; i++) {
-        struct zc_lobby *lobby = &connecting->doors[i].lobby;
-        const size_t entries = 1 + lobby->count;
+        struct zc_acceptor *acceptor = &connecting->doors[i].acceptor;
+        const size_t entries = 1 + acceptor->count;
 
-        zc_lobby_serve(lobby, connecting->set + at);
+        zc_acceptor_serve(acceptor, connecting->set + at);
         at += entries;
     }
 }
@@ -518,14 +518,14 @@ static bool add_door(struct connecting *connecting, int listener, enum zc_wire_p
 
     *door = (struct door){.connecting = connecting,
                           .tcp = purpose == ZC_WIRE_MESH_TCP,
-                          .lobby = {.listener = listener,
-                                    .purpose = purpose,
-                                    .rank = connecting->mesh->rank,
-                                    .rank_count = connecting->mesh->rank_count,
-                                    .key = connecting->bootstrap->key,
-                                    .judge = receive_peer,
-                                    .judge_data = door}};
-    return zc_lobby_open(&door->lobby);
+                          .acceptor = {.listener = listener,
+                                       .purpose = purpose,
+                                       .rank = connecting->mesh->rank,
+                                       .rank_count = connecting->mesh->rank_count,
+                                       .key = connecting->bootstrap->key,
+                                       .decide = receive_peer,
+                                       .decide_data = door}};
+    return zc_acceptor_open(&door->acceptor);
 }
 
 static zcta_status prepare(struct connecting *connecting, int listener)
@@ -540,7 +540,7 @@ static zcta_status prepare(struct connecting *connecting, int listener)
     if (good && port_fd >= 0)
         good = add_door(connecting, port_fd, ZC_WIRE_MESH_TCP);
     for (uint32_t i = 0; i < connecting->door_count; i++)
-        entries += zc_lobby_poll_limit(&connecting->doors[i].lobby);
+        entries += zc_acceptor_poll_limit(&connecting->doors[i].acceptor);
     connecting->set = calloc(entries, sizeof *connecting->set);
     if (!good || connecting->calls == NULL || connecting->set == NULL)
         return zc_fail(mesh->diag, ZCTA_ERR_NO_MEMORY, "zcta_init", 0,
@@ -570,7 +570,7 @@ zcta_status zc_mesh_connect(struct zc_mesh *mesh, struct zc_bootstrap *bootstrap
         if (connecting.calls[rank].open)
             close(connecting.calls[rank].caller.fd);
     for (uint32_t i = 0; i < connecting.door_count; i++)
-        zc_lobby_close(&connecting.doors[i].lobby);
+        zc_acceptor_close(&connecting.doors[i].acceptor);
     free(connecting.set);
     free(connecting.calls);
     return status;

@@ -46,8 +46,8 @@ struct round {
     uint64_t own_deadline; /* for what keeps this rank itself from going on */
     int send_error;      /* why this rank's part did not go when last tried, but for want of room */
     uint64_t say_at;     /* when to say for whom this rank waits; UINT64_MAX: it has */
-    zcta_status failure; /* a letter came that cannot be used; the round goes on to its end, so that
-                            nothing of it is left for the next one */
+    zcta_status failure; /* a message came that cannot be used; the round goes on to its end, so
+                            that nothing of it is left for the next one */
 };
 
 static void mark(struct round *round, uint32_t index, uint8_t step)
@@ -117,32 +117,32 @@ static void place(const struct zc_exchange *exchange, uint32_t index, const void
         memmove((uint8_t *)exchange->all + exchange->bytes * index, data, exchange->bytes);
 }
 
-/* Copies a letter to its place in the round. */
-static zcta_status open_letter(struct round *round, uint32_t index, struct zc_letter *letter)
+/* Copies a message to its place in the round. */
+static zcta_status open_message(struct round *round, uint32_t index, struct zc_message *message)
 {
     const struct zc_exchange *exchange = round->exchange;
     const uint32_t rank = exchange->ranks[index], own = round->mesh->rank;
 
-    if (letter->topic != exchange->topic)
+    if (message->topic != exchange->topic)
         return zc_fail_rank(round->mesh->diag, ZCTA_ERR_MISMATCH, rank, exchange->call, 0,
                             "rank %" PRIu32 " makes another call than rank %" PRIu32
                             ", which is in %s: the ranks of a team make the same calls in the same "
                             "order",
                             rank, own, exchange->call);
-    if (letter->bytes != exchange->bytes)
+    if (message->bytes != exchange->bytes)
         return zc_fail_rank(round->mesh->diag, ZCTA_ERR_MISMATCH, rank, exchange->call, 0,
                             "rank %" PRIu32 " sent %" PRIu32 " bytes where rank %" PRIu32
                             " sent %zu: the ranks do not make the same call",
-                            rank, letter->bytes, own, exchange->bytes);
-    place(exchange, index, letter->data);
-    if (exchange->fds != NULL && letter->fd_lost)
+                            rank, message->bytes, own, exchange->bytes);
+    place(exchange, index, message->data);
+    if (exchange->fds != NULL && message->fd_lost)
         return zc_fail(round->mesh->diag, ZCTA_ERR_SYSTEM, exchange->call, EMFILE,
                        "a file descriptor from rank %" PRIu32
                        " could not be received: rank %" PRIu32 " has none free; raise `ulimit -n`",
                        rank, own);
     if (exchange->fds != NULL) {
-        exchange->fds[index] = letter->fd;
-        letter->fd = -1;
+        exchange->fds[index] = message->fd;
+        message->fd = -1;
     }
     return ZCTA_OK;
 }
@@ -155,34 +155,34 @@ static bool is_earlier(uint32_t number, uint32_t than)
 
 /* With the lock held: the rank's part in this round, or one of a later round. What was left of
  * earlier ones, which this rank did not finish, goes. */
-static struct zc_letter *take_part(const struct round *round, uint32_t rank)
+static struct zc_message *take_part(const struct round *round, uint32_t rank)
 {
     struct zc_mailbox *mailbox = &round->mesh->peers[rank].mailbox;
-    struct zc_letter *letter = zc_mailbox_take(mailbox, round->exchange->tag);
+    struct zc_message *message = zc_mailbox_take(mailbox, round->exchange->tag);
 
-    while (letter != NULL && is_earlier(letter->number, round->exchange->number)) {
-        zc_letter_destroy(letter);
-        letter = zc_mailbox_take(mailbox, round->exchange->tag);
+    while (message != NULL && is_earlier(message->number, round->exchange->number)) {
+        zc_message_destroy(message);
+        message = zc_mailbox_take(mailbox, round->exchange->tag);
     }
-    return letter;
+    return message;
 }
 
-/* With the lock held: a letter that the round waits for, and whose entry it is, or NULL if none is
+/* With the lock held: a message that the round waits for, and whose entry it is, or NULL if none is
  * there. Goes on where it stopped, so that a round looks at each entry a few times at most. */
-static struct zc_letter *take_letter(struct round *round, uint32_t *index)
+static struct zc_message *take_message(struct round *round, uint32_t *index)
 {
     const struct zc_exchange *exchange = round->exchange;
 
     for (uint32_t i = 0; i < exchange->count; i++) {
         const uint32_t at = round->cursor;
-        struct zc_letter *letter = NULL;
+        struct zc_message *message = NULL;
 
         round->cursor = at + 1 < exchange->count ? at + 1 : 0;
         if ((round->steps[at] & THERE) == 0)
-            letter = take_part(round, exchange->ranks[at]);
-        if (letter != NULL) {
+            message = take_part(round, exchange->ranks[at]);
+        if (message != NULL) {
             *index = at;
-            return letter;
+            return message;
         }
     }
     return NULL;
@@ -197,14 +197,14 @@ static void look_at_standing(struct round *round)
     round->left = 0;
     for (uint32_t i = 0; i < exchange->count; i++) {
         const struct zc_mailbox *mailbox = &round->mesh->peers[exchange->ranks[i]].mailbox;
-        const struct zc_letter *letter = zc_mailbox_find(mailbox, exchange->tag);
-        const bool there = letter != NULL && letter->stands && letter->bytes == exchange->bytes;
+        const struct zc_message *message = zc_mailbox_find(mailbox, exchange->tag);
+        const bool there = message != NULL && message->stands && message->bytes == exchange->bytes;
 
         if (exchange->ranks[i] == round->mesh->rank)
             continue;
         round->steps[i] = (uint8_t)((round->steps[i] & SENT) | (there ? THERE : 0));
         if (there)
-            place(exchange, i, letter->data);
+            place(exchange, i, message->data);
         round->left += round->steps[i] != DONE;
     }
 }
@@ -324,9 +324,9 @@ static zcta_status fail_unable(const struct round *round, int error)
 }
 
 /* What the round waits for next, with the lock held. */
-enum verdict { WAIT, GONE, UNABLE, LATE, OVER };
+enum outcome { WAIT, GONE, UNABLE, LATE, OVER };
 
-static enum verdict judge(struct round *round, uint64_t *blame_at, uint32_t *gone)
+static enum outcome assess(struct round *round, uint64_t *blame_at, uint32_t *gone)
 {
     const _Atomic uint32_t *over = round->exchange->over;
 
@@ -366,7 +366,7 @@ static zcta_status advance(struct round *round, bool *received)
 {
     struct zc_mesh *mesh = round->mesh;
     zcta_status status = ZCTA_OK;
-    struct zc_letter *letter = NULL;
+    struct zc_message *message = NULL;
     uint32_t index = 0;
 
     *received = false;
@@ -380,25 +380,25 @@ static zcta_status advance(struct round *round, bool *received)
     if (round->stands)
         look_at_standing(round);
     else
-        letter = take_letter(round, &index);
-    if (letter == NULL)
+        message = take_message(round, &index);
+    if (message == NULL)
         return ZCTA_OK;
     *received = true;
     pthread_mutex_unlock(&mesh->lock);
-    if (letter->number != round->exchange->number) {
+    if (message->number != round->exchange->number) {
         status = zc_fail_rank(
             mesh->diag, ZCTA_ERR_PEER, round->exchange->ranks[index], round->exchange->call, 0,
             "rank %" PRIu32 " has gone on without its part in %s: a message of it "
             "was lost",
             round->exchange->ranks[index], round->exchange->call);
     } else {
-        const zcta_status opened = open_letter(round, index, letter);
+        const zcta_status opened = open_message(round, index, message);
 
         if (round->failure == ZCTA_OK)
             round->failure = opened;
         mark(round, index, THERE);
     }
-    zc_letter_destroy(letter);
+    zc_message_destroy(message);
     pthread_mutex_lock(&mesh->lock);
     return status;
 }
@@ -408,36 +408,36 @@ static zcta_status finish(struct round *round)
     struct zc_mesh *mesh = round->mesh;
     uint64_t blame_at = UINT64_MAX;
     uint32_t gone = ZCTA_NO_RANK;
-    enum verdict verdict = WAIT;
+    enum outcome outcome = WAIT;
     zcta_status status = ZCTA_OK;
 
     pthread_mutex_lock(&mesh->lock);
-    while (status == ZCTA_OK && round->left > 0 && verdict == WAIT) {
+    while (status == ZCTA_OK && round->left > 0 && outcome == WAIT) {
         bool received;
 
         status = advance(round, &received);
-        /* Only a look that found no letter, with the lock held since, may blame anybody. */
+        /* Only a look that found no message, with the lock held since, may blame anybody. */
         if (status != ZCTA_OK || received || round->left == 0)
             continue;
-        verdict = judge(round, &blame_at, &gone);
-        if (verdict == WAIT && zc_time_left_ns(round->say_at) == 0) {
+        outcome = assess(round, &blame_at, &gone);
+        if (outcome == WAIT && zc_time_left_ns(round->say_at) == 0) {
             pthread_mutex_unlock(&mesh->lock);
             say_late(round);
             pthread_mutex_lock(&mesh->lock);
-        } else if (verdict == WAIT) {
+        } else if (outcome == WAIT) {
             wait_for_change(mesh, earlier(earlier(round->limit.at, blame_at),
                                           earlier(next_look(round), round->say_at)));
         }
     }
     pthread_mutex_unlock(&mesh->lock);
-    if (status != ZCTA_OK || verdict == WAIT)
+    if (status != ZCTA_OK || outcome == WAIT)
         return status;
-    if (verdict == OVER)
+    if (outcome == OVER)
         return zc_fail(mesh->diag, ZCTA_ERR_PEER, round->exchange->call, 0,
                        "the team failed while its ranks were to meet");
-    if (verdict == UNABLE)
+    if (outcome == UNABLE)
         return fail_unable(round, own_trouble(round));
-    return verdict == GONE ? fail_gone(round, gone) : fail_late(round);
+    return outcome == GONE ? fail_gone(round, gone) : fail_late(round);
 }
 
 static void close_fds(const struct zc_exchange *exchange)

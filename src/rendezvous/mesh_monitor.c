@@ -77,40 +77,40 @@ static void note_hearing(struct zc_mesh *mesh, int error)
 
 /* A message that came is not lost for want of memory: nothing else can be received either until
  * there is some. NULL: the monitor is to stop. */
-static struct zc_letter *make_letter(struct zc_mesh *mesh, const struct zc_frame *frame,
-                                     const uint8_t *data)
+static struct zc_message *make_message(struct zc_mesh *mesh, const struct zc_frame *frame,
+                                       const uint8_t *data)
 {
-    struct zc_letter *letter = zc_letter_create(frame, data);
+    struct zc_message *message = zc_message_create(frame, data);
 
-    while (letter == NULL && !atomic_load_explicit(&mesh->stopping, memory_order_acquire)) {
+    while (message == NULL && !atomic_load_explicit(&mesh->stopping, memory_order_acquire)) {
         note_hearing(mesh, ENOMEM);
         zc_net_sleep(ZC_MESH_RETRY_NS);
-        letter = zc_letter_create(frame, data);
+        message = zc_message_create(frame, data);
     }
-    return letter;
+    return message;
 }
 
 /* Returns NULL, or why the peer cannot be kept. */
-static const char *keep_letter(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
-                               const uint8_t *data, int fd)
+static const char *keep_message(struct zc_mesh *mesh, uint32_t rank, const struct zc_frame *frame,
+                                const uint8_t *data, int fd)
 {
-    struct zc_letter *letter = make_letter(mesh, frame, data);
+    struct zc_message *message = make_message(mesh, frame, data);
     bool kept;
 
-    if (letter == NULL) {
+    if (message == NULL) {
         if (fd >= 0)
             close(fd);
         return NULL;
     }
-    letter->fd = fd;
-    letter->fd_lost = frame->has_fd && fd < 0;
+    message->fd = fd;
+    message->fd_lost = frame->has_fd && fd < 0;
     pthread_mutex_lock(&mesh->lock);
-    kept = zc_mailbox_put(&mesh->peers[rank].mailbox, letter);
+    kept = zc_mailbox_put(&mesh->peers[rank].mailbox, message);
     if (kept)
         pthread_cond_broadcast(&mesh->changed);
     pthread_mutex_unlock(&mesh->lock);
     if (!kept)
-        zc_letter_destroy(letter);
+        zc_message_destroy(message);
     return kept ? NULL : "sent more messages than anybody took";
 }
 
@@ -162,7 +162,7 @@ static bool take_packet(struct zc_mesh *mesh, uint32_t rank, const struct zc_pac
     }
     switch (frame.kind) {
     case ZC_FRAME_EXCHANGE:
-        wrong = keep_letter(mesh, rank, &frame, data, packet->fd);
+        wrong = keep_message(mesh, rank, &frame, data, packet->fd);
         if (wrong != NULL)
             end_peer(mesh, rank, ZC_PEER_LOST, wrong);
         return wrong == NULL;

@@ -20,7 +20,7 @@ enum {
     FAILURE_MAC_AT = FAILURE_MESSAGE_AT + (int)sizeof(((zcta_error *)NULL)->message),
     HELLO_ADDRESS_AT = 8 + 4 * 4 + (int)ZC_WIRE_NONCE,
     HELLO_MAC_AT = HELLO_ADDRESS_AT + (int)ZC_WIRE_ADDRESS,
-    VERDICT_MAC_AT = (int)(ZC_WIRE_VERDICT - ZC_WIRE_MAC),
+    REPLY_MAC_AT = (int)(ZC_WIRE_REPLY - ZC_WIRE_MAC),
     FRAME_MAGIC = 0x5a43,
     FRAME_HAS_FD = 1,
     FRAME_STANDS = 2,
@@ -136,22 +136,21 @@ void zc_wire_session(uint8_t session[ZC_WIRE_SESSION], const uint8_t greeting[ZC
     keyed_hash(session, NULL, 's', greeting, ZC_WIRE_GREETING, hello, ZC_WIRE_HELLO);
 }
 
-void zc_wire_verdict_seal(uint8_t bytes[ZC_WIRE_VERDICT], const struct zc_verdict *verdict,
-                          const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY])
+void zc_wire_reply_seal(uint8_t bytes[ZC_WIRE_REPLY], const struct zc_reply *reply,
+                        const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY])
 {
-    memset(bytes, 0, ZC_WIRE_VERDICT);
+    memset(bytes, 0, ZC_WIRE_REPLY);
     memcpy(bytes, magic, sizeof magic);
-    put(bytes + 8, verdict->code, 4);
-    put(bytes + 12, verdict->rank, 4);
-    put(bytes + 16, verdict->count, 4);
-    if (verdict->code != ZC_VERDICT_TOKEN)
-        keyed_hash(bytes + VERDICT_MAC_AT, key, 'v', session, ZC_WIRE_SESSION, bytes,
-                   VERDICT_MAC_AT);
+    put(bytes + 8, reply->code, 4);
+    put(bytes + 12, reply->rank, 4);
+    put(bytes + 16, reply->count, 4);
+    if (reply->code != ZC_REPLY_TOKEN)
+        keyed_hash(bytes + REPLY_MAC_AT, key, 'v', session, ZC_WIRE_SESSION, bytes, REPLY_MAC_AT);
 }
 
-enum zc_wire_result zc_wire_verdict_open(const uint8_t bytes[ZC_WIRE_VERDICT],
-                                         const uint8_t session[ZC_WIRE_SESSION],
-                                         const uint8_t key[ZC_WIRE_KEY], struct zc_verdict *verdict)
+enum zc_wire_result zc_wire_reply_open(const uint8_t bytes[ZC_WIRE_REPLY],
+                                       const uint8_t session[ZC_WIRE_SESSION],
+                                       const uint8_t key[ZC_WIRE_KEY], struct zc_reply *reply)
 {
     uint8_t mac[ZC_WIRE_MAC];
     uint32_t code;
@@ -159,17 +158,17 @@ enum zc_wire_result zc_wire_verdict_open(const uint8_t bytes[ZC_WIRE_VERDICT],
     if (memcmp(bytes, magic, sizeof magic) != 0)
         return ZC_WIRE_FOREIGN;
     code = get32(bytes + 8);
-    if (code == ZC_VERDICT_TOKEN) {
-        *verdict = (struct zc_verdict){.code = ZC_VERDICT_TOKEN};
+    if (code == ZC_REPLY_TOKEN) {
+        *reply = (struct zc_reply){.code = ZC_REPLY_TOKEN};
         return ZC_WIRE_OK;
     }
-    keyed_hash(mac, key, 'v', session, ZC_WIRE_SESSION, bytes, VERDICT_MAC_AT);
-    if (sodium_memcmp(mac, bytes + VERDICT_MAC_AT, ZC_WIRE_MAC) != 0)
+    keyed_hash(mac, key, 'v', session, ZC_WIRE_SESSION, bytes, REPLY_MAC_AT);
+    if (sodium_memcmp(mac, bytes + REPLY_MAC_AT, ZC_WIRE_MAC) != 0)
         return ZC_WIRE_FORGED;
-    if (code < ZC_VERDICT_WELCOME || code >= ZC_VERDICT_CODES)
+    if (code < ZC_REPLY_WELCOME || code >= ZC_REPLY_CODES)
         return ZC_WIRE_MALFORMED;
-    *verdict = (struct zc_verdict){
-        .code = (enum zc_verdict_code)code, .rank = get32(bytes + 12), .count = get32(bytes + 16)};
+    *reply = (struct zc_reply){
+        .code = (enum zc_reply_code)code, .rank = get32(bytes + 12), .count = get32(bytes + 16)};
     return ZC_WIRE_OK;
 }
 

@@ -6,10 +6,10 @@
  *
  *     server -> client  greeting   magic, purpose, a fresh nonce
  *     client -> server  hello      who I am, a fresh nonce, hash over greeting and hello
- *     server -> client  verdict    welcome or a refusal, hash over greeting, hello and verdict
+ *     server -> client  reply    welcome or a refusal, hash over greeting, hello and reply
  *
  * Each hash covers the other side's nonce, so a recorded handshake proves nothing later. After it,
- * the bootstrap sends one more verdict and the table or a failure, and the client then one that
+ * the bootstrap sends one more reply and the table or a failure, and the client then one that
  * says how it went; the mesh sends frames.
  *
  * Whatever else changes between versions: a greeting begins with the magic and the version of this
@@ -31,7 +31,7 @@
 #define ZC_WIRE_GREETING 64u
 #define ZC_WIRE_ADDRESS  72u
 #define ZC_WIRE_HELLO    160u
-#define ZC_WIRE_VERDICT  64u
+#define ZC_WIRE_REPLY    64u
 #define ZC_WIRE_FAILURE  568u
 #define ZC_WIRE_FRAME    24u
 
@@ -64,23 +64,23 @@ struct zc_hello {
     struct zc_address address;
 };
 
-enum zc_verdict_code {
-    ZC_VERDICT_WELCOME = 1,
-    ZC_VERDICT_TOKEN,      /* the hello was not proved; the only verdict without a hash */
-    ZC_VERDICT_RANK_COUNT, /* count: what the server was started with */
-    ZC_VERDICT_DUPLICATE,  /* this rank is there already */
-    ZC_VERDICT_TARGET,     /* the client looks for another rank */
-    ZC_VERDICT_TABLE,      /* all are there, the table follows */
-    ZC_VERDICT_MISSING,    /* `count` ranks did not come, `rank` is the first */
-    ZC_VERDICT_DIED,       /* `rank` came and ended */
-    ZC_VERDICT_VERSION,    /* count: the server's zcta_version(), which is another */
-    ZC_VERDICT_READY,      /* connected to everybody; from the server: so are all others */
-    ZC_VERDICT_FAILED,     /* a failure follows, which ends the job for all */
-    ZC_VERDICT_CODES
+enum zc_reply_code {
+    ZC_REPLY_WELCOME = 1,
+    ZC_REPLY_TOKEN,      /* the hello was not proved; the only reply without a hash */
+    ZC_REPLY_RANK_COUNT, /* count: what the server was started with */
+    ZC_REPLY_DUPLICATE,  /* this rank is there already */
+    ZC_REPLY_TARGET,     /* the client looks for another rank */
+    ZC_REPLY_TABLE,      /* all are there, the table follows */
+    ZC_REPLY_MISSING,    /* `count` ranks did not come, `rank` is the first */
+    ZC_REPLY_DIED,       /* `rank` came and ended */
+    ZC_REPLY_VERSION,    /* count: the server's zcta_version(), which is another */
+    ZC_REPLY_READY,      /* connected to everybody; from the server: so are all others */
+    ZC_REPLY_FAILED,     /* a failure follows, which ends the job for all */
+    ZC_REPLY_CODES
 };
 
-struct zc_verdict {
-    enum zc_verdict_code code;
+struct zc_reply {
+    enum zc_reply_code code;
     uint32_t rank, count;
 };
 
@@ -128,21 +128,20 @@ enum zc_wire_result zc_wire_hello_open(const uint8_t bytes[ZC_WIRE_HELLO],
 void zc_wire_session(uint8_t session[ZC_WIRE_SESSION], const uint8_t greeting[ZC_WIRE_GREETING],
                      const uint8_t hello[ZC_WIRE_HELLO]);
 
-/* A TOKEN verdict is sealed without a hash: who failed to prove the key learns nothing from it. */
-void zc_wire_verdict_seal(uint8_t bytes[ZC_WIRE_VERDICT], const struct zc_verdict *verdict,
-                          const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
+/* A TOKEN reply is sealed without a hash: who failed to prove the key learns nothing from it. */
+void zc_wire_reply_seal(uint8_t bytes[ZC_WIRE_REPLY], const struct zc_reply *reply,
+                        const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
 /* OK, FOREIGN, FORGED or MALFORMED. OK with code TOKEN is not proved by anything. */
-enum zc_wire_result zc_wire_verdict_open(const uint8_t bytes[ZC_WIRE_VERDICT],
-                                         const uint8_t session[ZC_WIRE_SESSION],
-                                         const uint8_t key[ZC_WIRE_KEY],
-                                         struct zc_verdict *verdict);
+enum zc_wire_result zc_wire_reply_open(const uint8_t bytes[ZC_WIRE_REPLY],
+                                       const uint8_t session[ZC_WIRE_SESSION],
+                                       const uint8_t key[ZC_WIRE_KEY], struct zc_reply *reply);
 
 void zc_wire_address_encode(uint8_t bytes[ZC_WIRE_ADDRESS], const struct zc_address *address);
 /* OK or MALFORMED. */
 enum zc_wire_result zc_wire_address_decode(const uint8_t bytes[ZC_WIRE_ADDRESS],
                                            struct zc_address *address);
 
-/* What a FAILED verdict is followed by: an error, whole, with a hash. */
+/* What a FAILED reply is followed by: an error, whole, with a hash. */
 void zc_wire_failure_seal(uint8_t bytes[ZC_WIRE_FAILURE], const zcta_error *error,
                           const uint8_t session[ZC_WIRE_SESSION], const uint8_t key[ZC_WIRE_KEY]);
 /* OK, FORGED or MALFORMED. */

@@ -144,13 +144,13 @@ zcta_status zc_verify(const struct zc_verify_call *calls, uint32_t call_count,
 }
 
 /* The most that one execution holds, in the order of struct zc_execution and struct zc_bytes: a
- * rank's state, its channels, two letters a signal (one under way, one kept), a message
+ * rank's state, its channels, two records a signal (one under way, one kept), a message
  * with what it carries, a segment for what each row of a copy writes and a mark for what it reads
  * of others', in arrays that grow by doubling. */
 uint64_t zc_verify_bytes(const struct zc_plan *plan, uint32_t call_count)
 {
     const uint64_t ranks = plan->request.layout->ranks, lanes = plan->lane_count;
-    const uint64_t letter = sizeof(struct zc_letter) + lanes * sizeof(uint32_t);
+    const uint64_t sent = sizeof(struct zc_sent_signal) + lanes * sizeof(uint32_t);
     uint64_t bytes = sizeof(struct zc_rank_state) +
                      ranks * (ZC_CHANNELS * sizeof(struct zc_channel_state) + sizeof(int32_t));
 
@@ -159,7 +159,7 @@ uint64_t zc_verify_bytes(const struct zc_plan *plan, uint32_t call_count)
         const struct zc_step *step = &plan->steps[i];
 
         if (step->kind == ZC_STEP_SIGNAL)
-            bytes += 2 * letter;
+            bytes += 2 * sent;
         else if (step->kind == ZC_STEP_NET_SEND)
             bytes += sizeof(struct zc_message) + lanes * sizeof(uint32_t);
         if (step->kind == ZC_STEP_COPY || zc_step_is_network(step))

@@ -17,7 +17,7 @@ struct zc_verify_options {
      * has its signal in the same call, and that a word's first signal in a call comes after its
      * last wait in the calls before. */
     bool replayed;
-    /* Every question of order is answered by clocks: the slow way to the same verdict, for tests.
+    /* Every question of order is answered by clocks: the slow way to the same result, for tests.
      */
     bool by_clocks;
     const struct zc_progress *progress; /* by steps; NULL: nobody wants to know */

@@ -26,7 +26,7 @@ bool zc_execution_begin(struct zc_execution *e, struct zc_verifier *v, uint32_t 
 
     e->v = v;
     e->width = width;
-    e->letters.stride = sizeof(struct zc_letter) + width * sizeof(uint32_t);
+    e->sent.stride = sizeof(struct zc_sent_signal) + width * sizeof(uint32_t);
     e->ticks = calloc(lanes, sizeof *e->ticks);
     e->clocks = calloc(lanes * width, sizeof *e->clocks);
     e->ranks = calloc(ranks, sizeof *e->ranks);
@@ -45,9 +45,9 @@ void zc_execution_end(struct zc_execution *e)
     zc_network_end(e);
     for (uint32_t rank = 0; e->ranks != NULL && rank < e->v->ranks; rank++)
         free(e->ranks[rank].group.clock);
-    for (uint32_t i = 0; i < e->letters.block_count; i++)
-        free(e->letters.blocks[i]);
-    free(e->letters.blocks);
+    for (uint32_t i = 0; i < e->sent.block_count; i++)
+        free(e->sent.blocks[i]);
+    free(e->sent.blocks);
     free(e->ticks);
     free(e->clocks);
     free(e->ranks);
@@ -155,8 +155,8 @@ static void check_meeting(struct zc_execution *e, uint32_t rank, uint32_t call)
         const struct zc_rank_state *state = &e->ranks[other];
 
         if (state->call < call || (state->call == call && !state->inside))
-            zc_verify_defect(e->v, "call %u: rank %u may leave before rank %u has come",
-                             call, rank, other);
+            zc_verify_defect(e->v, "call %u: rank %u may leave before rank %u has come", call, rank,
+                             other);
         else if (other != rank)
             zc_order_ask(e->v,
                          (struct zc_event){other * e->v->lanes,

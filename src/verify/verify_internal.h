@@ -12,7 +12,7 @@
  * pair of ranks' latest signal, and for each lane a clock of its own rank's lanes alone. What is
  * not proved that way stays an open question. Open questions are answered by executing the plans
  * again with true clocks, which this time count only the lanes asked about, a few at a time; what
- * even these do not prove is a defect. So the verdict is that of full clocks. */
+ * even these do not prove is a defect. So the result is that of full clocks. */
 #ifndef ZC_VERIFY_INTERNAL_H
 #define ZC_VERIFY_INTERNAL_H
 
@@ -99,7 +99,7 @@ struct zc_bytes {
 /* ---- Executions ---- */
 
 /* A signal under way, or the latest one that was awaited; [width] entries of clock follow. */
-struct zc_letter {
+struct zc_sent_signal {
     uint32_t next;
     uint32_t call;
     struct zc_event sent, taken;
@@ -107,14 +107,14 @@ struct zc_letter {
 };
 
 /* Letters are numbered from 1 and lie in blocks, so that none moves. */
-struct zc_letters {
+struct zc_sent_signals {
     unsigned char **blocks;
     uint32_t block_count, block_capacity;
     uint32_t made, idle; /* idle: the first of those that can be taken again */
     size_t stride;
 };
 
-/* A channel between two ranks: numbers of letters, 0 for none. */
+/* A channel between two ranks: numbers of sent signals, 0 for none. */
 struct zc_channel_state {
     uint32_t first, last; /* under way */
     uint32_t taken;       /* the latest that was awaited; not kept when questions are answered */
@@ -158,7 +158,7 @@ struct zc_execution {
     struct zc_rank_state *ranks;
     struct zc_channel_state *channels; /* [from][to][channel] */
     int32_t *ahead; /* [from][to]: sends begun over the network, less receives begun */
-    struct zc_letters letters;
+    struct zc_sent_signals sent;
 };
 
 /* What came of trying a step. MOVED: it has begun, and not ended. */

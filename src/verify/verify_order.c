@@ -5,12 +5,13 @@
 #include <string.h>
 
 enum {
-    LETTERS_A_BLOCK = 4096,
+    SIGNALS_A_BLOCK = 4096,
     QUESTIONS_MOST = 1 << 18, /* open ones; more are answered before the execution goes on */
     COLUMNS_MOST = 64,        /* lanes asked about that one execution counts */
 };
 
-#define CLOCK_BYTES_MOST ((uint64_t)256 << 20) /* of the letters of an execution that answers */
+#define CLOCK_BYTES_MOST                                                                           \
+    ((uint64_t)256 << 20) /* of the sent signals of an execution that answers */
 
 /* Where its event is to be looked at, because a question's view is there. */
 struct visit {
@@ -101,44 +102,43 @@ void zc_order_receive(struct zc_execution *e, uint32_t lane, const struct zc_mes
 
 /* ---- Signals ---- */
 
-static struct zc_letter *letter_at(const struct zc_execution *e, uint32_t number)
+static struct zc_sent_signal *sent_at(const struct zc_execution *e, uint32_t number)
 {
     const uint32_t at = number - 1;
 
-    return (void *)(e->letters.blocks[at / LETTERS_A_BLOCK] +
-                    at % LETTERS_A_BLOCK * e->letters.stride);
+    return (void *)(e->sent.blocks[at / SIGNALS_A_BLOCK] + at % SIGNALS_A_BLOCK * e->sent.stride);
 }
 
-/* A letter's number; 0: there is no memory. */
-static uint32_t take_letter(struct zc_execution *e)
+/* A sent signal's number; 0: there is no memory. */
+static uint32_t take_sent(struct zc_execution *e)
 {
-    struct zc_letters *letters = &e->letters;
-    const uint32_t idle = letters->idle;
+    struct zc_sent_signals *sent = &e->sent;
+    const uint32_t idle = sent->idle;
 
     if (idle != 0) {
-        letters->idle = letter_at(e, idle)->next;
+        sent->idle = sent_at(e, idle)->next;
         return idle;
     }
-    if (letters->made % LETTERS_A_BLOCK == 0) {
-        if (!zc_verify_reserve(e->v, &letters->blocks, letters->block_count,
-                               &letters->block_capacity, sizeof *letters->blocks))
+    if (sent->made % SIGNALS_A_BLOCK == 0) {
+        if (!zc_verify_reserve(e->v, &sent->blocks, sent->block_count, &sent->block_capacity,
+                               sizeof *sent->blocks))
             return 0;
-        letters->blocks[letters->block_count] = malloc(LETTERS_A_BLOCK * letters->stride);
-        if (letters->blocks[letters->block_count] == NULL) {
+        sent->blocks[sent->block_count] = malloc(SIGNALS_A_BLOCK * sent->stride);
+        if (sent->blocks[sent->block_count] == NULL) {
             e->v->status = ZCTA_ERR_NO_MEMORY;
             return 0;
         }
-        letters->block_count++;
+        sent->block_count++;
     }
-    return ++letters->made;
+    return ++sent->made;
 }
 
-static void give_letter_back(struct zc_execution *e, uint32_t number)
+static void give_sent_back(struct zc_execution *e, uint32_t number)
 {
     if (number == 0)
         return;
-    letter_at(e, number)->next = e->letters.idle;
-    e->letters.idle = number;
+    sent_at(e, number)->next = e->sent.idle;
+    e->sent.idle = number;
 }
 
 static struct zc_channel_state *channel_of(const struct zc_execution *e, uint32_t from, uint32_t to,
@@ -147,19 +147,19 @@ static struct zc_channel_state *channel_of(const struct zc_execution *e, uint32_
     return &e->channels[((size_t)from * e->v->ranks + to) * ZC_CHANNELS + channel];
 }
 
-static const struct zc_letter *latest_of(const struct zc_execution *e,
-                                         const struct zc_channel_state *channel)
+static const struct zc_sent_signal *latest_of(const struct zc_execution *e,
+                                              const struct zc_channel_state *channel)
 {
     const uint32_t number = channel->first != 0 ? channel->last : channel->taken;
 
-    return number == 0 ? NULL : letter_at(e, number);
+    return number == 0 ? NULL : sent_at(e, number);
 }
 
 /* A call's first signal on a channel: by now the word of the calls before has been put back. */
 static void check_put_back(struct zc_execution *e, const struct zc_channel_state *channel,
                            const struct zc_view *now, uint32_t to, struct zc_subject subject)
 {
-    const struct zc_letter *taken;
+    const struct zc_sent_signal *taken;
 
     subject.kind = ZC_ASK_REPLAY;
     subject.rank = to;
@@ -171,7 +171,7 @@ static void check_put_back(struct zc_execution *e, const struct zc_channel_state
             " that",
             subject.call[1], now->event.lane / e->v->lanes, subject.step[1], to, subject.call[0]);
     else if (channel->taken != 0) {
-        taken = letter_at(e, channel->taken);
+        taken = sent_at(e, channel->taken);
         zc_order_ask(e->v, taken->taken, now, 1, subject);
     }
 }
@@ -179,7 +179,7 @@ static void check_put_back(struct zc_execution *e, const struct zc_channel_state
 static void check_signal(struct zc_execution *e, const struct zc_channel_state *channel,
                          const struct zc_view *now, uint32_t to, struct zc_subject subject)
 {
-    const struct zc_letter *latest = latest_of(e, channel);
+    const struct zc_sent_signal *latest = latest_of(e, channel);
 
     if (latest == NULL)
         return;
@@ -193,9 +193,9 @@ void zc_order_signal(struct zc_execution *e, uint32_t lane, uint32_t from,
                      const struct zc_step *step, uint32_t call)
 {
     struct zc_channel_state *channel = channel_of(e, from, step->peer, step->channel);
-    const uint32_t tick = zc_order_tick(e, lane), number = take_letter(e);
+    const uint32_t tick = zc_order_tick(e, lane), number = take_sent(e);
     const struct zc_view now = zc_view_now(e, lane);
-    struct zc_letter *letter;
+    struct zc_sent_signal *sent;
 
     if (number == 0)
         return;
@@ -204,31 +204,31 @@ void zc_order_signal(struct zc_execution *e, uint32_t lane, uint32_t from,
                      (struct zc_subject){.kind = ZC_ASK_SIGNALS,
                                          .call = {0, call},
                                          .step = {0, e->ranks[from].cursor[lane % e->v->lanes]}});
-    letter = letter_at(e, number);
-    letter->next = 0;
-    letter->call = call;
-    letter->sent = (struct zc_event){lane, tick};
-    memcpy(letter->clock, now.own, e->width * sizeof *letter->clock);
+    sent = sent_at(e, number);
+    sent->next = 0;
+    sent->call = call;
+    sent->sent = (struct zc_event){lane, tick};
+    memcpy(sent->clock, now.own, e->width * sizeof *sent->clock);
     if (channel->first == 0)
         channel->first = number;
     else
-        letter_at(e, channel->last)->next = number;
+        sent_at(e, channel->last)->next = number;
     channel->last = number;
 }
 
 static void check_wait(struct zc_execution *e, const struct zc_channel_state *channel,
-                       const struct zc_letter *letter, const struct zc_view *now, uint32_t from,
+                       const struct zc_sent_signal *sent, const struct zc_view *now, uint32_t from,
                        uint32_t call)
 {
     const struct zc_subject subject = {.kind = ZC_ASK_WAITS, .call = {0, call}};
 
     if (channel->taken != 0)
-        zc_order_ask(e->v, letter_at(e, channel->taken)->taken, now, 1, subject);
-    if (e->v->options->replayed && letter->call != call)
+        zc_order_ask(e->v, sent_at(e, channel->taken)->taken, now, 1, subject);
+    if (e->v->options->replayed && sent->call != call)
         zc_verify_defect(e->v,
                          "call %u: rank %u awaits a signal that rank %u sent in call %u: replayed, "
                          "it would wait for another value than that",
-                         call, now->event.lane / e->v->lanes, from, letter->call);
+                         call, now->event.lane / e->v->lanes, from, sent->call);
 }
 
 bool zc_order_wait(struct zc_execution *e, uint32_t lane, uint32_t to, const struct zc_step *step,
@@ -237,22 +237,22 @@ bool zc_order_wait(struct zc_execution *e, uint32_t lane, uint32_t to, const str
     struct zc_channel_state *channel = channel_of(e, step->peer, to, step->channel);
     const uint32_t number = channel->first;
     struct zc_view before;
-    struct zc_letter *letter;
+    struct zc_sent_signal *sent;
 
     if (number == 0)
         return false;
-    letter = letter_at(e, number);
+    sent = sent_at(e, number);
     before = zc_view_now(e, lane);
-    channel->first = letter->next;
+    channel->first = sent->next;
     if (e->answers == NULL) {
-        check_wait(e, channel, letter, &before, step->peer, call);
-        give_letter_back(e, channel->taken);
+        check_wait(e, channel, sent, &before, step->peer, call);
+        give_sent_back(e, channel->taken);
         channel->taken = number;
     } else {
-        merge(e, clock_of(e, lane), letter->clock);
-        give_letter_back(e, number);
+        merge(e, clock_of(e, lane), sent->clock);
+        give_sent_back(e, number);
     }
-    letter->taken = (struct zc_event){lane, zc_order_tick(e, lane)};
+    sent->taken = (struct zc_event){lane, zc_order_tick(e, lane)};
     return true;
 }
 
@@ -279,10 +279,10 @@ static bool is_near(const struct zc_execution *e, struct zc_event before,
         return view->own[before.lane % lanes] >= before.tick;
     for (uint32_t i = 0; i < ZC_CHANNELS; i++) {
         const uint32_t number = channel_of(e, from, to, i)->taken;
-        const struct zc_letter *letter = number == 0 ? NULL : letter_at(e, number);
+        const struct zc_sent_signal *sent = number == 0 ? NULL : sent_at(e, number);
 
-        if (letter != NULL && letter->clock[before.lane % lanes] >= before.tick &&
-            view->own[letter->taken.lane % lanes] >= letter->taken.tick)
+        if (sent != NULL && sent->clock[before.lane % lanes] >= before.tick &&
+            view->own[sent->taken.lane % lanes] >= sent->taken.tick)
             return true;
     }
     return false;
@@ -347,8 +347,8 @@ static void list_visits(const struct zc_verifier *v, struct zc_answers *answers)
 /* How many lanes one execution can count in the memory that is set apart for it. */
 static uint32_t columns_most(const struct zc_verifier *v)
 {
-    const uint64_t fit = CLOCK_BYTES_MOST / sizeof(uint32_t) /
-                         (v->first.letters.made == 0 ? 1 : v->first.letters.made);
+    const uint64_t fit =
+        CLOCK_BYTES_MOST / sizeof(uint32_t) / (v->first.sent.made == 0 ? 1 : v->first.sent.made);
 
     return fit == 0 ? 1 : fit < COLUMNS_MOST ? (uint32_t)fit : COLUMNS_MOST;
 }
@@ -414,8 +414,8 @@ static void tell_no(struct zc_verifier *v, const struct zc_question *question)
         zc_verify_defect(v, "rank %u waits twice on one channel in no order", second);
         break;
     case ZC_ASK_MEETING:
-        zc_verify_defect(v, "call %u: rank %u may leave before rank %u has come",
-                         s->call[1], second, first);
+        zc_verify_defect(v, "call %u: rank %u may leave before rank %u has come", s->call[1],
+                         second, first);
         break;
     case ZC_ASK_REPLAY:
         zc_verify_defect(

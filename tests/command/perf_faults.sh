@@ -15,10 +15,10 @@ faulty_call() {
         perf "$collective" -n 2 -b 256K -e 256K --iterations 1 "$@"
 }
 wrong_bytes() { awk '$1 == 262144 { print $9 }' "$scratch/out"; }
-verdict() { tail -n 1 "$scratch/out"; }
+result() { tail -n 1 "$scratch/out"; }
 seen() {
     check "$1: status 1" is "$status" 1
-    check "$1: the verdict says so" grep -q '^verdict: FAILED, ' <<<"$(verdict)"
+    check "$1: the result says so" grep -q '^result: FAILED, ' <<<"$(result)"
 }
 
 faulty none ""
@@ -28,8 +28,8 @@ faulty lose ""
 seen "a share that does not arrive"
 check "its bytes are counted exactly: 5 checks of the whole, 3 stamps of 8 bytes" \
     is "$(wrong_bytes)" $((5 * 131072 + 24))
-check "the verdict has the sum" is "$(verdict)" \
-    "verdict: FAILED, $((5 * 131072 + 24)) wrong bytes in 1 size, 2 ranks, host"
+check "the result has the sum" is "$(result)" \
+    "result: FAILED, $((5 * 131072 + 24)) wrong bytes in 1 size, 2 ranks, host"
 faulty lose "" --in-place
 seen "in place"
 check "in place they are counted as exactly" is "$(wrong_bytes)" $((5 * 131072 + 24))
@@ -53,7 +53,7 @@ check "a fault where nobody looks is not invented" is "$status $(wrong_bytes)" "
 run env ZEROCTA_TEST_FAULT=flip ZEROCTA_TEST_FAULT_CALL=9 "$zerocta" \
     perf all_gather -n 2 -b 8M -e 8M --iterations 5
 check "one timing of several that goes wrong is seen: status 1" is "$status" 1
-check "at its stamp" grep -q '^verdict: FAILED, 1 wrong bytes' "$scratch/out"
+check "at its stamp" grep -q '^result: FAILED, 1 wrong bytes' "$scratch/out"
 
 # What every other collective loses, writes behind its output or does to its input is seen as well.
 for collective in all_gather_v all_to_all all_to_all_v broadcast gather gather_v scatter scatter_v send_recv; do

@@ -5,20 +5,20 @@ zerocta=$1
 
 explain() { run "$zerocta" explain all_gather "$@"; }
 choice() { sed -n 's/^choice: //p' "$scratch/out"; }
-verdict_of() { awk -v path="$1" '$1 == path { print $2 == "chosen" ? $2 : $2 " " $3 }' "$scratch/out"; }
+result_of() { awk -v path="$1" '$1 == path { print $2 == "chosen" ? $2 : $2 " " $3 }' "$scratch/out"; }
 
 explain -n 8 --bytes 64M
 check "a large call: status 0" is "$status" 0
 check "takes direct-push" is "$(choice)" ce/direct-push
-check "which the list shows as chosen" is "$(verdict_of ce/direct-push)" chosen
-check "the scratch window cannot hold it" is "$(verdict_of ce/scratch-pull)" "cannot run"
+check "which the list shows as chosen" is "$(result_of ce/direct-push)" chosen
+check "the scratch window cannot hold it" is "$(result_of ce/scratch-pull)" "cannot run"
 check "and the reason is given" says out "do not fit into the scratch"
-check "NCCL has its reason too" is "$(verdict_of nccl/kernels)" "cannot run"
+check "NCCL has its reason too" is "$(result_of nccl/kernels)" "cannot run"
 check "the call is repeated in words" says out "8 ranks x 8388608 bytes (64M in all), out of place"
 
 explain -n 8 --bytes 1K --in-place
 check "a small call takes scratch-pull" is "$(choice)" ce/scratch-pull
-check "direct-push could run, but is not chosen" is "$(verdict_of ce/direct-push)" "not chosen"
+check "direct-push could run, but is not chosen" is "$(result_of ce/direct-push)" "not chosen"
 check "in place" says out "in place"
 
 explain -n 8 --bytes 1M --policy zero

@@ -5,7 +5,7 @@ zerocta=$1
 
 gather() { echo "$zerocta" perf all_gather -b 1K -e 4K; }
 found() { # RANKS
-    is "$(grep verdict "$scratch/out")" "verdict: OK, 0 wrong bytes in 2 sizes, $1 ranks, host"
+    is "$(grep result "$scratch/out")" "result: OK, 0 wrong bytes in 2 sizes, $1 ranks, host"
 }
 
 # starts NAME COMMAND...: the command starts RANKS=3 ranks of what follows it.

@@ -65,13 +65,13 @@ for way in "" --threads; do
     run "$zerocta" "${small[@]}" $way --json -
     check "--json - $way: status 0" is "$status" 0
     check "--json - $way: standard output is JSON alone" is "$(head -c 1 "$scratch/out")$(tail -n 1 "$scratch/out")" "{}"
-    check "--json - $way: which can be read" is "$(json verdict) $(json 'rows;1;bytes')" "OK 4096"
-    check "--json - $way: the table is on standard error" says err "verdict: OK"
+    check "--json - $way: which can be read" is "$(json result) $(json 'rows;1;bytes')" "OK 4096"
+    check "--json - $way: the table is on standard error" says err "result: OK"
 done
 run "$zerocta" run -n 2 --no-prefix -- "$zerocta" perf all_gather -b 1K -e 4K --iterations 1 --json -
-check "under a launcher, too" is "$(json verdict)" OK
+check "under a launcher, too" is "$(json result)" OK
 run bash -c '"$0" "$@" --json - 2>&-' "$zerocta" "${small[@]}"
-check "without a standard error, too" is "$status $(json verdict)" "0 OK"
+check "without a standard error, too" is "$status $(json result)" "0 OK"
 check "there is no file -" is "$(ls -A)" ""
 for way in nobody full closed; do
     "into_$way" "$zerocta" "${small[@]}" --json -

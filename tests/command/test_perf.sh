@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 perf() { run "$zerocta" perf all_gather "$@"; }
 # column N: that column of every row of the table, on one line.
 column() { awk -v n="$1" '$1 ~ /^[0-9]+$/ { printf "%s%s", sep, $n; sep = " " }' "$scratch/out"; }
-verdict() { tail -n 1 "$scratch/out"; }
+result() { tail -n 1 "$scratch/out"; }
 widest() { awk '{ if (length($0) > most) most = length($0) } END { print most }' "$scratch/out"; }
 
 # ---- A run ----
@@ -27,14 +27,14 @@ check "algbw is bytes by time, busbw 3/4 of it" awk '
     function off(a, b) { return a > b ? a - b : b - a }
     $1 == 65536 && (off($7, $1 / $4 / 1000) > 0.02 * $7 + 0.001 || off($8, $7 * 0.75) > 0.002) { exit 1 }
     ' "$scratch/out"
-check "the last line is the verdict" is "$(verdict)" \
-    "verdict: OK, 0 wrong bytes in 3 sizes, 4 ranks, host"
+check "the last line is the result" is "$(result)" \
+    "result: OK, 0 wrong bytes in 3 sizes, 4 ranks, host"
 check "the table fits 120 columns" less "$(widest)" 121
 
 perf -n 3 --threads -b 1K -e 64K -f 64 --in-place
 check "ranks as threads: status 0" is "$status" 0
 check "in place" is "$(column 3)" "in in"
-check "no byte is wrong" is "$(verdict)" "verdict: OK, 0 wrong bytes in 2 sizes, 3 ranks, host"
+check "no byte is wrong" is "$(result)" "result: OK, 0 wrong bytes in 2 sizes, 3 ranks, host"
 
 # ---- Every collective ----
 
@@ -43,7 +43,7 @@ check "an error lists them" is "$(wc -w <<<"$collectives")" 11
 for collective in $collectives; do
     run "$zerocta" perf "$collective" -n 3 -b 1 -e 300K -f 300 --iterations 2
     check "$collective: status 0" is "$status" 0
-    check "$collective: no byte is wrong" grep -q '^verdict: OK' <<<"$(verdict)"
+    check "$collective: no byte is wrong" grep -q '^result: OK' <<<"$(result)"
     check "$collective: what ran is named" grep -qE '^ce/' <<<"$(column 10)"
     check "$collective: the title says which" grep -q "^zerocta perf $collective: 3 ranks" "$scratch/out"
 done
@@ -87,10 +87,10 @@ torch 1 >"$scratch/rank1" 2>&1 &
 run torch 0
 wait $! && check "torchrun's variables: rank 1's status 0" true
 check "torchrun's variables: status 0" is "$status" 0
-check "torchrun's variables: the ranks found each other" is "$(verdict)" \
-    "verdict: OK, 0 wrong bytes in 2 sizes, 2 ranks, host"
+check "torchrun's variables: the ranks found each other" is "$(result)" \
+    "result: OK, 0 wrong bytes in 2 sizes, 2 ranks, host"
 perf -n 1 -e 4K
-check "one rank: a local copy" is "$(verdict)" "verdict: OK, 0 wrong bytes in 2 sizes, 1 rank, host"
+check "one rank: a local copy" is "$(result)" "result: OK, 0 wrong bytes in 2 sizes, 1 rank, host"
 check "which moves nothing between ranks" is "$(column 8)" "0.000 0.000"
 
 perf -n 2 -b 64K -e 64K --iterations 3 --policy zero --engine ce --device host
@@ -126,7 +126,7 @@ else
         check "a row has $key" no is "$(json "rows;0;$key" | grep -c 'CMake Error')" 1
     done
     check "the path is the table's" is "$(json 'rows;2;path')" "$(column 10 | cut -d' ' -f3)"
-    check "JSON has the verdict" is "$(json verdict) $(json wrong_bytes)" "OK 0"
+    check "JSON has the result" is "$(json result) $(json wrong_bytes)" "OK 0"
     check "JSON has the ranks" is "$(json ranks) $(json ranks_are)" "2 processes"
     for key in cpu kernel usable_cpus cores memory_bytes; do
         check "the machine has $key" no is "$(json "machine;$key" | grep -c 'CMake Error')" 1
@@ -143,8 +143,8 @@ fi
 # ---- Launchers ----
 
 run "$zerocta" run -n 3 --no-prefix -- "$zerocta" perf all_gather -b 3K -e 3K
-check "under a launcher: its ranks" is "$(verdict)" \
-    "verdict: OK, 0 wrong bytes in 1 size, 3 ranks, host"
+check "under a launcher: its ranks" is "$(result)" \
+    "result: OK, 0 wrong bytes in 1 size, 3 ranks, host"
 run "$zerocta" run -n 3 -- "$zerocta" perf all_gather -n 3 -b 3K -e 3K
 check "-n that agrees with the launcher's" is "$status" 0
 run "$zerocta" run -n 3 -- "$zerocta" perf all_gather -n 4 -b 3K -e 3K

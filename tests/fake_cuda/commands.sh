@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands that need GPUs, on the made-up driver: what they do, not how fast.
+# The commands that need GPUs, on the fake driver: what they do, not how fast.
 zerocta=$1
 . "$(dirname "$0")/../command/support.sh"
 export ZEROCTA_TIMEOUT=20
@@ -9,7 +9,7 @@ for given in "" "--in-place" "--in-place --peer push" "--peer push" "--policy ze
     # shellcheck disable=SC2086
     run "$zerocta" "${small[@]}" $given
     check "perf $given: status 0" is "$status" 0
-    check "perf $given: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+    check "perf $given: every byte right" grep -q "result: OK, 0 wrong bytes" "$scratch/out"
 done
 run "$zerocta" "${small[@]}" --policy zero
 check "perf under ZERO out of place: pushed back" grep -q "ce/push-back *0" "$scratch/out"
@@ -27,18 +27,18 @@ for collective in all_gather_v all_to_all all_to_all_v broadcast gather gather_v
         # shellcheck disable=SC2086
         run env FAKE_CUDA_GPUS=3 "$zerocta" perf $collective -n 3 -b 1 -e 64K -f 256 --device cuda --iterations 2 $given
         check "perf $collective $given: status 0" is "$status" 0
-        check "perf $collective $given: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+        check "perf $collective $given: every byte right" grep -q "result: OK, 0 wrong bytes" "$scratch/out"
         [ "$given" != "--policy zero" ] ||
             check "perf $collective under ZERO: no SM" no grep -q ' yes$' "$scratch/out"
     done
 done
 for collective in all_gather_v broadcast gather gather_v scatter scatter_v; do
     run env FAKE_CUDA_GPUS=3 "$zerocta" perf $collective -n 3 -b 1 -e 64K -f 256 --device cuda --iterations 2 --in-place --peer push
-    check "perf $collective in place: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+    check "perf $collective in place: every byte right" grep -q "result: OK, 0 wrong bytes" "$scratch/out"
 done
 for collective in all_gather_v all_to_all_v gather_v scatter_v; do
     run env FAKE_CUDA_GPUS=3 "$zerocta" perf $collective -n 3 -b 1 -e 64K -f 256 --device cuda --iterations 2 --counts random:5
-    check "perf $collective, random shares: every byte right" grep -q "verdict: OK, 0 wrong bytes" "$scratch/out"
+    check "perf $collective, random shares: every byte right" grep -q "result: OK, 0 wrong bytes" "$scratch/out"
 done
 run "$zerocta" perf barrier -n 2 --device cuda --iterations 2
 check "perf barrier: status 0" is "$status" 0
@@ -70,7 +70,7 @@ lacking() { # "the rule" WORD VARIABLE=VALUE...
 }
 lacking "no GPU" "there is no GPU" FAKE_CUDA_GPUS=0
 lacking "no GPU for the driver either" "there is no GPU, or CUDA_VISIBLE_DEVICES hides all" FAKE_CUDA_INIT=100
-lacking "a driver that does not start" "does not start: a made-up error (CUDA error 802)" FAKE_CUDA_INIT=802
+lacking "a driver that does not start" "does not start: a fake error (CUDA error 802)" FAKE_CUDA_INIT=802
 lacking "a peer's GPU that is hidden" "must be visible to this process too (look at CUDA_VISIBLE_DEVICES;" FAKE_CUDA_LACKS=sight
 lacking "a driver that is too old" "the oldest that works" FAKE_CUDA_VERSION=11080
 lacking "a GPU without virtual memory management" "virtual memory management" FAKE_CUDA_LACKS=vmm
@@ -86,7 +86,7 @@ apart() { # "the rule" VARIABLE=VALUE
     check "$1: status 0" is "$status" 0
     check "$1: small ones" says out "ce/host-pull"
     check "$1: large ones" says out "ce/host-stream"
-    check "$1: nothing wrong" says out "verdict: OK, 0 wrong bytes"
+    check "$1: nothing wrong" says out "result: OK, 0 wrong bytes"
     run env "$2" "$zerocta" explain broadcast -n 2 --device cuda
     check "$1: explained" says out "some ranks do not reach each other's memory"
     run env FAKE_CUDA_GPUS=3 "$2" "$zerocta" hostage all -n 3 --max 1K
@@ -106,7 +106,7 @@ check "three ranks, two of them within one" is "$(($(apart_of 3) > 0))" 1
 # The model of the driver knows which copies wait for an SM that a kernel holds.
 run env FAKE_CUDA_GPUS=3 "$zerocta" hostage all_gather -n 3 --max 64K
 check "hostage: status 0" is "$status" 0
-check "hostage: verdict" says out "verdict: OK, what is to need no SM needs none"
+check "hostage: result" says out "result: OK, what is to need no SM needs none"
 check "hostage: ZERO out of place" is "$(grep -c 'out    zero .*ce/push-back .*finishes with every SM held' "$scratch/out")" 2
 check "hostage: DEFAULT out of place" is "$(grep -c 'out    default .*ce/direct-push .*waits for an SM' "$scratch/out")" 2
 run env FAKE_CUDA_GPUS=3 "$zerocta" hostage all -n 3 --max 1K
@@ -116,21 +116,21 @@ check "hostage, every collective: a barrier" says out "barrier"
 
 run "$zerocta" hostage all_gather -n 2 --max 1K --engine nccl
 check "hostage, nothing to run: status 1" is "$status" 1
-check "hostage, nothing to run: said" says out "verdict: nothing could run"
+check "hostage, nothing to run: said" says out "result: nothing could run"
 
 for given in "" "--out-of-place --policy zero"; do
     # shellcheck disable=SC2086
     run "$zerocta" overlap all_gather -n 2 -b 4K -e 128K --gemm 128 --peer none --json "$scratch/json" $given
     check "overlap $given: status 0" is "$status" 0
-    check "overlap $given: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "overlap $given: every byte right" says out "result: OK, 0 wrong bytes"
     check "overlap $given: a row for each size" is "$(grep -c '"by"' "$scratch/json")" 2
 done
 run "$zerocta" overlap all_to_all -n 2 -b 4K -e 4K --gemm 128 --peer none
-check "overlap of another collective: every byte right" says out "verdict: OK, 0 wrong bytes"
+check "overlap of another collective: every byte right" says out "result: OK, 0 wrong bytes"
 check "overlap of another collective: out of place, as it must" says out "all_to_all out of place"
 run "$zerocta" overlap all_gather -n 2 -b 4K -e 4K --gemm 128 --peer none --json -
 check "overlap --json -: standard output is JSON alone" is "$(head -c 1 "$scratch/out")$(tail -n 1 "$scratch/out")" "{}"
-check "overlap --json -: the table is on standard error" says err "verdict: OK"
+check "overlap --json -: the table is on standard error" says err "result: OK"
 run bash -c '"$0" overlap all_gather -n 2 -b 4K -e 4K --gemm 128 --peer none >/dev/full' "$zerocta"
 check "overlap, output that is lost: status 1" is "$status" 1
 run bash -c '"$0" hostage all_gather -n 2 --max 1K >/dev/full' "$zerocta"

@@ -975,7 +975,7 @@ static zc_cu_result cuGetErrorString(zc_cu_result error, const char **text)
 {
     *text = error == OUT_OF_MEMORY      ? "out of memory"
             : error == PEER_UNSUPPORTED ? "peer access is not supported between these two devices"
-                                        : "a made-up error";
+                                        : "a fake error";
     return 0;
 }
 

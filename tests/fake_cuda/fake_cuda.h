@@ -30,7 +30,7 @@ typedef uint64_t fake_cuda_local_copies_fn(void);
 /* "connections": how many hardware queues a context has for streams made from now on; "contexts":
  * 0: none can be made for want of memory; "slow-copy-ns": what a copy of more than 64 KiB takes. */
 typedef void fake_cuda_set_fn(const char *what, uint64_t value);
-/* For the made-up NCCL: runs function(data) in the stream, if that is captured in every replay, and
+/* For the fake NCCL: runs function(data) in the stream, if that is captured in every replay, and
  * says which GPU is current to the calling thread, -1 for none. */
 typedef int fake_cuda_enqueue_fn(void *stream, void (*function)(void *data), void *data);
 typedef int fake_cuda_current_fn(void);

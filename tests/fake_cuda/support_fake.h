@@ -1,4 +1,4 @@
-/* Ranks as threads on the made-up driver: each has a GPU, and its GPU's memory can be touched. */
+/* Ranks as threads on the fake driver: each has a GPU, and its GPU's memory can be touched. */
 #ifndef SUPPORT_FAKE_H
 #define SUPPORT_FAKE_H
 

@@ -1,6 +1,6 @@
 /* Whatever call of the driver fails: every call of the library returns, nothing is left behind, and
  * where all calls said OK the bytes are right. Two ranks as threads and as processes, on the
- * made-up driver. */
+ * fake driver. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>

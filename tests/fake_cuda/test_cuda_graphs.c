@@ -1,5 +1,5 @@
 /* Captured collectives, replayed: no signal is lost, however the replays of the ranks meet. Ranks
- * as threads on the made-up driver, three and more, as two ranks meet in too few ways. */
+ * as threads on the fake driver, three and more, as two ranks meet in too few ways. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

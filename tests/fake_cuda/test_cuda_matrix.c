@@ -1,7 +1,7 @@
 /* Every way to ask for an allgather: number of ranks x policy x size around each threshold x in
  * place or not x eager, planned, or planned and released. What the selector asks for with the
  * capabilities of a real device makes plans that the verifier accepts, and what is run on the
- * made-up driver gathers the right bytes. */
+ * fake driver gathers the right bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* Releases on the made-up driver, whose words count to 65536 as a GPU's do. */
+/* Releases on the fake driver, whose words count to 65536 as a GPU's do. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* The watchdog on the made-up driver: whom it names, and that it harms nobody. */
+/* The watchdog on the fake driver: whom it names, and that it harms nobody. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands with NCCL, on the made-up NCCL and driver: what they do, not how fast.
+# The commands with NCCL, on the fake NCCL and driver: what they do, not how fast.
 zerocta=$1
 . "$(dirname "$0")/../command/support.sh"
 export ZEROCTA_TIMEOUT=20
@@ -10,7 +10,7 @@ perf() {
 }
 gathers() { # "the rule" PATH SMS
     check "$1: status 0" is "$status" 0
-    check "$1: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "$1: every byte right" says out "result: OK, 0 wrong bytes"
     check "$1: by $2" grep -qE "$2 +$3\$" "$scratch/out"
 }
 
@@ -151,17 +151,17 @@ check "tune of all: each that there is a choice for" is \
 for collective in all_gather_v all_to_all all_to_all_v broadcast gather gather_v scatter scatter_v send_recv; do
     run "$zerocta" perf $collective -n 2 -b 1 -e 64K -f 256 --device cuda --threads --iterations 2 --peer nccl
     check "$collective beside NCCL: status 0" is "$status" 0
-    check "$collective beside NCCL: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "$collective beside NCCL: every byte right" says out "result: OK, 0 wrong bytes"
     check "$collective beside NCCL: all ways" is "$(grep -cE ' nccl(-windows|-zero)? ' "$scratch/out")" 9
     run "$zerocta" perf $collective -n 2 -b 1 -e 64K -f 256 --device cuda --threads --iterations 2 --engine nccl
-    check "$collective by NCCL: every byte right" says out "verdict: OK, 0 wrong bytes"
+    check "$collective by NCCL: every byte right" says out "result: OK, 0 wrong bytes"
     check "$collective by NCCL: the path" says out nccl/kernels
 done
 
-# The same contestants as on GPUs, in the same turns.
+# The same variants as on GPUs, in the same turns.
 run "$zerocta" overlap all_gather -n 2 --threads -b 4K -e 4K --gemm 128
 check "overlap: status 0" is "$status" 0
-check "overlap: every byte right" says out "verdict: OK, 0 wrong bytes"
-check "overlap: all contestants" is "$(grep -cE '^ +4096  (zerocta|nccl)' "$scratch/out")" 4
+check "overlap: every byte right" says out "result: OK, 0 wrong bytes"
+check "overlap: all variants" is "$(grep -cE '^ +4096  (zerocta|nccl)' "$scratch/out")" 4
 
 finish

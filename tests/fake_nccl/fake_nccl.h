@@ -1,5 +1,5 @@
 /* An NCCL for tests, built as libnccl.so.2: the nccl engine and its tests run on it without a GPU,
- * on the made-up CUDA driver. Its ranks are threads of one process. It moves right bytes, waits
+ * on the fake CUDA driver. Its ranks are threads of one process. It moves right bytes, waits
  * for its ranks as NCCL does, logs what NCCL logs, and takes the way that NCCL of its version would
  * take. What it does in windows, by copy engines or by symmetric kernels, no abort ends, and the
  * abort waits for it; the next fake_nccl_begin() ends it. Nothing of it says how fast NCCL is.

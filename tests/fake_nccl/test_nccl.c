@@ -1,4 +1,4 @@
-/* The nccl engine on the made-up NCCL: results, policies, versions, order, refusals, failures. */
+/* The nccl engine on the fake NCCL: results, policies, versions, order, refusals, failures. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -1136,7 +1136,7 @@ static void gather_on_world(zcta_context *context, zcta_window *recv, zcta_windo
     EXPECT(path_calls(world, path, NULL) == before + 1);
 }
 
-static void by_nodes(zcta_context *context, void *data)
+static void hierarchical(zcta_context *context, void *data)
 {
     zcta_team *world = zcta_world(context);
     const uint32_t rank = zcta_team_rank(world);
@@ -1147,8 +1147,8 @@ static void by_nodes(zcta_context *context, void *data)
     (void)data;
     enter_gpu(context);
     for (uint32_t call = 0; call < 4; call++) {
-        gather_on_world(context, recv, NULL, MIB, call, "all_gather/ce/by-nodes");
-        gather_on_world(context, recv, send, MIB - 3, call + 10, "all_gather/ce/by-nodes");
+        gather_on_world(context, recv, NULL, MIB, call, "all_gather/ce/hierarchical");
+        gather_on_world(context, recv, send, MIB - 3, call + 10, "all_gather/ce/hierarchical");
         EXPECT_OK(context, zcta_barrier(world, NULL));
         gather_on_world(context, recv, NULL, 1000, call + 20, "all_gather/nccl/kernels");
     }
@@ -1163,7 +1163,7 @@ static void by_nodes(zcta_context *context, void *data)
 static void two_nodes_of_four(void **state)
 {
     (void)state;
-    run_as_threads_with(EIGHT, &two_nodes, by_nodes, NULL);
+    run_as_threads_with(EIGHT, &two_nodes, hierarchical, NULL);
     assert_int_equal(fake.alive(), 0);
     /* Eight chunks' worth of lanes, but none below 256 KiB: four exchanges of one partner. */
     assert_non_null(strstr(fake.story(0), "group:2 group:2 group:2 group:2 "));
@@ -1176,7 +1176,7 @@ static void four_nodes(zcta_context *context, void *data)
     (void)data;
     enter_gpu(context);
     for (uint32_t call = 0; call < 3; call++) {
-        gather_on_world(context, recv, NULL, MIB, call, "all_gather/ce/by-nodes");
+        gather_on_world(context, recv, NULL, MIB, call, "all_gather/ce/hierarchical");
         EXPECT_OK(context, zcta_barrier(zcta_world(context), NULL));
     }
     leave_gpu(context);

@@ -1,4 +1,4 @@
-/* Every collective by NCCL, on the made-up one: by its own call where it has one, else by sends and
+/* Every collective by NCCL, on the fake one: by its own call where it has one, else by sends and
  * receives in a group; in place and not, also captured and replayed. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -20,7 +20,7 @@ perf() {
     esac
     run timeout 60 "$zerocta" perf "$@" "${options[@]}"
     check "$*: status 0" is "$status" 0
-    check "$*: every byte" says out "verdict: OK, 0 wrong bytes"
+    check "$*: every byte" says out "result: OK, 0 wrong bytes"
 }
 
 for collective in all_gather all_gather_v all_to_all all_to_all_v broadcast gather gather_v scatter scatter_v send_recv; do

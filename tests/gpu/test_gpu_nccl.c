@@ -334,7 +334,7 @@ int main(void)
         puts("skipped: these tests need two GPUs, and NCCL 2.28 or newer");
         return SKIPPED;
     }
-    /* The ranks of the made-up NCCL are threads. */
+    /* The ranks of the fake NCCL are threads. */
     if (getenv("FAKE_NCCL") != NULL)
         return cmocka_run_group_tests(in_one_process, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,7 +37,7 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t bytes)
     return -1;
 }
 
-/* ---- A made-up /proc and /sys ---- */
+/* ---- A fake /proc and /sys ---- */
 
 struct tree {
     char root[64];

@@ -32,9 +32,9 @@ struct zc_engine {
     struct zc_guard *guard;
     struct zc_nccl nccl; /* loaded as long as the engine is there */
     struct zc_nccl_comm *_Atomic comms[COMMS];
-    struct zc_group position; /* the ranks of this one's position on their nodes; once joined */
-    uint32_t position_rounds;
-    uint32_t *position_ranks;
+    struct zc_group rail; /* those of the same local rank on all nodes; once joined */
+    uint32_t rail_rounds;
+    uint32_t *rail_ranks;
     bool looked;               /* for evidence of the communicator without SMs */
     enum zc_evidence evidence; /* what was found; SURE until then, and where none is needed */
     int told_unproved;         /* 1: as information; 2: as a warning */
@@ -82,7 +82,7 @@ static void nccl_close(struct zc_engine *engine)
     for (int i = 0; i < COMMS; i++)
         zc_nccl_comm_close(engine->comms[i]);
     zc_nccl_unload(&engine->nccl);
-    free(engine->position_ranks);
+    free(engine->rail_ranks);
     free(engine);
 }
 
@@ -319,17 +319,17 @@ static zcta_status find_rail(struct zc_engine *engine, uint32_t node_ranks)
     const struct zc_group *group = &engine->group;
     const uint32_t nodes = group->count / node_ranks;
 
-    engine->position_ranks = calloc(nodes, sizeof *engine->position_ranks);
-    if (engine->position_ranks == NULL)
+    engine->rail_ranks = calloc(nodes, sizeof *engine->rail_ranks);
+    if (engine->rail_ranks == NULL)
         return zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, "NCCL", ENOMEM, "out of memory");
     for (uint32_t i = 0; i < nodes; i++)
-        engine->position_ranks[i] = group->ranks[i * node_ranks + group->self % node_ranks];
-    engine->position = *group;
-    engine->position.ranks = engine->position_ranks;
-    engine->position.count = nodes;
-    engine->position.self = group->self / node_ranks;
-    engine->position.tag = group->tag ^ UINT64_C(0x9d39247e33776d41);
-    engine->position.rounds = &engine->position_rounds;
+        engine->rail_ranks[i] = group->ranks[i * node_ranks + group->self % node_ranks];
+    engine->rail = *group;
+    engine->rail.ranks = engine->rail_ranks;
+    engine->rail.count = nodes;
+    engine->rail.self = group->self / node_ranks;
+    engine->rail.tag = group->tag ^ UINT64_C(0x9d39247e33776d41);
+    engine->rail.rounds = &engine->rail_rounds;
     return ZCTA_OK;
 }
 
@@ -341,10 +341,10 @@ zcta_status zc_nccl_join_nodes(struct zc_engine *engine, uint32_t node_ranks, zc
     if (comm != NULL)
         return ZCTA_OK;
     status = refuse_capture(engine, stream);
-    if (status == ZCTA_OK && engine->position_ranks == NULL)
+    if (status == ZCTA_OK && engine->rail_ranks == NULL)
         status = find_rail(engine, node_ranks);
     if (status == ZCTA_OK)
-        status = zc_nccl_comm_open(&engine->position, engine->guard, ZC_NCCL_POLICY_DEFAULT, &comm);
+        status = zc_nccl_comm_open(&engine->rail, engine->guard, ZC_NCCL_POLICY_DEFAULT, &comm);
     if (status == ZCTA_OK)
         keep_comm(engine, NODES, comm);
     return status;
@@ -355,7 +355,7 @@ zcta_status zc_nccl_transfer(const struct zc_op_network *network, zcta_stream st
     struct zc_engine *engine = network->data;
 
     return zc_nccl_comm_transfer(engine->comms[NODES], network->transfers, network->count,
-                                 engine->group.count / engine->position.count, stream);
+                                 engine->group.count / engine->rail.count, stream);
 }
 
 /* ---- Evidence ---- */

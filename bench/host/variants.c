@@ -59,7 +59,7 @@ static void floor_call(const struct bench *bench)
     }
 }
 
-const struct contestant contestants[CONTESTANTS] = {
+const struct variant variants[VARIANTS] = {
     [AT_ZEROCTA] = {"zerocta", zerocta_call, false, true, false},
     [AT_MPI] = {"mpi", mpi_calls, true, true, false},
     [AT_FLOOR] = {"floor", floor_call, false, false, false},

@@ -1,4 +1,4 @@
-/* By nodes, for what every rank gets of every rank alike: over a network between the nodes, by
+/* Hierarchical, for what every rank gets of every rank alike: over a network between the nodes, by
  * pushes within each. */
 #include "plan/plan.h"
 
@@ -8,26 +8,26 @@ static void push_rows(struct zc_plan *plan, uint32_t lane, uint64_t offset, uint
 {
     const struct zc_request *request = &plan->request;
     const uint64_t share = request->layout->bytes;
-    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
-    const uint32_t first = request->rank - position;
-    const uint64_t at = position * share + offset;
+    const uint32_t size = zc_request_node_ranks(request), local = request->rank % size;
+    const uint32_t first = request->rank - local;
+    const uint64_t at = local * share + offset;
 
     for (uint32_t hop = 1; hop < size; hop++) {
-        const uint32_t peer = first + (position + hop) % size;
+        const uint32_t peer = first + (local + hop) % size;
 
         zc_plan_copy_rows(plan, lane, zc_at(request->rank, ZC_RECV, at), zc_at(peer, ZC_RECV, at),
                           bytes, zc_request_nodes(request), size * share);
     }
 }
 
-/* Each rank exchanges its share with the ranks of its position on the other nodes, so that every
+/* Each rank exchanges its share with the ranks of its rail on the other nodes, so that every
  * network card works, and pushes what it then has to the ranks of its own node. In chunks: while
  * one is pushed, on a lane of its own, the next is under way on the network. */
-static void go_by_nodes(struct zc_plan *plan)
+static void go_hierarchical(struct zc_plan *plan)
 {
     const struct zc_request *request = &plan->request;
     const uint64_t share = request->layout->bytes;
-    const uint32_t size = zc_request_node_ranks(request), position = request->rank % size;
+    const uint32_t size = zc_request_node_ranks(request), local = request->rank % size;
     const uint32_t most = request->chunks < request->lanes ? request->chunks : request->lanes;
     const uint32_t chunks = most == 0 ? 1 : most;
     const uint64_t chunk = (share + chunks - 1) / chunks;
@@ -39,7 +39,7 @@ static void go_by_nodes(struct zc_plan *plan)
         const uint64_t left = share - offset, bytes = left < chunk ? left : chunk;
 
         if (zc_request_nodes(request) > 1)
-            zc_plan_exchange_rows(plan, 0, zc_at(request->rank, ZC_RECV, position * share + offset),
+            zc_plan_exchange_rows(plan, 0, zc_at(request->rank, ZC_RECV, local * share + offset),
                                   bytes, size * share);
         if (offset == 0)
             zc_plan_with_node(plan, ZC_CHANNEL_READY, zc_plan_wait);
@@ -53,10 +53,10 @@ static void go_by_nodes(struct zc_plan *plan)
     zc_plan_with_node(plan, ZC_CHANNEL_DONE, zc_plan_wait);
 }
 
-const struct zc_algorithm zc_by_nodes = {
-    .name = "by-nodes",
+const struct zc_algorithm zc_hierarchical = {
+    .name = "hierarchical",
     .needs = ZC_REPLICATES,
     .lacks = ZC_UNEVEN,
     .traits = ZC_CROSSES | ZC_COPIES_OWN,
-    .make = go_by_nodes,
+    .make = go_hierarchical,
 };

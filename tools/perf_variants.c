@@ -4,30 +4,30 @@
 
 enum { CAPTURE_RELAXED = 2 };
 
-const char *const zc_contestant_names[ZC_CONTESTANTS] = {
-    [ZC_CONTESTANT_OURS] = "zerocta",
-    [ZC_CONTESTANT_RELEASED] = "zerocta, released",
-    [ZC_CONTESTANT_PUSH] = "bare pushes",
-    [ZC_CONTESTANT_NCCL] = "nccl",
-    [ZC_CONTESTANT_NCCL_WINDOWS] = "nccl-windows",
-    [ZC_CONTESTANT_NCCL_ZERO] = "nccl-zero",
+const char *const zc_variant_names[ZC_VARIANTS] = {
+    [ZC_VARIANT_OURS] = "zerocta",
+    [ZC_VARIANT_RELEASED] = "zerocta, released",
+    [ZC_VARIANT_PUSH] = "bare pushes",
+    [ZC_VARIANT_NCCL] = "nccl",
+    [ZC_VARIANT_NCCL_WINDOWS] = "nccl-windows",
+    [ZC_VARIANT_NCCL_ZERO] = "nccl-zero",
 };
 
-void zc_contestants_choose(struct zc_bench *bench)
+void zc_variants_choose(struct zc_bench *bench)
 {
     const struct zc_perf *perf = bench->perf;
     const bool moves = !zc_shape_has(&perf->shape, ZCTA_COLLECTIVE_NO_DATA);
     const bool others = perf->peer == ZC_PEER_PUSH || perf->peer == ZC_PEER_NCCL;
     uint32_t count = 0;
 
-    bench->contestants[count++] = ZC_CONTESTANT_OURS;
+    bench->variants[count++] = ZC_VARIANT_OURS;
     if (others && !perf->graph)
-        bench->contestants[count++] = ZC_CONTESTANT_RELEASED;
+        bench->variants[count++] = ZC_VARIANT_RELEASED;
     if (others && perf->in_place && moves)
-        bench->contestants[count++] = ZC_CONTESTANT_PUSH;
+        bench->variants[count++] = ZC_VARIANT_PUSH;
     for (int way = 0; perf->peer == ZC_PEER_NCCL && way < ZC_PEER_NCCL_WAYS; way++)
-        bench->contestants[count++] = (enum zc_contestant)(ZC_CONTESTANT_NCCL + way);
-    bench->contestant_count = count;
+        bench->variants[count++] = (enum zc_variant)(ZC_VARIANT_NCCL + way);
+    bench->variant_count = count;
 }
 
 zcta_stream zc_perf_stream(const struct zc_bench *bench)
@@ -90,48 +90,47 @@ static bool push(const struct zc_target *target)
     return pushed;
 }
 
-static bool call_nccl(const struct zc_target *target, enum zc_contestant contestant)
+static bool call_nccl(const struct zc_target *target, enum zc_variant variant)
 {
-    return zc_peer_nccl_run(target->bench->nccl,
-                            (enum zc_peer_nccl_way)(contestant - ZC_CONTESTANT_NCCL), &target->call,
-                            &target->sized, zc_perf_stream(target->bench));
+    return zc_peer_nccl_run(target->bench->nccl, (enum zc_peer_nccl_way)(variant - ZC_VARIANT_NCCL),
+                            &target->call, &target->sized, zc_perf_stream(target->bench));
 }
 
-static bool call_eagerly(const struct zc_target *target, enum zc_contestant contestant)
+static bool call_eagerly(const struct zc_target *target, enum zc_variant variant)
 {
-    switch (contestant) {
-    case ZC_CONTESTANT_OURS:
+    switch (variant) {
+    case ZC_VARIANT_OURS:
         return call_ours(target);
-    case ZC_CONTESTANT_RELEASED:
+    case ZC_VARIANT_RELEASED:
         return call_released(target);
-    case ZC_CONTESTANT_PUSH:
+    case ZC_VARIANT_PUSH:
         return push(target);
     default:
-        return call_nccl(target, contestant);
+        return call_nccl(target, variant);
     }
 }
 
-bool zc_contestant_call(const struct zc_target *target, enum zc_contestant contestant)
+bool zc_variant_call(const struct zc_target *target, enum zc_variant variant)
 {
     struct zc_gpu *gpu = target->bench->gpu;
-    zc_cu_graph_exec graph = target->graphs[contestant];
+    zc_cu_graph_exec graph = target->graphs[variant];
 
     if (graph == NULL)
-        return call_eagerly(target, contestant);
+        return call_eagerly(target, variant);
     return zc_gpu_ok(gpu, gpu->driver.cuGraphLaunch(graph, gpu->stream), "cuGraphLaunch");
 }
 
-bool zc_contestant_settle(const struct zc_target *target, enum zc_contestant contestant)
+bool zc_variant_resolve(const struct zc_target *target, enum zc_variant variant)
 {
     const struct zc_bench *bench = target->bench;
 
     /* Only the pushes do not know whether the peers' have arrived. */
-    return contestant != ZC_CONTESTANT_PUSH ||
+    return variant != ZC_VARIANT_PUSH ||
            (zcta_barrier(bench->world, zc_perf_stream(bench)) == ZCTA_OK &&
             zc_gpu_synchronize(bench->gpu));
 }
 
-static bool capture(struct zc_target *target, enum zc_contestant contestant)
+static bool capture(struct zc_target *target, enum zc_variant variant)
 {
     struct zc_gpu *gpu = target->bench->gpu;
     const struct zc_cuda_driver *d = &gpu->driver;
@@ -139,37 +138,37 @@ static bool capture(struct zc_target *target, enum zc_contestant contestant)
     bool captured;
 
     /* Once outside: what is made ready at a first call cannot be captured. */
-    if (!call_eagerly(target, contestant) || !zc_gpu_synchronize(gpu))
+    if (!call_eagerly(target, variant) || !zc_gpu_synchronize(gpu))
         return false;
     captured = zc_gpu_ok(gpu, d->cuStreamBeginCapture(gpu->stream, CAPTURE_RELAXED),
                          "cuStreamBeginCapture") &&
-               call_eagerly(target, contestant);
+               call_eagerly(target, variant);
     captured = zc_gpu_ok(gpu, d->cuStreamEndCapture(gpu->stream, &graph), "cuStreamEndCapture") &&
                captured &&
-               zc_gpu_ok(gpu, d->cuGraphInstantiateWithFlags(&target->graphs[contestant], graph, 0),
+               zc_gpu_ok(gpu, d->cuGraphInstantiateWithFlags(&target->graphs[variant], graph, 0),
                          "cuGraphInstantiateWithFlags");
     if (graph != NULL)
         d->cuGraphDestroy(graph);
     return captured;
 }
 
-bool zc_contestants_open(struct zc_target *target)
+bool zc_variants_open(struct zc_target *target)
 {
     const struct zc_bench *bench = target->bench;
     bool opened = true;
 
-    for (uint32_t i = 0; i < bench->contestant_count && opened; i++) {
-        if (bench->contestants[i] == ZC_CONTESTANT_RELEASED)
+    for (uint32_t i = 0; i < bench->variant_count && opened; i++) {
+        if (bench->variants[i] == ZC_VARIANT_RELEASED)
             opened = zcta_plan_make(bench->world, &target->call, &target->plan) == ZCTA_OK;
         if (opened && bench->perf->graph)
-            opened = capture(target, bench->contestants[i]);
+            opened = capture(target, bench->variants[i]);
     }
     return opened;
 }
 
 void zc_target_close(struct zc_target *target)
 {
-    for (int i = 0; i < ZC_CONTESTANTS; i++)
+    for (int i = 0; i < ZC_VARIANTS; i++)
         if (target->graphs[i] != NULL)
             target->bench->gpu->driver.cuGraphExecDestroy(target->graphs[i]);
     if (target->plan != NULL)
