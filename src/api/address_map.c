@@ -1,9 +1,29 @@
-/* The context's address map: which window holds an address. */
+/* Where windows lie, and the context's address map: which window holds an address. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/objects.h"
+
+void *zcta_window_base(const zcta_window *window)
+{
+    return window == NULL ? NULL : window->memory->parts[window->team->group.self]->base;
+}
+
+size_t zcta_window_bytes(const zcta_window *window)
+{
+    return window == NULL ? 0 : window->memory->bytes;
+}
+
+void *zcta_window_peer(const zcta_window *window, uint32_t rank)
+{
+    const struct zc_memory *part =
+        window == NULL || rank >= window->memory->count ? NULL : window->memory->parts[rank];
+
+    return part == NULL ? NULL : part->base;
+}
+
+/* ---- The map ---- */
 
 zcta_status zc_map_init(struct zc_address_map *map, struct zc_diag *diag)
 {

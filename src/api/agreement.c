@@ -92,6 +92,14 @@ struct zc_call_numbers zc_numbers_of(const struct zc_resolved *resolved)
                [AGREE_OFFSET] = resolved->offset}};
 }
 
+zcta_engine zc_engine_asked(const zcta_team *team, const struct zc_asked *asked)
+{
+    /* What moves no data is nobody's choice: signals do it on every device. */
+    if (asked->layout.collective != NULL && (asked->layout.collective->traits & ZC_NO_DATA) != 0)
+        return ZCTA_ENGINE_AUTO;
+    return asked->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : asked->engine;
+}
+
 static struct agreement agreement_of(const zcta_team *team, const struct zc_resolved *resolved,
                                      bool captured, zcta_status own)
 {

@@ -155,14 +155,6 @@ static zcta_status check_buffers(zcta_team *team, const struct zc_asked *asked,
 
 /* ---- Choice ---- */
 
-zcta_engine zc_engine_asked(const zcta_team *team, const struct zc_asked *asked)
-{
-    /* What moves no data is nobody's choice: signals do it on every device. */
-    if (asked->layout.collective != NULL && has(&asked->layout, ZC_NO_DATA))
-        return ZCTA_ENGINE_AUTO;
-    return asked->engine == ZCTA_ENGINE_AUTO ? team->engine_choice : asked->engine;
-}
-
 /* What the ranks have compared; for a call that asks for NCCL before that, what this rank has. */
 static const struct zc_nccl_facts *nccl_facts_of(const zcta_team *team,
                                                  const struct zc_asked *asked)

@@ -267,7 +267,7 @@ void zc_team_on_broken(void *data, const char *why);
 
 static inline bool zc_team_failed(const zcta_team *team)
 {
-    return atomic_load_explicit(&team->guard.failed, memory_order_acquire) != ZCTA_OK;
+    return zc_guard_failed(&team->guard);
 }
 
 /* OK, or the team's failure, which then is the last error again, as one of `call`. */

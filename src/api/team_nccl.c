@@ -1,5 +1,6 @@
 /* What a team has of NCCL: the facts that its ranks compare, its engine, and the orders in which
- * windows and engines go. */
+ * windows and engines go. A call opens the engine while it is resolved; and an engine that goes
+ * takes with it what was resolved for it: so this file and call_resolve.c call each other. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -119,24 +119,6 @@ zcta_status zcta_window_free(zcta_window **handle)
     return status;
 }
 
-void *zcta_window_base(const zcta_window *window)
-{
-    return window == NULL ? NULL : window->memory->parts[window->team->group.self]->base;
-}
-
-size_t zcta_window_bytes(const zcta_window *window)
-{
-    return window == NULL ? 0 : window->memory->bytes;
-}
-
-void *zcta_window_peer(const zcta_window *window, uint32_t rank)
-{
-    const struct zc_memory *part =
-        window == NULL || rank >= window->memory->count ? NULL : window->memory->parts[rank];
-
-    return part == NULL ? NULL : part->base;
-}
-
 zcta_status zcta_window_view(zcta_window *window, const void **base, size_t *stride)
 {
     zcta_context *context;

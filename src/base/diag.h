@@ -3,7 +3,10 @@
  *
  * An error is kept twice: as the context's most recent one, whichever thread met it, and as the
  * calling thread's own, as errno is. Whoever builds on what a call has just said reads the latter:
- * by then another thread may have met an error of its own in the same context. */
+ * by then another thread may have met an error of its own in the same context.
+ *
+ * How much is logged is told by the environment, and what is wrong there is told here: these two
+ * files need each other. */
 #ifndef ZC_DIAG_H
 #define ZC_DIAG_H
 

@@ -156,13 +156,18 @@ static inline bool zc_guard_counted(const struct zc_guard *guard, uint32_t count
     return (int32_t)(atomic_load_explicit(&guard->finished, memory_order_seq_cst) - count) >= 0;
 }
 
+/* Whether the team has failed. Pairs with the store in api/team_failure.c. */
+static inline bool zc_guard_failed(const struct zc_guard *guard)
+{
+    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
+}
+
 /* Whether the program of that ticket has finished, so that it may be freed. Those that ended before
  * others ended under a failed guard, which can be seen by whoever sees the count. */
 static inline bool zc_guard_has_finished(const struct zc_guard *guard, uint32_t ticket)
 {
     return zc_guard_counted(guard, ticket) &&
-           (atomic_load_explicit(&guard->failed, memory_order_acquire) == ZCTA_OK ||
-            zc_guard_counted(guard, zc_guard_submitted(guard)));
+           (!zc_guard_failed(guard) || zc_guard_counted(guard, zc_guard_submitted(guard)));
 }
 
 /* Whom `peer`, which this rank waits for, waits for itself, and so on: the one that all are held up

@@ -1,72 +1,9 @@
-/* Making plans: the table of algorithms, appending steps, and what makes the steps of one plan well
- * formed. */
+/* Plans: appending steps, and what makes the steps of one plan well formed. */
 #include "plan/plan.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
-
-const struct zc_algorithm *const zc_algorithms[ZC_ALGORITHMS] = {
-#define ROW(name, symbol) [ZC_ALGORITHM_##name] = &zc_##symbol,
-    ZC_ALGORITHM_LIST(ROW)
-#undef ROW
-};
-
-uint32_t zc_algorithm_number(const struct zc_algorithm *algorithm)
-{
-    uint32_t number = 0;
-
-    while (number < ZC_ALGORITHMS && zc_algorithms[number] != algorithm)
-        number++;
-    return number;
-}
-
-bool zc_algorithm_serves(const struct zc_algorithm *algorithm,
-                         const struct zc_collective *collective)
-{
-    return (collective->traits & algorithm->needs) == algorithm->needs &&
-           (collective->traits & algorithm->lacks) == 0;
-}
-
-/* A team's plans are many. */
-static void trim(struct zc_plan *plan)
-{
-    struct zc_step *steps;
-
-    if (plan->step_count == 0 || plan->step_count == plan->capacity)
-        return;
-    steps = realloc(plan->steps, plan->step_count * sizeof *steps);
-    if (steps == NULL)
-        return;
-    plan->steps = steps;
-    plan->capacity = plan->step_count;
-}
-
-zcta_status zc_plan_make(const struct zc_request *request, struct zc_plan **plan)
-{
-    struct zc_plan *made = NULL;
-    zcta_status status = ZCTA_OK;
-
-    if (zc_request_defect(request) != NULL)
-        return ZCTA_ERR_INVALID;
-    made = calloc(1, sizeof *made);
-    if (made == NULL)
-        return ZCTA_ERR_NO_MEMORY;
-    made->request = *request;
-    made->lane_count = 1;
-    if (!zc_layout_is_empty(request->layout))
-        request->algorithm->make(made);
-    if (made->out_of_memory) {
-        status = ZCTA_ERR_NO_MEMORY;
-        goto out;
-    }
-    trim(made);
-    *plan = made;
-    made = NULL;
-out:
-    zc_plan_destroy(made);
-    return status;
-}
 
 void zc_plan_destroy(struct zc_plan *plan)
 {

@@ -1,6 +1,12 @@
-/* Requests: what a plan is made from. Which name one, what follows from them, and the requests of
- * what goes with a call beside its own plan. */
+/* Requests: what a plan is made from. Which make sense, and what follows from them. */
 #include "plan/plan.h"
+
+bool zc_algorithm_serves(const struct zc_algorithm *algorithm,
+                         const struct zc_collective *collective)
+{
+    return (collective->traits & algorithm->needs) == algorithm->needs &&
+           (collective->traits & algorithm->lacks) == 0;
+}
 
 uint32_t zc_request_node_ranks(const struct zc_request *request)
 {
@@ -74,41 +80,4 @@ uint64_t zc_plan_buffer_bytes(const struct zc_request *request, enum zc_buffer b
         break;
     }
     return 0;
-}
-
-/* ---- What goes with a call ---- */
-
-/* A release has nothing of the algorithm of the call that it is for. */
-struct zc_request zc_request_early_ready(const struct zc_request *call)
-{
-    return (struct zc_request){.layout = call->layout,
-                               .algorithm = &zc_early_ready,
-                               .rank = call->rank,
-                               .in_place = call->in_place,
-                               .lanes = 1};
-}
-
-struct zc_request zc_request_released(const struct zc_request *call)
-{
-    struct zc_request run = *call;
-
-    run.released = true;
-    return run;
-}
-
-/* The words of captured programs are put back, so that a rank must not leave one before its peers
- * have put back theirs: what it sends next would be lost. Collectives that move data end with
- * *done* from whoever was told *ready*. The verifier proves it. What goes through host memory and
- * cannot be captured goes another way there; and it goes on one lane, because a graph's branches
- * may come to stand in one hardware queue in any order, and the way in waits for the way out. */
-struct zc_request zc_request_captured(const struct zc_request *call)
-{
-    struct zc_request captured = *call;
-
-    captured.closed = zc_has(call->algorithm, ZC_CLOSES);
-    if (zc_has(call->algorithm, ZC_USES_HOST) && zc_has(call->algorithm, ZC_EAGER_ONLY))
-        captured.algorithm = call->ring_bytes > 0 ? &zc_host_stream : &zc_direct_push;
-    if (zc_has(captured.algorithm, ZC_USES_HOST))
-        captured.lanes = 1;
-    return captured;
 }

@@ -1,6 +1,9 @@
 /* Tells every rank where every other rank is: over TCP to rank 0, or through the caller's exchange.
  * Both give the ranks a common key as well. What it opens is closed when the mesh stands, but for
- * the claim on this rank's seat. */
+ * the claim on this rank's seat.
+ *
+ * bootstrap.c chooses the way and has what the two ends of it, bootstrap_host.c and
+ * bootstrap_join.c, have in common. */
 #ifndef ZC_BOOTSTRAP_H
 #define ZC_BOOTSTRAP_H
 

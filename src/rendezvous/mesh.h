@@ -1,4 +1,5 @@
-/* The inside of the mesh, shared by the files mesh*.c.
+/* The inside of the mesh, shared by the files mesh*.c: one object, a file a theme. mesh.c opens and
+ * closes it by calling the others, which ask it what it knows of the peers.
  *
  * Unix sockets carry sequential packets: a frame arrives whole or not at all. A stream does the
  * same for TCP, see stream.h. Any thread may send; only the monitor thread receives, and it never

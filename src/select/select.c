@@ -2,20 +2,10 @@
 #include "select/select.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/number.h"
-
-void zc_because(struct zc_assessment *assessment, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    zc_format_list(assessment->reason, sizeof assessment->reason, format, args);
-    va_end(args);
-}
 
 /* ---- Paths ---- */
 

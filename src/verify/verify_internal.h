@@ -12,7 +12,11 @@
  * pair of ranks' latest signal, and for each lane a clock of its own rank's lanes alone. What is
  * not proved that way stays an open question. Open questions are answered by executing the plans
  * again with true clocks, which this time count only the lanes asked about, a few at a time; what
- * even these do not prove is a defect. So the result is that of full clocks. */
+ * even these do not prove is a defect. So the result is that of full clocks.
+ *
+ * The files call each other in a circle, because the parts of the problem do: an execution asks for
+ * the order, and an order that stays open is found by executing once more. All of them report
+ * through verify.c, which begins and ends the whole. */
 #ifndef ZC_VERIFY_INTERNAL_H
 #define ZC_VERIFY_INTERNAL_H
 

@@ -609,11 +609,6 @@ static zcta_status emit(struct emission *e)
     return status;
 }
 
-static bool failed(const struct zc_guard *guard)
-{
-    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
-}
-
 static uint32_t under_way(const struct zc_guard *guard)
 {
     return zc_guard_submitted(guard) - atomic_load_explicit(&guard->finished, memory_order_acquire);
@@ -623,7 +618,7 @@ static uint32_t under_way(const struct zc_guard *guard)
  * has failed; then what is stuck is let go, and what another library has enqueued is aborted. */
 static uint64_t drain_patience_ns(const struct zc_guard *guard)
 {
-    if (failed(guard))
+    if (zc_guard_failed(guard))
         return LEAVE_PATIENCE_NS +
                (guard->timeout_ns < DRAIN_PATIENCE_NS ? guard->timeout_ns : DRAIN_PATIENCE_NS);
     return zc_after_ns(LEAVE_PATIENCE_NS, zc_after_ns(guard->timeout_ns, guard->timeout_ns));
@@ -636,7 +631,7 @@ static zcta_status give_up(struct zc_cuda_team *team)
     struct zc_guard *guard = team->guard;
     char why[240];
 
-    if (failed(guard))
+    if (zc_guard_failed(guard))
         return zc_fail(team->device->diag, ZCTA_ERR_TIMEOUT, "drain", 0,
                        "work that was enqueued before its team failed does not end; its stream "
                        "is lost, end the process");
@@ -669,17 +664,17 @@ static zcta_status wait_until(struct zc_cuda_team *team, uint32_t left)
     const struct zc_guard *guard = team->guard;
     uint32_t before = under_way(guard);
     uint64_t since = zc_now_ns(), troubled = 0;
-    bool had_failed = failed(guard);
+    bool had_failed = zc_guard_failed(guard);
     zcta_status status = ZCTA_OK;
 
     if (before <= left)
         return ZCTA_OK;
     zc_cuda_ask(team->device, true);
     while (under_way(guard) > left && status == ZCTA_OK) {
-        if (under_way(guard) != before || failed(guard) != had_failed)
+        if (under_way(guard) != before || zc_guard_failed(guard) != had_failed)
             since = zc_now_ns();
         before = under_way(guard);
-        had_failed = failed(guard);
+        had_failed = zc_guard_failed(guard);
         if (is_lost(team->device) ||
             zc_time_left_ns(zc_after_ns(since, drain_patience_ns(guard))) == 0)
             status = give_up(team);

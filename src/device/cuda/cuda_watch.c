@@ -60,11 +60,6 @@ enum {
 #define IN_LIBRARY (UINT32_MAX - 1)
 #define UNSEEN     UINT32_MAX
 
-static bool failed(const struct zc_guard *guard)
-{
-    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
-}
-
 static uint32_t count_of(const struct zc_guard *guard, uint32_t slot)
 {
     return atomic_load_explicit(&guard->seen[slot], memory_order_relaxed);
@@ -248,7 +243,7 @@ static void say_late(const struct zc_cuda_team *team, struct zc_cuda_view *view,
     if (view->said || waited_ns(view) < zc_first_word_ns(guard->timeout_ns))
         return;
     view->said = true;
-    if (is_oldest(team, view->ticket) && !failed(guard))
+    if (is_oldest(team, view->ticket) && !zc_guard_failed(guard))
         guard->on_late(guard->data, peer, call, waited_ns(view));
 }
 
@@ -534,7 +529,7 @@ static void tend(struct zc_cuda_watcher *w, struct zc_cuda_team *team)
     struct zc_cuda_marks marks;
     uint32_t missing = ZCTA_NO_RANK;
 
-    if (failed(guard)) {
+    if (zc_guard_failed(guard)) {
         if (is_under_way(team))
             look(w, team, &marks);
         if (have_heard(&team->views[w->index]))
@@ -555,7 +550,7 @@ static void tend_blindly(struct zc_cuda_watcher *w, struct zc_cuda_team *team)
     char why[320];
 
     stand_at(view, atomic_load_explicit(&guard->finished, memory_order_acquire) + 1, UNSEEN);
-    if (!leave_driver(w, team) || failed(guard) || !is_under_way(team) ||
+    if (!leave_driver(w, team) || zc_guard_failed(guard) || !is_under_way(team) ||
         waited_ns(view) < guard->timeout_ns)
         return;
     snprintf(why, sizeof why,
@@ -655,7 +650,7 @@ static uint64_t patience_ns(const struct zc_device *device)
 
     for (const struct zc_cuda_team *team = device->teams; team != NULL; team = team->next) {
         const uint64_t quarter = team->guard->timeout_ns / 4;
-        const uint64_t wanted = failed(team->guard)           ? LET_GO_PATIENCE_NS
+        const uint64_t wanted = zc_guard_failed(team->guard)  ? LET_GO_PATIENCE_NS
                                 : quarter > LEAST_PATIENCE_NS ? quarter
                                                               : LEAST_PATIENCE_NS;
 

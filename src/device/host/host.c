@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Ranks that each have a core find each other by looking. Where ranks share cores, looking keeps the
- * awaited one from running: there each look is followed by a yield. */
+/* Ranks that each have a core find each other by looking. Where ranks share cores, looking keeps
+ * the awaited one from running: there each look is followed by a yield. */
 enum { LOOK_NS_ALONE = 5000, LOOK_NS_CROWDED = 0, SPIN_NS = 50000 };
 
 /* Of the machine, not of this process: a launcher binds each rank to a core of its own, and what
@@ -118,6 +118,35 @@ static zcta_status host_is_capturing(struct zc_device *device, zcta_stream strea
     return ZCTA_OK;
 }
 
+static zcta_status host_submit(struct zc_device *device, const struct zc_program *program,
+                               zcta_stream stream)
+{
+    const uint32_t ticket = zc_count_next(&program->guard->submitted);
+    zcta_status status = ZCTA_OK;
+
+    if (stream == NULL) {
+        status = zc_host_run(device, program, ticket);
+        zc_host_finish(program->guard, 1);
+    } else {
+        zc_host_stream_enqueue(stream, program, ticket);
+    }
+    return status;
+}
+
+static void host_drain(struct zc_device *device, struct zc_guard *guard)
+{
+    const uint32_t submitted = zc_guard_submitted(guard);
+
+    zc_host_await_turn(guard, submitted, false);
+    if (zc_guard_failed(guard))
+        zc_host_streams_drop(device, guard);
+    zc_host_await_turn(guard, submitted, true);
+    /* A worker that has just finished the last program may still look at the guard, which the
+     * caller may be about to free; see run_item(). */
+    pthread_mutex_lock(&device->lock);
+    pthread_mutex_unlock(&device->lock);
+}
+
 const struct zc_device_ops zc_device_host = {
     .kind = ZCTA_DEVICE_HOST,
     .open = host_open,
@@ -137,10 +166,10 @@ const struct zc_device_ops zc_device_host = {
     .attach = zc_host_attach,
     .detach = zc_host_detach,
     .bind = zc_host_bind,
-    .submit = zc_host_submit,
+    .submit = host_submit,
     .enter = host_enter,
     .leave = host_leave,
     .is_capturing = host_is_capturing,
     .wake = zc_host_wake,
-    .drain = zc_host_drain,
+    .drain = host_drain,
 };

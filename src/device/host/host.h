@@ -67,10 +67,9 @@ zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program);
 zcta_status zc_host_run(struct zc_device *device, const struct zc_program *program,
                         uint32_t ticket);
 void zc_host_finish(struct zc_guard *guard, uint32_t count); /* of programs that have ended */
+/* Waits until so many have, and, unless that does not matter, no longer than the team is well. */
+void zc_host_await_turn(struct zc_guard *guard, uint32_t count, bool though_failed);
 void zc_host_wake(struct zc_device *device, struct zc_guard *guard);
-void zc_host_drain(struct zc_device *device, struct zc_guard *guard);
-zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
-                           zcta_stream stream);
 
 /* Streams: the host's own API, reached through zcta_host_stream_*(). */
 zcta_status zc_host_stream_create(struct zc_device *device, zcta_host_stream **stream);

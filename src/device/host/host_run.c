@@ -119,11 +119,6 @@ static bool is_same_call(const struct zc_program *program, const struct zc_op *o
     return digest == program->digest || value - number >= ZC_HOST_DIGESTS - 1;
 }
 
-static bool failed(const struct zc_guard *guard)
-{
-    return atomic_load_explicit(&guard->failed, memory_order_acquire) != ZCTA_OK;
-}
-
 /* ---- What the others are in ---- */
 
 static uint64_t check_of(uint64_t digest, uint64_t ticket)
@@ -231,7 +226,7 @@ static bool may_step(const struct run *run, uint32_t lane)
 {
     const enum zc_op_kind kind = lane_op(run, lane)->kind;
 
-    return !failed(run->program->guard) || (kind != ZC_OP_COPY && kind != ZC_OP_SIGNAL);
+    return !zc_guard_failed(run->program->guard) || (kind != ZC_OP_COPY && kind != ZC_OP_SIGNAL);
 }
 
 /* Runs every lane as far as it goes; true if anything moved. */
@@ -264,7 +259,7 @@ static bool released(const struct run *run)
         if (op != NULL && reached(op))
             return true;
     }
-    return failed(run->program->guard);
+    return zc_guard_failed(run->program->guard);
 }
 
 static void arm(const struct run *run, uint32_t value)
@@ -278,8 +273,8 @@ static void arm(const struct run *run, uint32_t value)
     }
 }
 
-/* Looks closely at first; then the awaited rank may be waiting for this very core, and every look is
- * followed by a yield. */
+/* Looks closely at first; then the awaited rank may be waiting for this very core, and every look
+ * is followed by a yield. */
 static bool spin(const struct run *run)
 {
     const uint64_t begin = zc_now_ns();
@@ -399,13 +394,12 @@ static void block(struct run *run)
 
 static bool turn_came(struct zc_guard *guard, uint32_t count, bool though_failed)
 {
-    return zc_guard_counted(guard, count) || (!though_failed && failed(guard));
+    return zc_guard_counted(guard, count) || (!though_failed && zc_guard_failed(guard));
 }
 
-/* Waits until `count` programs have finished, and, unless that does not matter, no longer than the
- * team is well. Whether a sleeper is there and whether it can go on are looked at in an order that
- * is the same for all, so one of the two sides sees the other. */
-static void await_turn(struct zc_guard *guard, uint32_t count, bool though_failed)
+/* Whether a sleeper is there and whether it can go on are looked at in an order that is the same
+ * for all, so one of the two sides sees the other. */
+void zc_host_await_turn(struct zc_guard *guard, uint32_t count, bool though_failed)
 {
     if (turn_came(guard, count, though_failed))
         return;
@@ -444,11 +438,11 @@ zcta_status zc_host_run(struct zc_device *device, const struct zc_program *progr
     assert(program->lane_count <= MAX_LANES);
     for (uint32_t lane = 0; lane < program->lane_count; lane++)
         run.next[lane] = program->lane_begin[lane];
-    await_turn(guard, ticket - 1, false);
-    if (!failed(guard))
+    zc_host_await_turn(guard, ticket - 1, false);
+    if (!zc_guard_failed(guard))
         tell_call(program, ticket);
     while (!lane_ended(&run, 0) && !over) {
-        over = failed(guard); /* before the look, which may find that all has come */
+        over = zc_guard_failed(guard); /* before the look, which may find that all has come */
         if (!advance(&run) && !over)
             block(&run);
     }
@@ -462,20 +456,6 @@ void zc_host_wake(struct zc_device *device, struct zc_guard *guard)
     (void)device;
     ring(guard->pad);
     ring_turn(guard);
-}
-
-void zc_host_drain(struct zc_device *device, struct zc_guard *guard)
-{
-    const uint32_t submitted = zc_guard_submitted(guard);
-
-    await_turn(guard, submitted, false);
-    if (failed(guard))
-        zc_host_streams_drop(device, guard);
-    await_turn(guard, submitted, true);
-    /* A worker that has just finished the last program may still look at the guard, which the
-     * caller may be about to free; see run_item(). */
-    pthread_mutex_lock(&device->lock);
-    pthread_mutex_unlock(&device->lock);
 }
 
 zcta_status zc_host_attach(struct zc_device *device, struct zc_guard *guard)
@@ -501,19 +481,4 @@ zcta_status zc_host_bind(struct zc_device *device, struct zc_program *program)
                            "has no library for; use GPUs, or a team whose ranks are on one machine",
                            program->call);
     return ZCTA_OK;
-}
-
-zcta_status zc_host_submit(struct zc_device *device, const struct zc_program *program,
-                           zcta_stream stream)
-{
-    const uint32_t ticket = zc_count_next(&program->guard->submitted);
-    zcta_status status = ZCTA_OK;
-
-    if (stream == NULL) {
-        status = zc_host_run(device, program, ticket);
-        zc_host_finish(program->guard, 1);
-    } else {
-        zc_host_stream_enqueue(stream, program, ticket);
-    }
-    return status;
 }

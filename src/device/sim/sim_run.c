@@ -75,7 +75,7 @@ static bool has_program(const struct zc_device *rank)
 
 static bool guard_failed(const struct zc_device *rank)
 {
-    return atomic_load_explicit(&program_of(rank)->guard->failed, memory_order_acquire) != ZCTA_OK;
+    return zc_guard_failed(program_of(rank)->guard);
 }
 
 static void start_lane(struct zc_device *rank, uint32_t lane, double time)

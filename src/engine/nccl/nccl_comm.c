@@ -365,7 +365,7 @@ static int await_result(struct zc_nccl_comm *comm, const int *result, uint64_t t
 
     pthread_mutex_lock(&comm->lock);
     while (*result == ZC_NCCL_IN_PROGRESS && zc_time_left_ns(deadline) > 0 &&
-           atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK) {
+           !zc_guard_failed(comm->guard)) {
         const struct timespec until = moment(zc_deadline_in(LOOK_NS));
 
         pthread_cond_timedwait(&comm->changed, &comm->lock, &until);
@@ -782,7 +782,7 @@ void zc_nccl_comm_close(struct zc_nccl_comm *comm)
 
     if (comm == NULL)
         return;
-    if (atomic_load_explicit(&comm->guard->failed, memory_order_acquire) == ZCTA_OK)
+    if (!zc_guard_failed(comm->guard))
         while ((window = take_window(comm, NULL)) != NULL)
             deregister(comm, window);
     else
