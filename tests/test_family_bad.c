@@ -2,6 +2,8 @@
  * ranks, who says what. Afterwards the team goes on. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -405,7 +407,6 @@ static void exchange(zcta_context *context, void *data)
         for (uint32_t i = 0; i < RANKS; i++)
             EXPECT(all[i] == mine - rank + i);
     }
-    EXPECT_OK(context, zcta_team_exchange(world, &mine, all, 0));
     expect_error(context, zcta_team_exchange(world, NULL, all, 4), ZCTA_ERR_INVALID,
                  "mine is NULL");
     expect_error(context, zcta_team_exchange(world, &mine, NULL, 4), ZCTA_ERR_INVALID,
@@ -422,12 +423,97 @@ static void bytes_among_the_ranks(void **state)
     run_as_processes(RANKS, exchange, NULL);
 }
 
+/* `data` counts the ranks that have come. */
+static void exchange_nothing(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    unsigned char outside = 7;
+    atomic_uint *come = data;
+
+    if (zcta_team_rank(world) == 1)
+        sleep_ms(50);
+    atomic_fetch_add(come, 1);
+    EXPECT_OK(context, zcta_team_exchange(world, NULL, NULL, 0));
+    EXPECT(atomic_load(come) == RANKS);
+    EXPECT_OK(context, zcta_team_exchange(world, &outside, &outside, 0));
+    EXPECT(outside == 7);
+    expect_error(NULL, zcta_team_exchange(NULL, NULL, NULL, 0), ZCTA_ERR_INVALID, "team is NULL");
+}
+
+static void ranks_without_bytes_meet_all_the_same(void **state)
+{
+    atomic_uint come = 0;
+
+    (void)state;
+    run_as_threads(RANKS, exchange_nothing, &come);
+}
+
+/* Rank 2 gives nothing, and then rank 2 alone something. All are told, and go on. */
+static void exchange_unlike(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    const uint32_t rank = zcta_team_rank(world);
+    uint32_t all[RANKS], mine = 100 + rank;
+
+    (void)data;
+    expect_error(context,
+                 zcta_team_exchange(world, rank == 2 ? NULL : &mine, rank == 2 ? NULL : all,
+                                    rank == 2 ? 0 : sizeof mine),
+                 ZCTA_ERR_MISMATCH,
+                 rank == 2 ? " sent 4 bytes where rank 2 sent 0"
+                           : "rank 2 sent 0 bytes where rank");
+    expect_error(context, zcta_team_exchange(world, &mine, all, rank == 2 ? sizeof mine : 0),
+                 ZCTA_ERR_MISMATCH,
+                 rank == 2 ? " sent 0 bytes where rank 2 sent 4"
+                           : "rank 2 sent 4 bytes where rank");
+    EXPECT_OK(context, zcta_team_exchange(world, &mine, all, sizeof mine));
+    for (uint32_t i = 0; i < RANKS; i++)
+        EXPECT(all[i] == 100 + i);
+}
+
+static void no_bytes_against_some_are_a_mismatch(void **state)
+{
+    (void)state;
+    run_as_threads(RANKS, exchange_unlike, NULL);
+}
+
+/* What is refused is refused at once: only one rank asks for it. */
+static void exchange_most(zcta_context *context, void *data)
+{
+    enum { MOST = 64 << 10 };
+    zcta_team *world = zcta_world(context);
+    const uint32_t rank = zcta_team_rank(world);
+    unsigned char *mine = malloc(MOST + 1), *all = malloc((size_t)RANKS * (MOST + 1));
+
+    (void)data;
+    EXPECT(mine != NULL && all != NULL);
+    if (rank == 1)
+        expect_error(context, zcta_team_exchange(world, mine, all, MOST + 1), ZCTA_ERR_INVALID,
+                     "65537 bytes a rank are more than 65536");
+    model_fill(mine, 0, rank, MOST);
+    EXPECT_OK(context, zcta_team_exchange(world, mine, all, MOST));
+    EXPECT(model_wrong(all, 0, RANKS, MOST) == 0);
+    free(all);
+    free(mine);
+}
+
+static void an_exchange_takes_64_kib_and_no_more(void **state)
+{
+    (void)state;
+    run_as_threads(RANKS, exchange_most, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_caller_is_told),       cmocka_unit_test(all_are_told_who_differs),
-        cmocka_unit_test(rows_are_always_compared), cmocka_unit_test(the_host_notices),
+        cmocka_unit_test(the_caller_is_told),
+        cmocka_unit_test(all_are_told_who_differs),
+        cmocka_unit_test(rows_are_always_compared),
+        cmocka_unit_test(the_host_notices),
         cmocka_unit_test(bytes_among_the_ranks),
+        cmocka_unit_test(ranks_without_bytes_meet_all_the_same),
+        cmocka_unit_test(no_bytes_against_some_are_a_mismatch),
+        cmocka_unit_test(an_exchange_takes_64_kib_and_no_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

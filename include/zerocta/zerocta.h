@@ -390,8 +390,9 @@ ZCTA_API zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *coun
 
 /* Bytes among the ranks, over the sockets that connect them, no device involved: places every
  * rank's `bytes` bytes at all + rank * bytes. Collective; `bytes` is the same on all ranks, 64 KiB
- * at most; returns when all ranks' bytes are there. For addresses, names and counts, not for data:
- * it takes tens of microseconds and more.
+ * at most; returns when all ranks' bytes are there. With 0 bytes the ranks meet all the same, and
+ * `mine` and `all` may be NULL. For addresses, names and counts, not for data: it takes tens of
+ * microseconds and more.
  * Errors: ERR_INVALID, ERR_MISMATCH (other ranks give another size, or make another call),
  * ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_SYSTEM. */
 ZCTA_API zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, size_t bytes);

@@ -332,7 +332,7 @@ zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, siz
     static const char call[] = "zcta_team_exchange";
     zcta_status status;
 
-    if (team == NULL || mine == NULL || all == NULL)
+    if (team == NULL || (bytes > 0 && (mine == NULL || all == NULL)))
         return zc_fail_null(team != NULL ? team->group.diag : NULL, call,
                             team == NULL   ? "team"
                             : mine == NULL ? "mine"
@@ -342,7 +342,7 @@ zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, siz
         status = zc_fail(team->group.diag, ZCTA_ERR_INVALID, call, 0,
                          "%zu bytes a rank are more than %d; move data with a collective", bytes,
                          BYTES_MOST);
-    if (status != ZCTA_OK || bytes == 0)
+    if (status != ZCTA_OK)
         return status;
     return zc_group_exchange(&team->group, call, "did not come to the exchange", ZC_TOPIC_USER,
                              mine, all, bytes);
