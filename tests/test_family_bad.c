@@ -111,8 +111,9 @@ static void bad_matrix(struct fixture *f)
 
     call.matrix = 1;
     refuse(f, &call, ZCTA_ERR_INVALID, "send_bytes is NULL");
-    call.send_bytes = sends;
     call.recv_bytes = receives;
+    refuse(f, &call, ZCTA_ERR_INVALID, "send_bytes is NULL");
+    call.send_bytes = sends;
     sends[0 * RANKS + 2] = 8;
     receives[2 * RANKS + 0] = 9;
     refuse(f, &call, ZCTA_ERR_INVALID, "rank 0 sends 8 bytes to rank 2, which expects 9");
@@ -158,6 +159,35 @@ static void bad_places(struct fixture *f)
     call.send = f->send;
     call.recv = f->send + ROOM / 2;
     refuse(f, &call, ZCTA_ERR_NOT_IN_WINDOW, "lies in no window");
+}
+
+/* In place a rank's own share is read from `recv`: what it gives to another is part of that share
+ * or apart from it. Each rank is its own root, for none of these calls runs. */
+static void bad_inputs(struct fixture *f)
+{
+    size_t bytes[RANKS] = {16, 16, 16}, offsets[RANKS] = {0};
+    size_t *own_bytes = &bytes[f->rank], *own_offset = &offsets[f->rank];
+    zcta_report report = {.size = sizeof report};
+    zcta_call call = call_of(f, ZCTA_SCATTER_V, 0);
+    const char *why = "overlap, but not so that scatter_v is in place";
+
+    call.root = f->rank;
+    call.send_bytes = bytes;
+    call.send_offsets = offsets;
+    *own_offset = 8; /* the others' shares end in it */
+    EXPECT_OK(f->context, zcta_explain(f->team, &call, &report));
+    call.send = f->recv;
+    call.recv = f->recv + 8;
+    refuse(f, &call, ZCTA_ERR_INVALID, why);
+    *own_bytes = 8; /* it is the end of theirs */
+    refuse(f, &call, ZCTA_ERR_INVALID, why);
+    *own_offset = 16; /* it lies behind them */
+    call.recv = f->recv + 16;
+    EXPECT_OK(f->context, zcta_explain(f->team, &call, &report));
+    *own_offset = 0; /* they lie in it */
+    *own_bytes = 32;
+    call.recv = f->recv;
+    EXPECT_OK(f->context, zcta_explain(f->team, &call, &report));
 }
 
 static void bad_descriptors(struct fixture *f)
@@ -220,6 +250,7 @@ static void alone(zcta_context *context, void *data)
     bad_matrix(&f);
     bad_partners(&f);
     bad_places(&f);
+    bad_inputs(&f);
     bad_descriptors(&f);
     other_descriptors(&f);
     close_fixture(&f);

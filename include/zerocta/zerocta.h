@@ -497,7 +497,8 @@ typedef struct zcta_call {
      * beforehand, so such a call, and preparing and explaining one, meets the other ranks over the
      * sockets first, which takes tens of microseconds and more. With `matrix` set nobody meets:
      * then all four are the rows of all ranks one behind the other, rank * rank_count + peer,
-     * the same on all ranks. */
+     * the same on all ranks. There recv_bytes may be NULL, because send_bytes says the same; if it
+     * is given, the two are compared. */
     const size_t *send_bytes, *send_offsets, *recv_bytes, *recv_offsets;
     uint32_t matrix;
     uint32_t to, from; /* send_recv; ZCTA_NO_RANK: nobody */
