@@ -479,12 +479,13 @@ static void ranks_without_bytes_meet_all_the_same(void **state)
     run_as_threads(RANKS, exchange_nothing, &come);
 }
 
-/* Rank 2 gives nothing, and then rank 2 alone something. All are told, and go on. */
+/* Rank 2 gives nothing, and then rank 2 alone something. All are told, none gets anything, and they
+ * go on. */
 static void exchange_unlike(zcta_context *context, void *data)
 {
     zcta_team *world = zcta_world(context);
     const uint32_t rank = zcta_team_rank(world);
-    uint32_t all[RANKS], mine = 100 + rank;
+    uint32_t all[RANKS] = {7, 7, 7}, mine = 100 + rank;
 
     (void)data;
     expect_error(context,
@@ -497,6 +498,8 @@ static void exchange_unlike(zcta_context *context, void *data)
                  ZCTA_ERR_MISMATCH,
                  rank == 2 ? " sent 0 bytes where rank 2 sent 4"
                            : "rank 2 sent 4 bytes where rank");
+    for (uint32_t i = 0; i < RANKS; i++)
+        EXPECT(all[i] == 7);
     EXPECT_OK(context, zcta_team_exchange(world, &mine, all, sizeof mine));
     for (uint32_t i = 0; i < RANKS; i++)
         EXPECT(all[i] == 100 + i);
