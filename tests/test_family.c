@@ -262,6 +262,54 @@ static void rows_are_gathered_by_meeting(void **state)
     run_as_threads(4, own_rows, NULL);
 }
 
+/* The flows are the same without recv_bytes, and, if the shares lie one behind the other anyway,
+ * without offsets. */
+static void expect_derived(const struct family_call *whole, bool without_offsets)
+{
+    struct family_call derived = *whole;
+
+    derived.call.recv_bytes = NULL;
+    if (without_offsets)
+        derived.call.send_offsets = derived.call.recv_offsets = NULL;
+    for (uint32_t from = 0; from < whole->ranks; from++)
+        for (uint32_t to = 0; to < whole->ranks; to++) {
+            const zcta_flow a = family_flow(whole, from, to), b = family_flow(&derived, from, to);
+
+            EXPECT(a.from_at == b.from_at && a.to_at == b.to_at && a.bytes == b.bytes);
+        }
+}
+
+/* With a matrix the sizes need not be said twice, and each row has its running sums for offsets. */
+static void derived_matrix(zcta_context *context, void *data)
+{
+    zcta_window *window = NULL;
+    struct bench b;
+    struct family_call *c = &b.call;
+    uint32_t traits;
+
+    (void)data;
+    open_bench(&b, context, &window);
+    FOR_EACH_COLLECTIVE(id, traits)
+    {
+        if ((traits & ZCTA_COLLECTIVE_BY_PAIRS) == 0)
+            continue;
+        for (uint32_t shape = 0; shape < FAMILY_SHAPES; shape++) {
+            family_make(c, (zcta_collective)id, 500, (enum family_shape)shape, 0);
+            expect_derived(c, shape != SCATTERED);
+            c->call.recv_bytes = NULL;
+            run_rounds(&b, EAGER);
+            run_rounds(&b, PREPARED);
+        }
+    }
+    close_bench(&b, &window);
+}
+
+static void what_a_matrix_says_is_not_needed_twice(void **state)
+{
+    (void)state;
+    run_as_threads(3, derived_matrix, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +318,7 @@ int main(void)
         cmocka_unit_test(empty_calls),
         cmocka_unit_test(one_behind_another),
         cmocka_unit_test(rows_are_gathered_by_meeting),
+        cmocka_unit_test(what_a_matrix_says_is_not_needed_twice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

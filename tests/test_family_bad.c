@@ -2,6 +2,8 @@
  * ranks, who says what. Afterwards the team goes on. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -109,8 +111,9 @@ static void bad_matrix(struct fixture *f)
 
     call.matrix = 1;
     refuse(f, &call, ZCTA_ERR_INVALID, "send_bytes is NULL");
-    call.send_bytes = sends;
     call.recv_bytes = receives;
+    refuse(f, &call, ZCTA_ERR_INVALID, "send_bytes is NULL");
+    call.send_bytes = sends;
     sends[0 * RANKS + 2] = 8;
     receives[2 * RANKS + 0] = 9;
     refuse(f, &call, ZCTA_ERR_INVALID, "rank 0 sends 8 bytes to rank 2, which expects 9");
@@ -156,6 +159,35 @@ static void bad_places(struct fixture *f)
     call.send = f->send;
     call.recv = f->send + ROOM / 2;
     refuse(f, &call, ZCTA_ERR_NOT_IN_WINDOW, "lies in no window");
+}
+
+/* In place a rank's own share is read from `recv`: what it gives to another is part of that share
+ * or apart from it. Each rank is its own root, for none of these calls runs. */
+static void bad_inputs(struct fixture *f)
+{
+    size_t bytes[RANKS] = {16, 16, 16}, offsets[RANKS] = {0};
+    size_t *own_bytes = &bytes[f->rank], *own_offset = &offsets[f->rank];
+    zcta_report report = {.size = sizeof report};
+    zcta_call call = call_of(f, ZCTA_SCATTER_V, 0);
+    const char *why = "overlap, but not so that scatter_v is in place";
+
+    call.root = f->rank;
+    call.send_bytes = bytes;
+    call.send_offsets = offsets;
+    *own_offset = 8; /* the others' shares end in it */
+    EXPECT_OK(f->context, zcta_explain(f->team, &call, &report));
+    call.send = f->recv;
+    call.recv = f->recv + 8;
+    refuse(f, &call, ZCTA_ERR_INVALID, why);
+    *own_bytes = 8; /* it is the end of theirs */
+    refuse(f, &call, ZCTA_ERR_INVALID, why);
+    *own_offset = 16; /* it lies behind them */
+    call.recv = f->recv + 16;
+    EXPECT_OK(f->context, zcta_explain(f->team, &call, &report));
+    *own_offset = 0; /* they lie in it */
+    *own_bytes = 32;
+    call.recv = f->recv;
+    EXPECT_OK(f->context, zcta_explain(f->team, &call, &report));
 }
 
 static void bad_descriptors(struct fixture *f)
@@ -218,6 +250,7 @@ static void alone(zcta_context *context, void *data)
     bad_matrix(&f);
     bad_partners(&f);
     bad_places(&f);
+    bad_inputs(&f);
     bad_descriptors(&f);
     other_descriptors(&f);
     close_fixture(&f);
@@ -405,7 +438,6 @@ static void exchange(zcta_context *context, void *data)
         for (uint32_t i = 0; i < RANKS; i++)
             EXPECT(all[i] == mine - rank + i);
     }
-    EXPECT_OK(context, zcta_team_exchange(world, &mine, all, 0));
     expect_error(context, zcta_team_exchange(world, NULL, all, 4), ZCTA_ERR_INVALID,
                  "mine is NULL");
     expect_error(context, zcta_team_exchange(world, &mine, NULL, 4), ZCTA_ERR_INVALID,
@@ -422,12 +454,100 @@ static void bytes_among_the_ranks(void **state)
     run_as_processes(RANKS, exchange, NULL);
 }
 
+/* `data` counts the ranks that have come. */
+static void exchange_nothing(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    unsigned char outside = 7;
+    atomic_uint *come = data;
+
+    if (zcta_team_rank(world) == 1)
+        sleep_ms(50);
+    atomic_fetch_add(come, 1);
+    EXPECT_OK(context, zcta_team_exchange(world, NULL, NULL, 0));
+    EXPECT(atomic_load(come) == RANKS);
+    EXPECT_OK(context, zcta_team_exchange(world, &outside, &outside, 0));
+    EXPECT(outside == 7);
+    expect_error(NULL, zcta_team_exchange(NULL, NULL, NULL, 0), ZCTA_ERR_INVALID, "team is NULL");
+}
+
+static void ranks_without_bytes_meet_all_the_same(void **state)
+{
+    atomic_uint come = 0;
+
+    (void)state;
+    run_as_threads(RANKS, exchange_nothing, &come);
+}
+
+/* Rank 2 gives nothing, and then rank 2 alone something. All are told, none gets anything, and they
+ * go on. */
+static void exchange_unlike(zcta_context *context, void *data)
+{
+    zcta_team *world = zcta_world(context);
+    const uint32_t rank = zcta_team_rank(world);
+    uint32_t all[RANKS] = {7, 7, 7}, mine = 100 + rank;
+
+    (void)data;
+    expect_error(context,
+                 zcta_team_exchange(world, rank == 2 ? NULL : &mine, rank == 2 ? NULL : all,
+                                    rank == 2 ? 0 : sizeof mine),
+                 ZCTA_ERR_MISMATCH,
+                 rank == 2 ? " sent 4 bytes where rank 2 sent 0"
+                           : "rank 2 sent 0 bytes where rank");
+    expect_error(context, zcta_team_exchange(world, &mine, all, rank == 2 ? sizeof mine : 0),
+                 ZCTA_ERR_MISMATCH,
+                 rank == 2 ? " sent 0 bytes where rank 2 sent 4"
+                           : "rank 2 sent 4 bytes where rank");
+    for (uint32_t i = 0; i < RANKS; i++)
+        EXPECT(all[i] == 7);
+    EXPECT_OK(context, zcta_team_exchange(world, &mine, all, sizeof mine));
+    for (uint32_t i = 0; i < RANKS; i++)
+        EXPECT(all[i] == 100 + i);
+}
+
+static void no_bytes_against_some_are_a_mismatch(void **state)
+{
+    (void)state;
+    run_as_threads(RANKS, exchange_unlike, NULL);
+}
+
+/* What is refused is refused at once: only one rank asks for it. */
+static void exchange_most(zcta_context *context, void *data)
+{
+    enum { MOST = 64 << 10 };
+    zcta_team *world = zcta_world(context);
+    const uint32_t rank = zcta_team_rank(world);
+    unsigned char *mine = malloc(MOST + 1), *all = malloc((size_t)RANKS * (MOST + 1));
+
+    (void)data;
+    EXPECT(mine != NULL && all != NULL);
+    if (rank == 1)
+        expect_error(context, zcta_team_exchange(world, mine, all, MOST + 1), ZCTA_ERR_INVALID,
+                     "65537 bytes a rank are more than 65536");
+    model_fill(mine, 0, rank, MOST);
+    EXPECT_OK(context, zcta_team_exchange(world, mine, all, MOST));
+    EXPECT(model_wrong(all, 0, RANKS, MOST) == 0);
+    free(all);
+    free(mine);
+}
+
+static void an_exchange_takes_64_kib_and_no_more(void **state)
+{
+    (void)state;
+    run_as_threads(RANKS, exchange_most, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_caller_is_told),       cmocka_unit_test(all_are_told_who_differs),
-        cmocka_unit_test(rows_are_always_compared), cmocka_unit_test(the_host_notices),
+        cmocka_unit_test(the_caller_is_told),
+        cmocka_unit_test(all_are_told_who_differs),
+        cmocka_unit_test(rows_are_always_compared),
+        cmocka_unit_test(the_host_notices),
         cmocka_unit_test(bytes_among_the_ranks),
+        cmocka_unit_test(ranks_without_bytes_meet_all_the_same),
+        cmocka_unit_test(no_bytes_against_some_are_a_mismatch),
+        cmocka_unit_test(an_exchange_takes_64_kib_and_no_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,7 +229,7 @@ static void print_paragraph(const char *text)
     const size_t term = gap == NULL ? 0 : (size_t)(gap - text);
     const size_t indent = gap == NULL ? 0 : term + strspn(gap, " ");
 
-    if (term > 0)
+    if (indent > 0)
         printf("%.*s%*s", (int)term, text, (int)(indent - term), "");
     zc_print_wrapped(text + indent, help_width(), indent, indent);
 }

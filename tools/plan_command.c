@@ -363,7 +363,8 @@ int zc_command_plan(int argc, char **argv)
         return ZC_EXIT_USAGE;
     status = ZC_EXIT_FAILED;
     if (make_layouts(&settings, &shape, &plans) && make_requests(&settings, &plans, &status)) {
-        note_rounding(&settings, &plans);
+        if (!zc_shape_has(&shape, ZCTA_COLLECTIVE_NO_DATA))
+            note_rounding(&settings, &plans);
         status = use_plans(&settings, &plans);
     }
     free_plans(&plans);

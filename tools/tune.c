@@ -47,6 +47,23 @@ static const struct zc_option options[] = {
      .offset = offsetof(struct settings, output.name)},
 };
 
+/* Between them stand the names of the collectives that tune takes. */
+static const char notes_begin[] = "COLLECTIVE  several, or all, of";
+static const char notes_end[] =
+    "\n"
+    "            The others are not measured: a barrier moves nothing, and where ranks name "
+    "partners (send_recv) they know their own sizes only, by which they could not all choose "
+    "alike.\n" ZC_NOTE_SIZE "\n"
+    "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for "
+    "each model of GPU; what it has for other collectives and numbers of ranks stays. They count "
+    "for the driver, the NCCL and the zerocta that they were measured with, on one node. Without "
+    "them engine auto is ce, wherever ce reaches all ranks. (One exception: on two H200, if the "
+    "program has loaded NCCL before it joins, what is known of those.)\n";
+
+/* There is room for all names. */
+enum { NOTES_BYTES = sizeof notes_begin + sizeof ZC_COLLECTIVE_WORDS + sizeof notes_end };
+
+/* Without its notes. */
 static const struct zc_command_line line = {
     .command = "tune",
     .synopsis = "[COLLECTIVE...] [OPTIONS]",
@@ -58,14 +75,6 @@ static const struct zc_command_line line = {
     .option_count = sizeof options / sizeof options[0],
     .operands_max = ZC_COLLECTIVE_COUNT,
     .operand_name = "a collective",
-    .notes = ZC_NOTE_COLLECTIVES ZC_NOTE_SIZE
-    "\n"
-    "The figures go to ZEROCTA_TUNE_FILE, else to XDG_CACHE_HOME or ~/.cache, in a file for "
-    "each model of GPU; what it has for other collectives and numbers of ranks stays. They count "
-    "for the "
-    "driver, the NCCL and the zerocta that they were measured with, on one node. Without them "
-    "engine auto is ce, wherever ce reaches all ranks. (One exception: on two H200, if the "
-    "program has loaded NCCL before it joins, what is known of those.)\n",
     .exit_status = "0 if the figures were kept, 1 if not",
 };
 
@@ -102,6 +111,21 @@ static bool has(const struct zc_shape *shape, enum zc_collective_trait trait)
 static bool is_chosen(const struct zc_shape *shape)
 {
     return !has(shape, ZC_NO_DATA) && !has(shape, ZC_PARTNERS);
+}
+
+/* What --help says at its end, with the collectives that tune takes. */
+static const char *fill_notes(char text[NOTES_BYTES])
+{
+    size_t at = (size_t)snprintf(text, NOTES_BYTES, "%s", notes_begin);
+
+    for (uint32_t i = 0; i < ZC_COLLECTIVE_COUNT; i++) {
+        const struct zc_shape shape = zc_shape_of(zc_all_collectives[i]);
+
+        if (is_chosen(&shape))
+            at += (size_t)snprintf(text + at, NOTES_BYTES - at, " %s", shape.info.name);
+    }
+    snprintf(text + at, NOTES_BYTES - at, "%s", notes_end);
+    return text;
 }
 
 /* Whether the case is one of the collective's. */
@@ -429,9 +453,12 @@ int zc_command_tune(int argc, char **argv)
                                          .argc = argc,
                                          .argv = argv}};
     const zcta_init_params params = {.size = sizeof params, .device = ZCTA_DEVICE_CUDA};
+    struct zc_command_line whole = line;
+    char notes_text[NOTES_BYTES];
     int first, status;
 
-    if (!zc_options_parse(&line, argc, argv, &settings, &first, &status))
+    whole.notes = fill_notes(notes_text);
+    if (!zc_options_parse(&whole, argc, argv, &settings, &first, &status))
         return status;
     if (!read_shapes(argv + first, argc - first, &settings))
         return ZC_EXIT_USAGE;

@@ -390,8 +390,9 @@ ZCTA_API zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *coun
 
 /* Bytes among the ranks, over the sockets that connect them, no device involved: places every
  * rank's `bytes` bytes at all + rank * bytes. Collective; `bytes` is the same on all ranks, 64 KiB
- * at most; returns when all ranks' bytes are there. For addresses, names and counts, not for data:
- * it takes tens of microseconds and more.
+ * at most; returns when all ranks' bytes are there. With 0 bytes the ranks meet all the same, and
+ * `mine` and `all` may be NULL. For addresses, names and counts, not for data: it takes tens of
+ * microseconds and more.
  * Errors: ERR_INVALID, ERR_MISMATCH (other ranks give another size, or make another call),
  * ERR_TIMEOUT and ERR_PEER (the team has failed), ERR_NO_MEMORY, ERR_SYSTEM. */
 ZCTA_API zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, size_t bytes);
@@ -496,7 +497,8 @@ typedef struct zcta_call {
      * beforehand, so such a call, and preparing and explaining one, meets the other ranks over the
      * sockets first, which takes tens of microseconds and more. With `matrix` set nobody meets:
      * then all four are the rows of all ranks one behind the other, rank * rank_count + peer,
-     * the same on all ranks. */
+     * the same on all ranks. There recv_bytes may be NULL, because send_bytes says the same; if it
+     * is given, the two are compared. */
     const size_t *send_bytes, *send_offsets, *recv_bytes, *recv_offsets;
     uint32_t matrix;
     uint32_t to, from; /* send_recv; ZCTA_NO_RANK: nobody */

@@ -326,13 +326,32 @@ zcta_status zcta_team_counters(zcta_team *team, zcta_path_counter *counters, uin
     return ZCTA_OK;
 }
 
+/* What has come is the caller's only when all of it is there. */
+static zcta_status exchange(zcta_team *team, const char *call, const void *mine, void *all,
+                            size_t bytes)
+{
+    void *came = malloc(bytes > 0 ? bytes * team->group.count : 1);
+    zcta_status status;
+
+    if (came == NULL) {
+        status = zc_fail(team->group.diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
+        return zc_group_give_up(&team->group, status);
+    }
+    status = zc_group_exchange(&team->group, call, "did not come to the exchange", ZC_TOPIC_USER,
+                               mine, came, bytes);
+    if (status == ZCTA_OK && bytes > 0)
+        memcpy(all, came, bytes * team->group.count);
+    free(came);
+    return status;
+}
+
 zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, size_t bytes)
 {
     enum { BYTES_MOST = ZC_MAX_MESSAGE };
     static const char call[] = "zcta_team_exchange";
     zcta_status status;
 
-    if (team == NULL || mine == NULL || all == NULL)
+    if (team == NULL || (bytes > 0 && (mine == NULL || all == NULL)))
         return zc_fail_null(team != NULL ? team->group.diag : NULL, call,
                             team == NULL   ? "team"
                             : mine == NULL ? "mine"
@@ -342,8 +361,5 @@ zcta_status zcta_team_exchange(zcta_team *team, const void *mine, void *all, siz
         status = zc_fail(team->group.diag, ZCTA_ERR_INVALID, call, 0,
                          "%zu bytes a rank are more than %d; move data with a collective", bytes,
                          BYTES_MOST);
-    if (status != ZCTA_OK || bytes == 0)
-        return status;
-    return zc_group_exchange(&team->group, call, "did not come to the exchange", ZC_TOPIC_USER,
-                             mine, all, bytes);
+    return status == ZCTA_OK ? exchange(team, call, mine, all, bytes) : status;
 }

@@ -21,11 +21,14 @@ struct zc_flow {
 };
 
 enum zc_collective_trait {
-    ZC_UNEVEN = 1,         /* each share has a size and a place of its own */
-    ZC_BY_PAIRS = 2,       /* of the uneven: there is a share for each pair of ranks */
-    ZC_ROOTED = 4,         /* one rank, the root, gives or gets more than the others */
-    ZC_PARTNERS = 8,       /* each rank names only whom it sends to and whom it receives from */
-    ZC_NO_DATA = 16,       /* only the meeting counts */
+    /* Those that zcta_collective_find() tells. */
+    ZC_UNEVEN = ZCTA_COLLECTIVE_UNEVEN,     /* each share has a size and a place of its own */
+    ZC_BY_PAIRS = ZCTA_COLLECTIVE_BY_PAIRS, /* of the uneven: a share for each pair of ranks */
+    ZC_ROOTED = ZCTA_COLLECTIVE_ROOTED,     /* the root gives or gets more than the others */
+    ZC_PARTNERS = ZCTA_COLLECTIVE_PARTNERS, /* each rank names only whom it sends to and whom it
+                                               receives from */
+    ZC_NO_DATA = ZCTA_COLLECTIVE_NO_DATA,   /* only the meeting counts */
+    /* And those that it does not. */
     ZC_FROM_PLACES = 64,   /* of the uneven: shares have places in an input, */
     ZC_TO_PLACES = 128,    /* and in an output */
     ZC_SAME_FOR_ALL = 256, /* what a rank gives, it gives to every rank alike, itself included */

@@ -148,6 +148,8 @@ static enum zc_path telling_path(const struct zc_facts *facts)
     return last;
 }
 
+_Static_assert((int)ZC_PATHS <= ZCTA_REPORT_PATHS, "a report has room for every path");
+
 static void add_path(zcta_report *report, enum zc_path path, const struct zc_assessment *assessment)
 {
     struct zcta_report_path *added = &report->paths[report->path_count++];

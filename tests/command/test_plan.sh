@@ -38,6 +38,12 @@ check "a small call's too" says out "plan all_gather scratch-pull"
 plan -n 7 --bytes 100 --rank 6
 check "what does not divide is rounded up" says out "bytes 15"
 check "with a note" says err "rounded up, 100 to 105"
+for what in --simulate --check "--rank 1"; do
+    # shellcheck disable=SC2086 # two words
+    run "$zerocta" plan barrier -n 4 $what
+    check "plan barrier $what: status 0" is "$status" 0
+    check "plan barrier $what: no size is rounded where nothing moves" silent err
+done
 
 # ---- Checking ----
 

@@ -38,6 +38,24 @@ for command in $commands; do
     check "$command -h is the same" is "$status" 0
 done
 
+# What tune offers is what it takes. The second mistake keeps it from measuring.
+run "$zerocta" tune --help
+offered=$(sed -n '/^COLLECTIVE/,/The others are not/{ /The others are not/d; p }' "$scratch/out" | tr ' ' '\n')
+reason=$(sed -n '/The others are not measured/,/^SIZE/p' "$scratch/out")
+check "what a note goes on with stands below its first line" \
+    is "$(grep -c '^            The others are not measured' "$scratch/out")" 1
+for collective in $("$zerocta" explain 2>&1 | sed 's/.*missing: *//; s/;.*//'); do
+    run "$zerocta" tune "$collective" --min 2K --max 1K
+    if grep -qx "$collective" <<<"$offered"; then
+        check "tune takes $collective, which it offers" says err "the smallest size"
+        check "tune --help gives no reason against $collective" no grep -qw "$collective" <<<"$reason"
+    else
+        check "tune does not offer $collective, which it refuses" says err "decide nothing for $collective"
+        check "tune --help says why $collective is not there" grep -qw "$collective" <<<"$reason"
+    fi
+done
+check "tune offers some" grep -qx all_gather <<<"$offered"
+
 # wrong "the rule" WORD ARGUMENTS...: status 2, nothing printed but one line that names WORD.
 wrong() {
     local rule=$1 word=$2
