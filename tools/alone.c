@@ -47,10 +47,27 @@ zcta_context *zc_open_alone(const char *command, zcta_device device, const char 
     return NULL;
 }
 
-bool zc_alone_apart(const zcta_context *context, uint32_t rank_count)
+/* Whether so many ranks, on GPUs 0, 1 and so on, would not all reach each other's memory. */
+static bool is_apart(const zcta_context *context, uint32_t rank_count)
 {
     return rank_count > context->caps.gpus_joined ||
            (rank_count > 1 && zc_environment_choice("ZEROCTA_P2P") == 0);
+}
+
+struct zc_facts zc_alone_facts(zcta_context *context, const struct zc_layout *layout, bool in_place,
+                               zcta_engine engine)
+{
+    const bool gpus = zcta_context_device(context) == ZCTA_DEVICE_CUDA;
+    const bool agreed = (layout->collective->traits & ZC_REPLICATES) != 0;
+
+    return (struct zc_facts){.layout = layout,
+                             .caps = &context->caps,
+                             .nccl =
+                                 gpus && engine != ZCTA_ENGINE_CE ? zc_load_nccl(context) : NULL,
+                             .in_place = in_place && agreed,
+                             .apart = is_apart(context, layout->ranks),
+                             .policy = ZCTA_POLICY_DEFAULT,
+                             .engine = engine};
 }
 
 static int open_once(const char *command, zcta_device device, const char *advice)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "device/device.h"
+#include "select/select.h"
 #include "zerocta/zerocta.h"
 
 /* For a command that can also do its work on the host: what its user may do where there is no GPU.
@@ -16,9 +17,6 @@
  * the device is CUDA, `advice` follows. */
 zcta_context *zc_open_alone(const char *command, zcta_device device, const char *advice);
 
-/* Whether so many ranks, on GPUs 0, 1 and so on, would not all reach each other's memory. */
-bool zc_alone_apart(const zcta_context *context, uint32_t rank_count);
-
 /* Opens the device for a moment, in a process of its own: drivers start threads and open files,
  * which a process that starts others does without. Returns an exit status, having said why it
  * cannot, and if the device is CUDA, `advice`. */
@@ -26,5 +24,10 @@ int zc_try_device(const char *command, zcta_device device, const char *advice);
 
 /* What the host device can do. Says on stderr why it cannot be opened. */
 bool zc_host_caps(const char *command, uint32_t rank_count, struct zc_device_caps *caps);
+
+/* What the selector has to know of a call of a team of so many ranks, each on a device like this
+ * one, on one node, under policy DEFAULT. `in_place` counts where all ranks are or none is. */
+struct zc_facts zc_alone_facts(zcta_context *context, const struct zc_layout *layout, bool in_place,
+                               zcta_engine engine);
 
 #endif

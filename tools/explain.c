@@ -70,20 +70,13 @@ static void print_report(const zcta_report *report)
 static zcta_report ask(zcta_context *context, const struct settings *settings,
                        const struct zc_layout *layout)
 {
-    const zcta_engine engine = (zcta_engine)settings->engine;
-    const bool gpus = zcta_context_device(context) == ZCTA_DEVICE_CUDA;
-    const bool agreed = (layout->collective->traits & ZC_REPLICATES) != 0;
-    const struct zc_facts facts = {
-        .layout = layout,
-        .caps = &context->caps,
-        .nccl = gpus && engine != ZCTA_ENGINE_CE ? zc_load_nccl(context) : NULL,
-        .tuned = engine == ZCTA_ENGINE_AUTO ? zc_load_tuned(context) : NULL,
-        .in_place = settings->in_place && agreed,
-        .apart = zc_alone_apart(context, layout->ranks),
-        .policy = (zcta_policy)(settings->policy + 1),
-        .engine = engine};
+    struct zc_facts facts =
+        zc_alone_facts(context, layout, settings->in_place, (zcta_engine)settings->engine);
     zcta_report report;
 
+    facts.policy = (zcta_policy)(settings->policy + 1);
+    if (facts.engine == ZCTA_ENGINE_AUTO)
+        facts.tuned = zc_load_tuned(context);
     zc_select(&facts, &report);
     return report;
 }

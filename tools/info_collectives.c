@@ -106,7 +106,6 @@ struct answers {
 
 static bool ask(zcta_context *context, const struct zc_shape *shape, struct answers *answers)
 {
-    const bool gpus = zcta_context_device(context) == ZCTA_DEVICE_CUDA;
     struct zc_layout *layout = NULL;
     struct zc_sized sized;
     bool asked = false;
@@ -115,14 +114,10 @@ static bool ask(zcta_context *context, const struct zc_shape *shape, struct answ
         zc_call_layout(&sized.call, RANKS, 0, &layout) == ZCTA_OK) {
         for (int place = 0; place < PLACES; place++)
             for (int policy = 0; policy < POLICIES; policy++) {
-                const struct zc_facts facts = {
-                    .layout = layout,
-                    .caps = &context->caps,
-                    .nccl = gpus ? zc_load_nccl(context) : NULL,
-                    .in_place = place == 1 && (layout->collective->traits & ZC_REPLICATES) != 0,
-                    .apart = zc_alone_apart(context, RANKS),
-                    .policy = (zcta_policy)(policy + 1)};
+                struct zc_facts facts =
+                    zc_alone_facts(context, layout, place == 1, ZCTA_ENGINE_AUTO);
 
+                facts.policy = (zcta_policy)(policy + 1);
                 zc_select(&facts, &answers->reports[place][policy]);
             }
         asked = true;

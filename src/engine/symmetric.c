@@ -390,6 +390,35 @@ zcta_status zc_group_confirm(const struct zc_group *group, const char *call, con
     return status;
 }
 
+/* Makes this rank's part and learns of everybody else's; *told is how that went. All ranks return
+ * OK, or none does. */
+static zcta_status collect_offers(const struct zc_group *group, struct zc_symmetric *symmetric,
+                                  void *base, const char *call, const char *what,
+                                  struct offer *offers, int *fds, zcta_status *told)
+{
+    struct zc_memory **part = &symmetric->parts[group->self];
+    zcta_status own = allocate(group, symmetric->where, base, symmetric->bytes, call, part), status;
+    bool finished = false;
+    zcta_error said;
+
+    zc_diag_last(group->diag, &said);
+    *told = tell(group, call, what, own, *part, offers, fds, &finished);
+    status =
+        !finished || *told == ZCTA_ERR_MISMATCH
+            ? *told
+            : first_failure(group, call, &offers[0].status, sizeof *offers / sizeof(uint64_t), own);
+    if (status == ZCTA_OK)
+        status = compare_devices(group, call, offers);
+    if (status == ZCTA_OK)
+        status = compare_sizes(group, call, offers);
+    /* Whatever became of the round, this rank's own trouble is what its caller has to know. */
+    if (own != ZCTA_OK) {
+        status = own;
+        zc_diag_repeat(group->diag, &said);
+    }
+    return status;
+}
+
 zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where, void *base,
                               size_t bytes, const char *call, const char *what,
                               struct zc_symmetric **made)
@@ -399,9 +428,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where,
     struct offer *offers = calloc(group->count, sizeof *offers);
     int *fds = malloc(group->count * sizeof *fds);
     uint32_t open_fds = 0;
-    bool finished = false;
-    zcta_status status, own, told;
-    zcta_error said;
+    zcta_status status, told;
 
     if (symmetric == NULL || offers == NULL || fds == NULL) {
         status = zc_fail(group->diag, ZCTA_ERR_NO_MEMORY, call, ENOMEM, "out of memory");
@@ -417,22 +444,7 @@ zcta_status zc_symmetric_make(const struct zc_group *group, enum zc_where where,
         fds[open_fds] = -1;
     for (uint32_t i = 0; i < group->count; i++)
         offers[i].bytes = bytes; /* until told otherwise */
-    own = allocate(group, where, base, bytes, call, &symmetric->parts[group->self]);
-    zc_diag_last(group->diag, &said);
-    told = tell(group, call, what, own, symmetric->parts[group->self], offers, fds, &finished);
-    status =
-        !finished || told == ZCTA_ERR_MISMATCH
-            ? told
-            : first_failure(group, call, &offers[0].status, sizeof *offers / sizeof(uint64_t), own);
-    if (status == ZCTA_OK)
-        status = compare_devices(group, call, offers);
-    if (status == ZCTA_OK)
-        status = compare_sizes(group, call, offers);
-    /* Whatever became of the round, this rank's own trouble is what its caller has to know. */
-    if (own != ZCTA_OK) {
-        status = own;
-        zc_diag_repeat(group->diag, &said);
-    }
+    status = collect_offers(group, symmetric, base, call, what, offers, fds, &told);
     if (status != ZCTA_OK)
         goto out;
     symmetric->same_layout = have_same_layout(offers, group->count);
