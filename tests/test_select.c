@@ -254,6 +254,22 @@ static void nodes_and_who_crosses_between_them(void **state)
     assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
 }
 
+/* What the user is told where no path can run. */
+static const char *told(const struct zc_facts *facts)
+{
+    static zcta_report report;
+    const struct zc_choice choice = zc_select(facts, &report);
+    char path[sizeof report.paths[0].path];
+
+    assert_false(choice.found);
+    snprintf(path, sizeof path, "%s/%s", zc_path_engine(choice.path), zc_path_name(choice.path));
+    for (uint32_t i = 0; i < report.path_count; i++)
+        if (strcmp(report.paths[i].path, path) == 0)
+            return report.paths[i].reason;
+    fail();
+    return "";
+}
+
 /* From 2.30.6 on NCCL crosses without SMs; our plans do not. */
 static void nodes_without_sms(void **state)
 {
@@ -274,6 +290,11 @@ static void nodes_without_sms(void **state)
     facts.engine = ZCTA_ENGINE_AUTO;
     facts.in_place = false;
     assert_string_equal(chosen_over_nodes(&facts), "ce/by-nodes");
+    /* Between the nodes it needs none; the own share does. */
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_non_null(strstr(told(&facts), "between the nodes NCCL takes kernels"));
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_non_null(strstr(told(&facts), "the copy of the own share"));
 }
 
 /* The figures that come with the library. */

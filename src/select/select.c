@@ -54,12 +54,15 @@ static bool is_candidate(const struct zc_facts *facts, enum zc_path path)
            !zc_has(zc_algorithms[path], ZC_OPENS);
 }
 
+/* NCCL's copy engines cross nodes, but copy no own share. */
 static const char *why_sms(const struct zc_facts *facts, enum zc_path path)
 {
-    return path == ZC_PATH_NCCL_KERNELS ? "kernels run on SMs"
-           : facts->node_ranks != 0     ? "between the nodes NCCL takes kernels, which run on SMs"
-           : facts->shared_gpu          ? "ranks share a GPU, and a copy within one GPU needs SMs"
-                                        : "the copy of the own share within its GPU needs SMs";
+    if (path == ZC_PATH_NCCL_KERNELS)
+        return "kernels run on SMs";
+    if (facts->node_ranks != 0 && path != ZC_PATH_NCCL_NO_SM)
+        return "between the nodes NCCL takes kernels, which run on SMs";
+    return facts->shared_gpu ? "ranks share a GPU, and a copy within one GPU needs SMs"
+                             : "the copy of the own share within its GPU needs SMs";
 }
 
 static struct zc_assessment assess(const struct zc_facts *facts, enum zc_path path)
