@@ -270,6 +270,22 @@ static const char *told(const struct zc_facts *facts)
     return "";
 }
 
+/* Why none of our own plans does it, if engine ce was asked for. */
+static void who_asks_for_our_plans_is_told_why_they_cannot_cross(void **state)
+{
+    const struct zc_layout broadcast = even_layout(&zc_broadcast, 8, SHARE, 0);
+    struct zc_facts facts = two_nodes();
+
+    (void)state;
+    facts.engine = ZCTA_ENGINE_CE;
+    facts.node_ranks = 1;
+    assert_non_null(strstr(told(&facts), "a node is one rank"));
+    facts.layout = &broadcast;
+    assert_non_null(strstr(told(&facts), "the ranks are on several nodes"));
+    facts.apart = true;
+    assert_non_null(strstr(told(&facts), "the ranks are on several nodes"));
+}
+
 /* From 2.30.6 on NCCL crosses without SMs; our plans do not. */
 static void nodes_without_sms(void **state)
 {
@@ -407,6 +423,7 @@ int main(void)
         cmocka_unit_test(measurements_stay_on_their_node),
         cmocka_unit_test(nodes_and_who_crosses_between_them),
         cmocka_unit_test(nodes_without_sms),
+        cmocka_unit_test(who_asks_for_our_plans_is_told_why_they_cannot_cross),
         cmocka_unit_test(two_h200),
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(nonsense_is_refused),

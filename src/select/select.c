@@ -146,9 +146,11 @@ static uint32_t best(const struct zc_facts *facts, struct zc_assessment *all)
     return prefers_nccl ? nccl : ce;
 }
 
-/* The path that one would have thought of first. */
+/* The path that one would have thought of first: over nodes one that crosses them. Engine ce tells
+ * of another where none does; those that do stand last. */
 static enum zc_path telling_path(const struct zc_facts *facts)
 {
+    const bool crosses = zc_has_nodes(facts) && facts->engine != ZCTA_ENGINE_CE;
     enum zc_path last = ZC_PATH_NCCL_KERNELS;
 
     if (facts->engine == ZCTA_ENGINE_NCCL)
@@ -156,7 +158,7 @@ static enum zc_path telling_path(const struct zc_facts *facts)
     for (uint32_t path = 0; path < ZC_ALGORITHMS; path++)
         if (is_candidate(facts, (enum zc_path)path) &&
             (facts->apart || !zc_has(zc_algorithms[path], ZC_USES_HOST)) &&
-            (!zc_has_nodes(facts) || zc_has(zc_algorithms[path], ZC_CROSSES)))
+            (!crosses || zc_has(zc_algorithms[path], ZC_CROSSES)))
             last = (enum zc_path)path;
     return last;
 }
