@@ -30,7 +30,7 @@ cmake -S . -B build -G "${ZEROCTA_TEST_GENERATOR:-Unix Makefiles}" -DCMAKE_BUILD
 targets=(zerocta-cli)
 faked=
 if grep -q '^CMOCKA_FOUND:INTERNAL=1' build/CMakeCache.txt; then
-    targets+=(test_family test_family_plans test_cuda_family)
+    targets+=(test_family test_family_plans test_sim test_cuda_family)
     faked=1
 fi
 cmake --build build --parallel 2 --target "${targets[@]}" >build.log 2>&1 || {
@@ -47,6 +47,7 @@ zerocta=build/zerocta
 if [ -n "$faked" ]; then
     ./build/tests/test_family
     ./build/tests/test_family_plans
+    ./build/tests/test_sim
     ctest --test-dir build -R '^test_cuda_family$' --output-on-failure
 fi
 echo "a new collective: OK"
