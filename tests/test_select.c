@@ -254,6 +254,38 @@ static void nodes_and_who_crosses_between_them(void **state)
     assert_string_equal(chosen_over_nodes(&facts), "nccl/kernels");
 }
 
+/* What the user is told where no path can run. */
+static const char *told(const struct zc_facts *facts)
+{
+    static zcta_report report;
+    const struct zc_choice choice = zc_select(facts, &report);
+    char path[sizeof report.paths[0].path];
+
+    assert_false(choice.found);
+    snprintf(path, sizeof path, "%s/%s", zc_path_engine(choice.path), zc_path_name(choice.path));
+    for (uint32_t i = 0; i < report.path_count; i++)
+        if (strcmp(report.paths[i].path, path) == 0)
+            return report.paths[i].reason;
+    fail();
+    return "";
+}
+
+/* Why none of our own plans does it, if engine ce was asked for. */
+static void who_asks_for_our_plans_is_told_why_they_cannot_cross(void **state)
+{
+    const struct zc_layout broadcast = even_layout(&zc_broadcast, 8, SHARE, 0);
+    struct zc_facts facts = two_nodes();
+
+    (void)state;
+    facts.engine = ZCTA_ENGINE_CE;
+    facts.node_ranks = 1;
+    assert_non_null(strstr(told(&facts), "a node is one rank"));
+    facts.layout = &broadcast;
+    assert_non_null(strstr(told(&facts), "the ranks are on several nodes"));
+    facts.apart = true;
+    assert_non_null(strstr(told(&facts), "the ranks are on several nodes"));
+}
+
 /* From 2.30.6 on NCCL crosses without SMs; our plans do not. */
 static void nodes_without_sms(void **state)
 {
@@ -274,6 +306,11 @@ static void nodes_without_sms(void **state)
     facts.engine = ZCTA_ENGINE_AUTO;
     facts.in_place = false;
     assert_string_equal(chosen_over_nodes(&facts), "ce/hierarchical");
+    /* Between the nodes it needs none; the own share does. */
+    facts.policy = ZCTA_POLICY_ZERO;
+    assert_non_null(strstr(told(&facts), "between the nodes NCCL takes kernels"));
+    facts.engine = ZCTA_ENGINE_NCCL;
+    assert_non_null(strstr(told(&facts), "the copy of the own share"));
 }
 
 /* The figures that come with the library. */
@@ -386,6 +423,7 @@ int main(void)
         cmocka_unit_test(measurements_stay_on_their_node),
         cmocka_unit_test(nodes_and_who_crosses_between_them),
         cmocka_unit_test(nodes_without_sms),
+        cmocka_unit_test(who_asks_for_our_plans_is_told_why_they_cannot_cross),
         cmocka_unit_test(two_h200),
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(nonsense_is_refused),

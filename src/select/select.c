@@ -44,12 +44,15 @@ static bool is_candidate(const struct zc_facts *facts, enum zc_path path)
            !zc_has(zc_algorithms[path], ZC_OPENS);
 }
 
+/* NCCL's copy engines cross nodes, but copy no own share. */
 static const char *why_sms(const struct zc_facts *facts, enum zc_path path)
 {
-    return path == ZC_PATH_NCCL_KERNELS ? "kernels run on SMs"
-           : facts->node_ranks != 0     ? "between the nodes NCCL takes kernels, which run on SMs"
-           : facts->shared_gpu          ? "ranks share a GPU, and a copy within one GPU needs SMs"
-                                        : "the copy of the own share within its GPU needs SMs";
+    if (path == ZC_PATH_NCCL_KERNELS)
+        return "kernels run on SMs";
+    if (facts->node_ranks != 0 && path != ZC_PATH_NCCL_NO_SM)
+        return "between the nodes NCCL takes kernels, which run on SMs";
+    return facts->shared_gpu ? "ranks share a GPU, and a copy within one GPU needs SMs"
+                             : "the copy of the own share within its GPU needs SMs";
 }
 
 static struct zc_assessment assess(const struct zc_facts *facts, enum zc_path path)
@@ -133,9 +136,11 @@ static uint32_t best(const struct zc_facts *facts, struct zc_assessment *all)
     return prefers_nccl ? nccl : ce;
 }
 
-/* The path that one would have thought of first. */
+/* The path that one would have thought of first: over nodes one that crosses them. Engine ce tells
+ * of another where none does; those that do stand last. */
 static enum zc_path telling_path(const struct zc_facts *facts)
 {
+    const bool crosses = zc_has_nodes(facts) && facts->engine != ZCTA_ENGINE_CE;
     enum zc_path last = ZC_PATH_NCCL_KERNELS;
 
     if (facts->engine == ZCTA_ENGINE_NCCL)
@@ -143,7 +148,7 @@ static enum zc_path telling_path(const struct zc_facts *facts)
     for (uint32_t path = 0; path < ZC_ALGORITHMS; path++)
         if (is_candidate(facts, (enum zc_path)path) &&
             (facts->apart || !zc_has(zc_algorithms[path], ZC_USES_HOST)) &&
-            (!zc_has_nodes(facts) || zc_has(zc_algorithms[path], ZC_CROSSES)))
+            (!crosses || zc_has(zc_algorithms[path], ZC_CROSSES)))
             last = (enum zc_path)path;
     return last;
 }

@@ -30,7 +30,7 @@ cmake -S . -B build -G "${ZEROCTA_TEST_GENERATOR:-Unix Makefiles}" -DCMAKE_BUILD
 targets=(zerocta-cli)
 faked=
 if grep -q '^CMOCKA_FOUND:INTERNAL=1' build/CMakeCache.txt; then
-    targets+=(test_family test_family_plans test_cuda_family test_nccl_family)
+    targets+=(test_family test_family_plans test_sim test_cuda_family test_nccl_family)
     faked=1
 fi
 cmake --build build --parallel 2 --target "${targets[@]}" >build.log 2>&1 || {
@@ -47,6 +47,7 @@ zerocta=build/zerocta
 if [ -n "$faked" ]; then
     ./build/tests/test_family
     ./build/tests/test_family_plans
+    ./build/tests/test_sim
     ctest --test-dir build -R '^test_(cuda|nccl)_family$' --no-tests=error --output-on-failure
     LD_LIBRARY_PATH=$PWD/build/tests/fake_cuda ZEROCTA_NCCL_LIBRARY=none FAKE_CUDA_GPUS=3 \
         "$zerocta" hostage ring_shift -n 3 --max 64K | grep 'zero .*finishes with every SM held'

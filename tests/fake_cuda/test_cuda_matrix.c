@@ -22,18 +22,72 @@ static int load_fake(void **state)
 
 /* ---- Selected and prepared, all ranks in one thread ---- */
 
+enum { RANKS_MOST = 9 };
+
 struct sizes {
     uint64_t bytes[32];
     uint32_t count;
 };
 
+static void add(struct sizes *sizes, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < sizes->count; i++)
+        if (sizes->bytes[i] == bytes)
+            return;
+    assert_in_range(sizes->count, 0, sizeof sizes->bytes / sizeof *sizes->bytes - 1);
+    sizes->bytes[sizes->count++] = bytes;
+}
+
 static void add_around(struct sizes *sizes, uint64_t threshold)
 {
     for (uint64_t i = 0; i < 3 && threshold > 0; i++)
-        sizes->bytes[sizes->count++] = threshold - 1 + i;
+        add(sizes, threshold - 1 + i);
 }
 
-/* Every number at which a choice may turn; those of the selector's own table besides. */
+/* Which path the selector takes, if any, in place and under policy DEFAULT. */
+static uint32_t path_at(const struct zc_device_caps *caps, uint32_t ranks, uint64_t bytes)
+{
+    const struct zc_layout layout = even_layout(&zc_all_gather, ranks, bytes, 0);
+    const struct zc_facts facts = {
+        .layout = &layout, .caps = caps, .in_place = true, .policy = ZCTA_POLICY_DEFAULT};
+    zcta_report report;
+
+    return (uint32_t)zc_select(&facts, &report).path;
+}
+
+/* The last size of the path that is taken at `below`, where another one is taken at `above`. */
+static uint64_t find_turn(const struct zc_device_caps *caps, uint32_t ranks, uint64_t below,
+                          uint64_t above)
+{
+    const uint32_t path = path_at(caps, ranks, below);
+
+    while (above - below > 1) {
+        const uint64_t middle = below + (above - below) / 2;
+
+        if (path_at(caps, ranks, middle) == path)
+            below = middle;
+        else
+            above = middle;
+    }
+    return below;
+}
+
+/* Where the selector turns to another path, whatever its table says. */
+static void add_turns(struct sizes *sizes, const struct zc_device_caps *caps)
+{
+    const uint64_t most = UINT64_C(1) << 30;
+    uint32_t turns = 0;
+
+    for (uint32_t ranks = 1; ranks <= RANKS_MOST; ranks++)
+        for (uint64_t bytes = 1; bytes < most; bytes *= 2)
+            if (path_at(caps, ranks, bytes) != path_at(caps, ranks, bytes * 2)) {
+                add_around(sizes, find_turn(caps, ranks, bytes, bytes * 2));
+                turns++;
+            }
+    assert_true(turns > 0);
+}
+
+/* Every number at which a choice may turn. */
 static struct sizes sizes_of(const struct zc_device_caps *caps)
 {
     struct sizes sizes = {.bytes = {1, 600}, .count = 2};
@@ -41,7 +95,7 @@ static struct sizes sizes_of(const struct zc_device_caps *caps)
     add_around(&sizes, caps->group_bytes);
     add_around(&sizes, caps->scratch_bytes);
     add_around(&sizes, caps->block_bytes);
-    add_around(&sizes, 16384);
+    add_turns(&sizes, caps);
     return sizes;
 }
 
@@ -95,7 +149,7 @@ static void try_all_requests(const struct zc_device_caps *caps)
     zcta_report report;
     uint32_t refused = 0, alone = 0;
 
-    for (uint32_t ranks = 1; ranks <= 9; ranks++)
+    for (uint32_t ranks = 1; ranks <= RANKS_MOST; ranks++)
         for (uint32_t variant = 0; variant < sizes.count * 6; variant++) {
             const struct zc_layout layout =
                 even_layout(&zc_all_gather, ranks, sizes.bytes[variant / 6], 0);
