@@ -99,7 +99,8 @@ void zc_peer_nccl_free(struct zc_peer_nccl *peer, struct zc_peer_nccl_memory *me
     memory->base = NULL;
 }
 
-/* What follows is a program's own use of NCCL, and not the engine's, which is measured against it. */
+/* What follows is a program's own use of NCCL, and not the engine's, which is measured against it.
+ */
 
 /* To one peer and from one, which may be this rank: what is in place there stays where it is. */
 static int run_flows(const struct zc_nccl *nccl, zc_nccl_handle comm, const zcta_call *call,

@@ -387,14 +387,15 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
             fail(team, &failure, loss->unable, cause_of_loss(loss));
 }
 
-/* Whether a loss of that rank is on record; `unheard`: because this rank could not hear it any more.
+/* Whether a loss of that rank is on record; `unheard`: because this rank could not hear it any
+ * more.
  */
 static bool has_loss(const zcta_context *context, uint32_t rank, bool unheard)
 {
     uint32_t at = 0;
 
-    while (at < context->loss_count && (context->losses[at].rank != rank ||
-                                        (unheard && !context->losses[at].unable)))
+    while (at < context->loss_count &&
+           (context->losses[at].rank != rank || (unheard && !context->losses[at].unable)))
         at++;
     return at < context->loss_count;
 }

@@ -52,6 +52,9 @@ struct zc_mesh {
     _Atomic bool stopping;
     _Atomic int
         deaf; /* why the monitor could receive nothing when it last tried, an errno; else 0 */
+    /* Whoever is about to blame a rank for what has not come asks the monitor first, which answers
+     * when it has taken all that is there. Both count up; written under lock. */
+    _Atomic uint32_t asked, answered;
     int epoll_fd, stop_fd;
     struct zc_board *board; /* of this host's ranks; NULL: this rank is alone on it */
     int claim_fd;           /* this rank's seat, see claim.h; -1: there is none */
@@ -88,5 +91,9 @@ void zc_mesh_drop_posts(struct zc_peer *peer);
 /* mesh_monitor.c. Stopping is final and may be called without a start. */
 zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh);
 void zc_mesh_monitor_stop(struct zc_mesh *mesh);
+/* With the lock held. Returns what `answered` will have reached when all that others have sent by
+ * now has been taken; `changed` tells of it. */
+uint32_t zc_mesh_ask_monitor(struct zc_mesh *mesh);
+bool zc_mesh_has_answered(struct zc_mesh *mesh, uint32_t asked);
 
 #endif

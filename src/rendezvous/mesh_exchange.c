@@ -29,6 +29,9 @@
 /* Who meets others waits a little longer than who still waits for one to join: a rank that is
  * missed here may be missing another one there, and then says so. */
 #define HEARSAY_NS UINT64_C(50000000)
+/* How long the monitor may take to have read what has come, at most; mostly it takes microseconds.
+ */
+#define CATCH_UP_NS UINT64_C(2000000000)
 
 /* What has been done with one rank of the round. */
 enum { SENT = 1, THERE = 2, DONE = SENT | THERE };
@@ -42,7 +45,8 @@ struct round {
     uint32_t unsent; /* entries without SENT */
     uint32_t cursor;
     uint64_t start, longest, resend_ns;
-    struct zc_limit limit;
+    uint64_t limit;
+    uint32_t asked;        /* of the monitor, when the limit was over; 0: it was not */
     uint64_t own_deadline; /* for what keeps this rank itself from going on */
     int send_error;      /* why this rank's part did not go when last tried, but for want of room */
     uint64_t say_at;     /* when to say for whom this rank waits; UINT64_MAX: it has */
@@ -326,6 +330,21 @@ static zcta_status fail_unable(const struct round *round, int error)
 /* What the round waits for next, with the lock held. */
 enum outcome { WAIT, GONE, UNABLE, LATE, OVER };
 
+/* Whether the time is up, and nothing of what is missed lies there unread: this process may have
+ * been stopped, or had no CPU, while others sent it. With the lock held. */
+static bool is_late(struct round *round)
+{
+    const bool up = zc_time_left_ns(round->limit) == 0;
+
+    if (round->asked != 0)
+        return up || zc_mesh_has_answered(round->mesh, round->asked);
+    if (!up || round->longest == 0)
+        return up;
+    round->asked = zc_mesh_ask_monitor(round->mesh);
+    round->limit = zc_deadline_in(CATCH_UP_NS);
+    return false;
+}
+
 static enum outcome assess(struct round *round, uint64_t *blame_at, uint32_t *gone)
 {
     const _Atomic uint32_t *over = round->exchange->over;
@@ -343,7 +362,7 @@ static enum outcome assess(struct round *round, uint64_t *blame_at, uint32_t *go
     /* Who knows that the trouble is its own says so before the others name whomever they miss. */
     if (own_trouble(round) != 0 && zc_time_left_ns(round->own_deadline) == 0)
         return UNABLE;
-    return zc_limit_is_over(&round->limit) ? LATE : WAIT;
+    return is_late(round) ? LATE : WAIT;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -425,7 +444,7 @@ static zcta_status finish(struct round *round)
             say_late(round);
             pthread_mutex_lock(&mesh->lock);
         } else if (outcome == WAIT) {
-            wait_for_change(mesh, earlier(earlier(round->limit.at, blame_at),
+            wait_for_change(mesh, earlier(earlier(round->limit, blame_at),
                                           earlier(next_look(round), round->say_at)));
         }
     }
@@ -455,13 +474,12 @@ static zcta_status run(struct zc_mesh *mesh, const struct zc_exchange *exchange,
                           .exchange = exchange,
                           .stands = stands,
                           .start = exchange->since != 0 ? exchange->since : zc_now_ns(),
-                          .limit = {.at = zc_after_ns(exchange->deadline, stands ? 0 : HEARSAY_NS)},
+                          .limit = zc_after_ns(exchange->deadline, stands ? 0 : HEARSAY_NS),
                           .resend_ns = RESEND_FIRST_NS};
     zcta_status status;
 
     assert(exchange->bytes <= ZC_MAX_MESSAGE);
     round.longest = exchange->deadline > round.start ? exchange->deadline - round.start : 0;
-    round.limit.last = round.longest == 0;
     round.own_deadline = zc_after_ns(round.start, round.longest / 4 * 3);
     round.say_at = zc_after_ns(round.start, zc_first_word_ns(round.longest));
     if (exchange->finished != NULL)

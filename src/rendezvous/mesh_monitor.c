@@ -29,8 +29,11 @@ enum {
     BUFFER = (int)(ZC_WIRE_FRAME + ZC_MAX_MESSAGE),
 };
 
-/* Who an event is about: a rank, or the process of a rank, or: */
+/* Who an event is about: a rank, or the process of a rank, or: (The last two are told by one
+ * eventfd, which always has room, so that nothing is asked of the system but what it granted
+ * before.) */
 #define STOP    UINT32_MAX
+#define ASKED   (UINT32_MAX - 1)
 #define PROCESS UINT32_C(0x80000000)
 
 /* How many ranks of its host a rank watches. */
@@ -233,6 +236,42 @@ struct monitor_start {
     uint8_t buffer[BUFFER];
 };
 
+/* ---- Questions ---- */
+
+static bool wait_for_room(const struct zc_mesh *mesh, uint32_t who, bool wait)
+{
+    struct epoll_event event = {.events = EPOLLIN | (wait ? EPOLLOUT : 0), .data.u32 = who};
+
+    return epoll_ctl(mesh->epoll_fd, EPOLL_CTL_MOD, mesh->stop_fd, &event) == 0;
+}
+
+uint32_t zc_mesh_ask_monitor(struct zc_mesh *mesh)
+{
+    const uint32_t asked = atomic_fetch_add_explicit(&mesh->asked, 1, memory_order_seq_cst) + 1;
+
+    if (!mesh->monitor_runs || !wait_for_room(mesh, ASKED, true))
+        atomic_store_explicit(&mesh->answered, asked, memory_order_relaxed);
+    return asked;
+}
+
+bool zc_mesh_has_answered(struct zc_mesh *mesh, uint32_t asked)
+{
+    return (int32_t)(atomic_load_explicit(&mesh->answered, memory_order_relaxed) - asked) >= 0;
+}
+
+/* Nothing was there any more after that was asked. The event is put off first: who asks after that
+ * puts it on again, and who asked before is seen by the next look at `asked`. */
+static void answer(struct zc_mesh *mesh, uint32_t asked)
+{
+    wait_for_room(mesh, STOP, false);
+    pthread_mutex_lock(&mesh->lock);
+    atomic_store_explicit(&mesh->answered, asked, memory_order_relaxed);
+    pthread_cond_broadcast(&mesh->changed);
+    pthread_mutex_unlock(&mesh->lock);
+}
+
+/* ---- The thread ---- */
+
 static void *monitor_main(void *data)
 {
     struct monitor_start *start = data;
@@ -241,10 +280,17 @@ static void *monitor_main(void *data)
     bool stop = false;
 
     while (!stop && !atomic_load_explicit(&mesh->stopping, memory_order_acquire)) {
-        const int count = epoll_wait(mesh->epoll_fd, events, EVENTS_A_TURN, -1);
+        const uint32_t asked = atomic_load_explicit(&mesh->asked, memory_order_seq_cst);
+        const bool open = !zc_mesh_has_answered(mesh, asked);
+        const int count = epoll_wait(mesh->epoll_fd, events, EVENTS_A_TURN, open ? 0 : -1);
+        bool idle = count >= 0;
 
         for (int i = 0; i < count; i++) {
             const uint32_t who = events[i].data.u32;
+
+            if (who == ASKED)
+                continue;
+            idle = false;
 
             if (who == STOP) {
                 stop = true;
@@ -258,6 +304,8 @@ static void *monitor_main(void *data)
                 zc_net_sleep(ZC_MESH_RETRY_NS);
             serve_peer(mesh, who, start->buffer);
         }
+        if (idle && open)
+            answer(mesh, asked);
         /* The system may let it go on later; until then this thread says why it hears nothing. */
         if (count < 0 && errno != EINTR) {
             note_hearing(mesh, errno);
@@ -353,12 +401,9 @@ zcta_status zc_mesh_monitor_start(struct zc_mesh *mesh)
 
 void zc_mesh_monitor_stop(struct zc_mesh *mesh)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.u32 = STOP};
-
     if (mesh->monitor_runs) {
         atomic_store_explicit(&mesh->stopping, true, memory_order_release);
-        /* An eventfd always has room. Nothing is asked of the system but what it granted before. */
-        (void)epoll_ctl(mesh->epoll_fd, EPOLL_CTL_MOD, mesh->stop_fd, &event);
+        (void)wait_for_room(mesh, STOP, true);
         pthread_join(mesh->monitor, NULL);
         mesh->monitor_runs = false;
     }

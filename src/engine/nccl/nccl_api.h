@@ -49,8 +49,8 @@ struct zc_nccl_config {
     int channels_per_net_peer, nvlink_centric;
 };
 
-/* All of NCCL's calls that are a whole collective have one of two forms; which collective has one is
- * told by its row. */
+/* All of NCCL's calls that are a whole collective have one of two forms; which collective has one
+ * is told by its row. */
 typedef int zc_nccl_unrooted(const void *send, void *recv, size_t count, int type,
                              zc_nccl_handle comm, void *stream);
 typedef int zc_nccl_rooted(const void *send, void *recv, size_t count, int type, int root,
