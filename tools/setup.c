@@ -119,7 +119,9 @@ static int exchange(void *data, const void *mine, void *all, size_t bytes)
 
 static bool meet(struct setup *s)
 {
-    return zcta_team_exchange(s->world, &(uint64_t){0}, s->times_ns, sizeof(uint64_t)) == ZCTA_OK;
+    const uint64_t nothing = 0;
+
+    return zcta_team_exchange(s->world, &nothing, s->times_ns, sizeof nothing) == ZCTA_OK;
 }
 
 /* Notes a part's time: the slowest rank's. */
