@@ -218,42 +218,55 @@ static void one_behind_another(void **state)
     run_as_processes(5, mixed, NULL);
 }
 
-/* What no matrix is given for is found by meeting, and is the same. */
-static void own_rows(zcta_context *context, void *data)
+/* What a test does with one call that has a matrix. */
+typedef void matrix_fn(struct bench *b, uint32_t shape);
+
+/* Each collective that has a share for each pair of ranks, in each shape. */
+static void for_each_matrix(zcta_context *context, matrix_fn *function)
 {
     zcta_window *window = NULL;
     struct bench b;
-    struct family_call *c = &b.call;
     uint32_t traits;
 
-    (void)data;
     open_bench(&b, context, &window);
     FOR_EACH_COLLECTIVE(id, traits)
     {
         if ((traits & ZCTA_COLLECTIVE_BY_PAIRS) == 0)
             continue;
         for (uint32_t shape = 0; shape < FAMILY_SHAPES; shape++) {
-            zcta_call whole;
-            const size_t row = (size_t)c->rank * c->ranks;
-
-            family_make(c, (zcta_collective)id, 500, (enum family_shape)shape, 0);
-            memset(c->window, 3, FAMILY_ROOM);
-            memset(b.expected, 3, FAMILY_ROOM);
-            family_fill(c, shape);
-            EXPECT_OK(context, zcta_barrier(b.team, NULL));
-            whole = c->call;
-            c->call.matrix = 0;
-            c->call.send_bytes += row;
-            c->call.recv_bytes += row;
-            c->call.send_offsets += row;
-            c->call.recv_offsets += row;
-            EXPECT_OK(context, zcta_run(b.team, &c->call, NULL));
-            c->call = whole;
-            family_expect_window(c, shape, b.expected);
-            EXPECT_OK(context, zcta_barrier(b.team, NULL));
+            family_make(&b.call, (zcta_collective)id, 500, (enum family_shape)shape, 0);
+            function(&b, shape);
         }
     }
     close_bench(&b, &window);
+}
+
+/* What no matrix is given for is found by meeting, and is the same. */
+static void run_own_rows(struct bench *b, uint32_t shape)
+{
+    struct family_call *c = &b->call;
+    const size_t row = (size_t)c->rank * c->ranks;
+    const zcta_call whole = c->call;
+
+    memset(c->window, 3, FAMILY_ROOM);
+    memset(b->expected, 3, FAMILY_ROOM);
+    family_fill(c, shape);
+    EXPECT_OK(b->context, zcta_barrier(b->team, NULL));
+    c->call.matrix = 0;
+    c->call.send_bytes += row;
+    c->call.recv_bytes += row;
+    c->call.send_offsets += row;
+    c->call.recv_offsets += row;
+    EXPECT_OK(b->context, zcta_run(b->team, &c->call, NULL));
+    c->call = whole;
+    family_expect_window(c, shape, b->expected);
+    EXPECT_OK(b->context, zcta_barrier(b->team, NULL));
+}
+
+static void own_rows(zcta_context *context, void *data)
+{
+    (void)data;
+    for_each_matrix(context, run_own_rows);
 }
 
 static void rows_are_gathered_by_meeting(void **state)
@@ -280,28 +293,18 @@ static void expect_derived(const struct family_call *whole, bool without_offsets
 }
 
 /* With a matrix the sizes need not be said twice, and each row has its running sums for offsets. */
+static void run_derived(struct bench *b, uint32_t shape)
+{
+    expect_derived(&b->call, shape != SCATTERED);
+    b->call.call.recv_bytes = NULL;
+    run_rounds(b, EAGER);
+    run_rounds(b, PREPARED);
+}
+
 static void derived_matrix(zcta_context *context, void *data)
 {
-    zcta_window *window = NULL;
-    struct bench b;
-    struct family_call *c = &b.call;
-    uint32_t traits;
-
     (void)data;
-    open_bench(&b, context, &window);
-    FOR_EACH_COLLECTIVE(id, traits)
-    {
-        if ((traits & ZCTA_COLLECTIVE_BY_PAIRS) == 0)
-            continue;
-        for (uint32_t shape = 0; shape < FAMILY_SHAPES; shape++) {
-            family_make(c, (zcta_collective)id, 500, (enum family_shape)shape, 0);
-            expect_derived(c, shape != SCATTERED);
-            c->call.recv_bytes = NULL;
-            run_rounds(&b, EAGER);
-            run_rounds(&b, PREPARED);
-        }
-    }
-    close_bench(&b, &window);
+    for_each_matrix(context, run_derived);
 }
 
 static void what_a_matrix_says_is_not_needed_twice(void **state)

@@ -334,24 +334,30 @@ static void every_collective_behind_every_other(void **state)
 
 /* ---- Released ---- */
 
-/* What says ready early, and the run that relies on it, between plain runs. */
+/* What says ready early, and the run that relies on it, between plain runs: four calls, which are
+ * the caller's to free either way. False: the algorithm cannot do that. */
+static bool make_released(struct call *calls, const struct kind *kind, uint32_t ranks)
+{
+    struct zc_request released = plain(0);
+    struct kind early = *kind;
+
+    released.released = true;
+    early.algorithm = &zc_early_ready;
+    early.bounced = early.grouped = false;
+    return make_call(&calls[0], kind, ranks, 1, plain(0)) &&
+           make_call(&calls[1], &early, ranks, 1, plain(0)) &&
+           make_call(&calls[2], kind, ranks, 1, released) &&
+           make_call(&calls[3], kind, ranks, 1, plain(0));
+}
+
 static void check_release(const struct kind *kind, void *data)
 {
     struct call *calls = data;
-    struct kind early = *kind;
 
     if (!zc_has(kind->algorithm, ZC_SAYS_READY))
         return;
-    early.algorithm = &zc_early_ready;
-    early.bounced = early.grouped = false;
     for (uint32_t ranks = 2; ranks <= 6; ranks++) {
-        struct zc_request released = plain(0);
-
-        released.released = true;
-        if (make_call(&calls[0], kind, ranks, 1, plain(0)) &&
-            make_call(&calls[1], &early, ranks, 1, plain(0)) &&
-            make_call(&calls[2], kind, ranks, 1, released) &&
-            make_call(&calls[3], kind, ranks, 1, plain(0)))
+        if (make_released(calls, kind, ranks))
             expect_right(calls, 4, false, kind);
         for (uint32_t i = 0; i < 4; i++)
             free_call(&calls[i]);
@@ -591,25 +597,17 @@ static void check_mutants(const struct kind *kind, void *data)
 static void check_released_mutants(const struct kind *kind, void *data)
 {
     struct mutants *mutants = data;
-    struct kind early = *kind;
 
     if (!zc_has(kind->algorithm, ZC_SAYS_READY))
         return;
-    early.algorithm = &zc_early_ready;
-    early.bounced = early.grouped = false;
     mutants->count = 4;
     for (uint32_t ranks = 2; ranks <= 4; ranks++) {
-        struct zc_request released = plain(0);
+        const bool made = make_released(mutants->calls, kind, ranks);
 
-        released.released = true;
-        if (make_call(&mutants->calls[0], kind, ranks, 1, plain(0)) &&
-            make_call(&mutants->calls[1], &early, ranks, 1, plain(0)) &&
-            make_call(&mutants->calls[2], kind, ranks, 1, released) &&
-            make_call(&mutants->calls[3], kind, ranks, 1, plain(0)))
-            for (uint32_t rank = 0; rank < ranks; rank++) {
-                break_plan(mutants, kind, 1, rank);
-                break_plan(mutants, kind, 2, rank);
-            }
+        for (uint32_t rank = 0; made && rank < ranks; rank++) {
+            break_plan(mutants, kind, 1, rank);
+            break_plan(mutants, kind, 2, rank);
+        }
         for (uint32_t i = 0; i < 4; i++)
             free_call(&mutants->calls[i]);
     }
