@@ -10,6 +10,7 @@
 #include "base/environment.h"
 #include "choices.h"
 #include "commands.h"
+#include "device/cuda/cuda_driver.h"
 #include "options.h"
 
 bool zc_host_caps(const char *command, uint32_t rank_count, struct zc_device_caps *caps)
@@ -47,11 +48,47 @@ zcta_context *zc_open_alone(const char *command, zcta_device device, const char 
     return NULL;
 }
 
+static bool reaches(const struct zc_cuda_driver *driver, int from, int to)
+{
+    zc_cu_device gpu = 0, peer = 0;
+    int can = 0;
+
+    return driver->cuDeviceGet(&gpu, from) != ZC_CU_SUCCESS ||
+           driver->cuDeviceGet(&peer, to) != ZC_CU_SUCCESS ||
+           driver->cuDeviceCanAccessPeer(&can, gpu, peer) != ZC_CU_SUCCESS || can != 0;
+}
+
+/* Whether GPUs 0 to count - 1 reach each other; those that are not seen here count as if they did.
+ */
+static bool are_joined(const struct zc_cuda_driver *driver, uint32_t count)
+{
+    bool joined = true;
+    int seen = 0;
+
+    if (driver->cuDeviceGetCount(&seen) != ZC_CU_SUCCESS)
+        return true;
+    for (int i = 0; i < seen && (uint32_t)i < count; i++)
+        for (int j = 0; j < i && joined; j++)
+            joined = reaches(driver, i, j) && reaches(driver, j, i);
+    return joined;
+}
+
 /* Whether so many ranks, on GPUs 0, 1 and so on, would not all reach each other's memory. */
 static bool is_apart(const zcta_context *context, uint32_t rank_count)
 {
-    return rank_count > context->caps.gpus_joined ||
-           (rank_count > 1 && zc_environment_choice("ZEROCTA_P2P") == 0);
+    struct zc_cuda_driver driver;
+    struct zc_diag diag;
+    bool apart = rank_count > 1 && zc_environment_choice("ZEROCTA_P2P") == 0;
+
+    if (apart || zcta_context_device(context) != ZCTA_DEVICE_CUDA)
+        return apart;
+    zc_diag_init(&diag);
+    if (zc_cuda_driver_load(&diag, &driver) == ZCTA_OK) {
+        apart = !are_joined(&driver, rank_count);
+        zc_cuda_driver_unload(&driver);
+    }
+    zc_diag_destroy(&diag);
+    return apart;
 }
 
 struct zc_facts zc_alone_facts(zcta_context *context, const struct zc_layout *layout, bool in_place,

@@ -112,14 +112,14 @@ static bool ask(zcta_context *context, const struct zc_shape *shape, struct answ
 
     if (zc_sized_call(shape, BYTES, RANKS, 0, &sized) &&
         zc_call_layout(&sized.call, RANKS, 0, &layout) == ZCTA_OK) {
-        for (int place = 0; place < PLACES; place++)
-            for (int policy = 0; policy < POLICIES; policy++) {
-                struct zc_facts facts =
-                    zc_alone_facts(context, layout, place == 1, ZCTA_ENGINE_AUTO);
+        for (int place = 0; place < PLACES; place++) {
+            struct zc_facts facts = zc_alone_facts(context, layout, place == 1, ZCTA_ENGINE_AUTO);
 
+            for (int policy = 0; policy < POLICIES; policy++) {
                 facts.policy = (zcta_policy)(policy + 1);
                 zc_select(&facts, &answers->reports[place][policy]);
             }
+        }
         asked = true;
     }
     zc_call_layout_free(layout);

@@ -167,7 +167,7 @@ void zc_variants_choose(struct zc_bench *bench);
 bool zc_variants_open(struct zc_target *target);
 bool zc_variant_call(const struct zc_target *target, enum zc_variant variant);
 /* After its calls: until what the others sent has arrived. Collective. */
-bool zc_variant_resolve(const struct zc_target *target, enum zc_variant variant);
+bool zc_variant_await(const struct zc_target *target, enum zc_variant variant);
 
 /* What a rank of a command does from joining to leaving. Returns its exit status. */
 typedef int zc_perf_rank_fn(const struct zc_perf *perf, const zcta_init_params *params);

@@ -133,7 +133,7 @@ static bool time_one(const struct zc_target *target, const struct zc_perf_row *r
 
     return zc_contents_stamp(&target->contents, serial) &&
            take_time(target, variant, row->batch, &bench->times_ns[at], &bench->submits_ns[at]) &&
-           zc_variant_resolve(target, variant) &&
+           zc_variant_await(target, variant) &&
            zc_contents_check_stamps(&target->contents, serial, wrong);
 }
 

@@ -120,7 +120,7 @@ bool zc_variant_call(const struct zc_target *target, enum zc_variant variant)
     return zc_gpu_ok(gpu, gpu->driver.cuGraphLaunch(graph, gpu->stream), "cuGraphLaunch");
 }
 
-bool zc_variant_resolve(const struct zc_target *target, enum zc_variant variant)
+bool zc_variant_await(const struct zc_target *target, enum zc_variant variant)
 {
     const struct zc_bench *bench = target->bench;
 

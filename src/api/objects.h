@@ -320,6 +320,8 @@ void zc_streams_end(zcta_context *context);
 
 /* ---- agreement.c ---- */
 
+/* The engine that applies. */
+zcta_engine zc_engine_asked(const zcta_team *team, const struct zc_asked *asked);
 /* What all ranks of the team give alike in a call that was checked and chosen. */
 struct zc_call_numbers zc_numbers_of(const struct zc_resolved *resolved);
 /* Under check, before a run: compares the call among the ranks, in a round. `own` is how this
@@ -358,8 +360,6 @@ struct zc_facts zc_facts_of(const zcta_team *team, const struct zc_asked *asked,
                             const struct zc_layout *layout, bool in_place,
                             const zcta_window *window);
 
-/* The engine that applies. */
-zcta_engine zc_engine_asked(const zcta_team *team, const struct zc_asked *asked);
 /* Checks, chooses and resolves a call, which may be `releasable`. On success *resolved owns what is
  * in *asked, and the caller what is in *resolved. */
 zcta_status zc_resolve(zcta_team *team, struct zc_asked *asked, bool releasable,

@@ -387,9 +387,8 @@ static void lose(zcta_context *context, const struct zc_loss *loss)
             fail(team, &failure, loss->unable, cause_of_loss(loss));
 }
 
-/* Whether a loss of that rank is on record; `unheard`: because this rank could not hear it any
- * more.
- */
+/* Whether a loss of that rank is on record; `unheard`: only one because of which this rank could
+ * not hear it any more. */
 static bool has_loss(const zcta_context *context, uint32_t rank, bool unheard)
 {
     uint32_t at = 0;

@@ -257,10 +257,9 @@ struct zc_device_caps {
     size_t host_bytes;     /* one half of a team's host memory, where it has some */
     uint32_t host_ranks;   /* from so many ranks on a team has some in any case; 0: never */
     size_t ring_bytes;     /* the ring behind the halves, where the ranks do not reach each other */
-    uint64_t gpu_id; /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
-    int32_t gpu;     /* the GPU's ordinal, where there is one */
-    uint32_t gpus_joined;     /* so many, from ordinal 0 on, reach each other; UINT32_MAX: all */
-    bool graph_slots;         /* programs can be captured; pads have a second set of slots */
+    uint64_t gpu_id;  /* tells GPUs apart, across processes; 0: there is nothing to tell apart */
+    int32_t gpu;      /* the GPU's ordinal, where there is one */
+    bool graph_slots; /* programs can be captured; pads have a second set of slots */
     bool local_copy_needs_sm; /* a copy within one device occupies SMs */
     bool pull_small;          /* reading from a peer is as good as writing to it */
     bool runs_at_once; /* what submit() was given on the default stream has run when it returns */

@@ -63,7 +63,7 @@
     X(PUSH_BACK, push_back)                                                                        \
     X(DIRECT_PUSH, direct_push)                                                                    \
     X(HOST_STREAM, host_stream)                                                                    \
-    X(BY_NODES, hierarchical)                                                                      \
+    X(HIERARCHICAL, hierarchical)                                                                  \
     X(FLAGS, flags)                                                                                \
     X(EARLY_READY, early_ready)
 

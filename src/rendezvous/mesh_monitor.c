@@ -29,12 +29,12 @@ enum {
     BUFFER = (int)(ZC_WIRE_FRAME + ZC_MAX_MESSAGE),
 };
 
-/* Who an event is about: a rank, or the process of a rank, or: (The last two are told by one
+/* Who an event is about: a rank, the process of a rank, or this process. The last is told by an
  * eventfd, which always has room, so that nothing is asked of the system but what it granted
- * before.) */
+ * before. */
+#define PROCESS UINT32_C(0x80000000)
 #define STOP    UINT32_MAX
 #define ASKED   (UINT32_MAX - 1)
-#define PROCESS UINT32_C(0x80000000)
 
 /* How many ranks of its host a rank watches. */
 enum { WATCHED_MOST = 8 };

@@ -160,29 +160,6 @@ static bool has_attribute(const struct zc_device *device, int attribute)
            has != 0;
 }
 
-/* Whether GPU `ordinal` and those before it reach each other. */
-static bool joins(const struct zc_cuda_driver *driver, int ordinal)
-{
-    zc_cu_device gpu = 0, other = 0;
-    bool joins = driver->cuDeviceGet(&gpu, ordinal) == ZC_CU_SUCCESS;
-
-    for (int i = 0; i < ordinal && joins; i++)
-        joins = driver->cuDeviceGet(&other, i) == ZC_CU_SUCCESS && reaches(driver, gpu, other) &&
-                reaches(driver, other, gpu);
-    return joins;
-}
-
-static uint32_t count_joined(const struct zc_cuda_driver *driver)
-{
-    int count = 0, joined = 0;
-
-    if (driver->cuDeviceGetCount(&count) != ZC_CU_SUCCESS)
-        return UINT32_MAX;
-    while (joined < count && joins(driver, joined))
-        joined++;
-    return joined == count ? UINT32_MAX : (uint32_t)joined;
-}
-
 static zcta_status start(struct zc_device *device)
 {
     zcta_status status = zc_cuda_enter(device);
@@ -199,7 +176,6 @@ static zcta_status start(struct zc_device *device)
         status = find_granularity(device);
     if (status == ZCTA_OK)
         status = make_epochs(device);
-    device->gpus_joined = count_joined(device->driver);
     device->wide_writes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_WIDE_MEM_OPS);
     device->flushes = has_attribute(device, ZC_CU_DEVICE_ATTRIBUTE_FLUSH_REMOTE_WRITES);
     zc_cuda_leave(device);
@@ -287,7 +263,6 @@ static void cuda_describe(const struct zc_device *device, struct zc_device_caps 
         .host_ranks = ZC_CUDA_HOST_RANKS,
         .ring_bytes = ZC_CUDA_RING_BYTES,
         .local_copy_needs_sm = true,
-        .gpus_joined = device->gpus_joined,
         .gpu = device->ordinal,
         .gpu_id = device->gpu_id,
         .driver_version = device->driver->version,

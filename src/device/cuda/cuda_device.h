@@ -68,7 +68,6 @@ struct zc_device {
     struct zc_memory *epoch_memory;
     size_t granularity;
     uint64_t timeout_ns;  /* see zc_device_params */
-    uint32_t gpus_joined; /* see zc_device_caps */
     bool remote_writes;   /* stream writes reach another GPU's memory */
     bool wide_writes;     /* stream writes can be of 64 bits */
     bool flushes;         /* a wait can have remote writes flushed */

@@ -65,7 +65,6 @@ static void host_describe(const struct zc_device *device, struct zc_device_caps 
         .scratch_bytes = (size_t)64 << 10,
         .host_bytes = (size_t)64 << 10,
         .ring_bytes = (size_t)1 << 20,
-        .gpus_joined = UINT32_MAX,
         .pull_small = true,
         .runs_at_once = true,
     };

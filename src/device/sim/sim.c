@@ -96,7 +96,6 @@ static void sim_describe(const struct zc_device *device, struct zc_device_caps *
     *caps = (struct zc_device_caps){
         .name = "sim",
         .title = "Simulation",
-        .gpus_joined = UINT32_MAX,
         .signals = "in memory",
         .lanes = 2,
         .slot_bytes = sizeof(struct zc_sim_slot),
